@@ -1,0 +1,82 @@
+"""Every error a user can cause, as one small family of types.
+
+Each error names the item, what was expected and what was found (``message``) and what to do next
+(``hint``). ``code`` is stable and goes into JSON output; the command line prints message and hint.
+"""
+
+from typing import ClassVar
+
+
+class KinshipError(Exception):
+    """Base of all errors that are the input's fault, not a bug's."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def as_dict(self) -> dict[str, str]:
+        """The JSON form: ``schema``, ``code``, ``message``, ``hint``."""
+        return {"schema": "kinship.error/1", "code": self.code, "message": self.message, "hint": self.hint}
+
+
+class ReferenceNotFound(KinshipError):
+    """A model reference points to nothing."""
+
+    code = "reference_not_found"
+
+
+class MalformedCheckpoint(KinshipError):
+    """A file is not what its format promises."""
+
+    code = "malformed_checkpoint"
+
+
+class UnsupportedCheckpoint(KinshipError):
+    """A well-formed checkpoint of a kind that cannot be used here, for example a quantised one."""
+
+    code = "unsupported_checkpoint"
+
+
+class MismatchedModels(KinshipError):
+    """Models that cannot be compared or merged with each other."""
+
+    code = "mismatched_models"
+
+
+class NonFiniteWeights(KinshipError):
+    """NaN or infinity among the weights."""
+
+    code = "non_finite_weights"
+
+
+class InvalidConfig(KinshipError):
+    """A recipe, run file or option that says something impossible."""
+
+    code = "invalid_config"
+
+
+class OutputExists(KinshipError):
+    """Refusal to overwrite."""
+
+    code = "output_exists"
+
+
+class OutputNotWritable(KinshipError):
+    """The place for the output cannot be written."""
+
+    code = "output_not_writable"
+
+
+class EvaluationFailed(KinshipError):
+    """A model could not be scored."""
+
+    code = "evaluation_failed"
+
+
+class LedgerError(KinshipError):
+    """A run's ledger cannot be used as asked."""
+
+    code = "ledger_error"

@@ -1,0 +1,71 @@
+"""Similarity of task vectors, from their Gram matrix (Hu et al., arXiv 2410.12613, section 3.2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kinship.errors import InvalidConfig
+from kinship.gram import Float64
+
+Kernel = Callable[[Float64, Float64, float], Float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and its direction: ``higher_is_closer`` is true of similarities, false of distances."""
+
+    name: str
+    label: str
+    higher_is_closer: bool
+    kernel: Kernel
+
+    def closeness(self, value: float) -> float:
+        """A number that grows with kinship, whatever the direction of the metric."""
+        return value if self.higher_is_closer else -value
+
+
+def pcc(gram: Float64, sums: Float64, count: float) -> Float64:
+    """Pearson correlation of the rows whose Gram is (R, R), sums (R,) and length ``count``; NaN for constant rows.
+
+    >>> x = np.array([[1.0, 2, 3], [3.0, 2, 1]])
+    >>> pcc(x @ x.T, x.sum(axis=1), 3.0).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    return cosine(gram - np.outer(sums, sums) / count, sums, count)
+
+
+def cosine(gram: Float64, sums: Float64, count: float) -> Float64:
+    """Signed cosine of the angle between rows (R, R); NaN for rows of zeros."""
+    norms = np.sqrt(np.clip(np.diagonal(gram), 0.0, None))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values: Float64 = gram / np.outer(norms, norms)
+    values = np.clip(values, -1.0, 1.0)
+    diagonal = np.where(norms > 0, 1.0, np.nan)
+    np.fill_diagonal(values, diagonal)
+    return values
+
+
+def euclidean(gram: Float64, sums: Float64, count: float) -> Float64:
+    """Euclidean distance between rows (R, R)."""
+    squares = np.diagonal(gram)
+    values: Float64 = np.sqrt(np.clip(squares[:, None] + squares[None, :] - 2 * gram, 0.0, None))
+    np.fill_diagonal(values, 0.0)
+    return values
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("pcc", "Pearson correlation", True, pcc),
+        Metric("cosine", "cosine similarity", True, cosine),
+        Metric("euclidean", "Euclidean distance", False, euclidean),
+    )
+}
+
+
+def get_metric(name: str) -> Metric:
+    """The metric called ``name``; raises `InvalidConfig` naming those there are."""
+    if name not in METRICS:
+        raise InvalidConfig(f"There is no metric {name!r}.", hint=f"Use one of: {', '.join(METRICS)}.")
+    return METRICS[name]

@@ -1,0 +1,59 @@
+"""Checked schemas: one strict base class, and errors that name the nearest right key."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kinship.errors import InvalidConfig
+
+
+class Strict(BaseModel):
+    """A schema that is frozen and refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """A hint for the unknown ``key``: the nearest of the ``known`` ones, or all of them.
+
+    >>> nearest("wieght", ["weight", "scale"])
+    "Did you mean 'weight'?"
+    """
+    known = list(known)
+    close = get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(known)}."
+
+
+def invalid(error: ValidationError, source: str, schema: type[BaseModel]) -> InvalidConfig:
+    """The first problem of a pydantic ``error`` in words, with its place in ``source`` and what to do."""
+    first = error.errors(include_url=False)[0]
+    *path, key = first["loc"] or ("?",)
+    place = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part)) or "the top"
+    if first["type"] == "extra_forbidden":
+        known = [field.alias or name for name, field in _schema_at(schema, path).model_fields.items()]
+        return InvalidConfig(f"{source} has the unknown key {place!r}.", hint=nearest(str(key), known))
+    if first["type"] == "missing":
+        return InvalidConfig(f"{source} lacks the key {place!r}.", hint=f"Add {key}: to it.")
+    return InvalidConfig(f"{source}: {place!r} is {first['input']!r}: {first['msg']}.")
+
+
+def _is_union_tag(part: int | str) -> bool:
+    """Pydantic puts the tried member of a union into the location, as 'float' or 'list[...]'."""
+    return isinstance(part, str) and (part in {"bool", "float", "int", "str"} or "[" in part)
+
+
+def _schema_at(schema: type[BaseModel], path: list[Any]) -> type[BaseModel]:
+    for part in path:
+        if isinstance(part, str) and part in schema.model_fields:
+            schema = _nested(schema.model_fields[part].annotation) or schema
+    return schema
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_nested(part) for part in get_args(annotation) if part is not NoneType)
+    return next((schema for schema in inner if schema is not None), None)

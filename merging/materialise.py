@@ -1,0 +1,50 @@
+"""From a genome to weights, straight from the founders' files."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from kinship.checkpoint import Checkpoint
+from kinship.errors import NonFiniteWeights
+from merging.span import Genome
+
+Tensors = Iterator[tuple[str, torch.Tensor]]
+
+
+def blend(tensors: Sequence[torch.Tensor], coefficients: Sequence[float]) -> torch.Tensor:
+    """``sum_i c_i x_i`` in fp32, accumulated in the order given; each x_i any float dtype, all of one shape."""
+    total = tensors[0].float() * coefficients[0]
+    for tensor, coefficient in zip(tensors[1:], coefficients[1:], strict=True):
+        total.add_(tensor.float(), alpha=coefficient)
+    return total
+
+
+def materialise(genome: Genome, names: Sequence[str], models: Sequence[Checkpoint]) -> Tensors:
+    """Yield (name, fp32 tensor) for every tensor of ``genome``, whose columns are ``models`` and rows ``names``.
+
+    Founders that a tensor does not use are not read. Holds one tensor of each founder at a time.
+    Raises `NonFiniteWeights` naming the tensor.
+    """
+    for name, row in zip(names, genome.coefficients, strict=True):
+        used = [index for index, coefficient in enumerate(row) if coefficient != 0.0] or [0]
+        tensor = blend([models[index].tensor(name) for index in used], [float(row[index]) for index in used])
+        if not tensor.isfinite().all():
+            raise NonFiniteWeights(
+                f"Tensor {name!r} of the merge holds NaN or infinity.",
+                hint="Look for a damaged checkpoint, or for extreme merge parameters.",
+            )
+        yield name, tensor
+
+
+def common_dtype(name: str, models: Sequence[Checkpoint]) -> torch.dtype:
+    """The dtype to which the models' stored dtypes of a tensor promote."""
+    dtype = models[0].tensors[name].dtype
+    for model in models[1:]:
+        dtype = torch.promote_types(dtype, model.tensors[name].dtype)
+    return dtype
+
+
+def cast(tensors: Tensors, dtype_of: Callable[[str], torch.dtype]) -> Tensors:
+    """Each tensor in the dtype that ``dtype_of`` gives for its name; one rounding, to nearest even."""
+    for name, tensor in tensors:
+        yield name, tensor.to(dtype_of(name))

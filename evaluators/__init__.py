@@ -1,1 +1,1 @@
-
+"""Evaluation: from weights to scores that can be trusted."""

@@ -6,8 +6,7 @@ first, in fp32 (exact for bf16 inputs), then multiplied: the Gram of raw weights
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import torch
@@ -42,22 +41,15 @@ class GramTable:
         """Gram (R, R), sums (R,) and count of the whole model: the tensors laid end to end."""
         return self.grams.sum(axis=0), self.sums.sum(axis=0), float(self.counts.sum())
 
-    def save(self, path: Path) -> None:
-        """Write as ``.npz`` (no pickle)."""
-        with open(path, "wb") as file:
-            np.savez(
-                file,
-                rows=np.array(self.rows),
-                names=np.array(self.names),
-                counts=self.counts,
-                sums=self.sums,
-                grams=self.grams,
-            )
+    def save(self, file: BinaryIO) -> None:
+        """Write as ``.npz`` (no pickle) to an open binary file."""
+        rows, names = np.array(self.rows), np.array(self.names)
+        np.savez(file, rows=rows, names=names, counts=self.counts, sums=self.sums, grams=self.grams)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, file: BinaryIO) -> Self:
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as data:
+        with np.load(file, allow_pickle=False) as data:
             rows, names = (tuple(str(item) for item in data[key]) for key in ("rows", "names"))
             return cls(rows, names, data["counts"], data["sums"], data["grams"])
 

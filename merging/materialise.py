@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from kinship.checkpoint import Checkpoint
-from kinship.errors import NonFiniteWeights
+from kinship.errors import MismatchedModels, NonFiniteWeights
 from merging.span import Genome
 
 Tensors = Iterator[tuple[str, torch.Tensor]]
@@ -22,12 +22,19 @@ def blend(tensors: Sequence[torch.Tensor], coefficients: Sequence[float]) -> tor
 def materialise(genome: Genome, names: Sequence[str], models: Sequence[Checkpoint]) -> Tensors:
     """Yield (name, fp32 tensor) for every tensor of ``genome``, whose columns are ``models`` and rows ``names``.
 
-    Founders that a tensor does not use are not read. Holds one tensor of each founder at a time.
-    Raises `NonFiniteWeights` naming the tensor.
+    Founders that a tensor does not use are not read. Holds one tensor of each founder at a time. Integer buffers are
+    no weights: they are copied, and must be equal.
+    Raises `NonFiniteWeights` or `MismatchedModels` naming the tensor.
     """
     for name, row in zip(names, genome.coefficients, strict=True):
         used = [index for index, coefficient in enumerate(row) if coefficient != 0.0] or [0]
-        tensor = blend([models[index].tensor(name) for index in used], [float(row[index]) for index in used])
+        tensors = [models[index].tensor(name) for index in used]
+        if not tensors[0].dtype.is_floating_point:
+            if not all(torch.equal(tensor, tensors[0]) for tensor in tensors):
+                raise MismatchedModels(f"The integer buffer {name!r} differs between the models of a merge.")
+            yield name, tensors[0]
+            continue
+        tensor = blend(tensors, [float(row[index]) for index in used])
         if not tensor.isfinite().all():
             raise NonFiniteWeights(
                 f"Tensor {name!r} of the merge holds NaN or infinity.",
@@ -45,6 +52,6 @@ def common_dtype(name: str, models: Sequence[Checkpoint]) -> torch.dtype:
 
 
 def cast(tensors: Tensors, dtype_of: Callable[[str], torch.dtype]) -> Tensors:
-    """Each tensor in the dtype that ``dtype_of`` gives for its name; one rounding, to nearest even."""
+    """Each weight in the dtype that ``dtype_of`` gives for its name; one rounding, to nearest even."""
     for name, tensor in tensors:
-        yield name, tensor.to(dtype_of(name))
+        yield name, tensor.to(dtype_of(name)) if tensor.is_floating_point() else tensor

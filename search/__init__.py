@@ -1,1 +1,1 @@
-
+"""Evolutionary merge search: from scores and kinship to the next generation."""

@@ -1,0 +1,19 @@
+"""When are two models the same weights? By content for files, by coefficients for genomes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from merging.span import Genome, Span
+
+
+def genome_identity(genome: Genome, span: Span, digests: Mapping[str, str]) -> str:
+    """sha256 that is equal for genomes that materialise to the same bytes from the same founders.
+
+    ``digests`` maps the ids of the span to their `Checkpoint.digest`; founders with no share do not count.
+    """
+    used = [index for index in range(len(span.ids)) if genome.coefficients[:, index].any()]
+    founders = [digests[span.ids[index]] for index in used]
+    sha = hashlib.sha256(json.dumps([founders, span.names]).encode())
+    sha.update(Genome(genome.coefficients[:, used]).to_bytes())
+    return sha.hexdigest()

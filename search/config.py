@@ -1,0 +1,114 @@
+"""The run file: one schema for YAML, command line and API."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from evaluators.settings import EvaluateSettings
+from kinship.errors import InvalidConfig, ReferenceNotFound
+from kinship.validation import Strict, invalid, nearest
+from merging.recipe import Setting
+from merging.registry import get_method
+
+OFFSPRING_ID = re.compile(r"\d+-\d+")
+
+
+class MergeSettings(Strict):
+    """How two parents make a child."""
+
+    method: Literal["linear", "task_arithmetic", "slerp"] = Field("linear", description="the merge method")
+    parameters: dict[str, Setting] = Field(
+        default_factory=dict,
+        description="its parameters, for both parents: numbers, gradients or filters; weights are 1 unless given",
+    )
+
+    @model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        known = [parameter.name for parameter in get_method(self.method).parameters]
+        for key in self.parameters:
+            if key not in known:
+                raise ValueError(f"{self.method} has no parameter {key!r}. {nearest(key, known)}")
+        return self
+
+
+class StrategySettings(Strict):
+    """Top-k greedy merging (Hu et al., arXiv 2410.12613v3, Algorithm 1) and its control."""
+
+    variant: Literal["vanilla", "kinship", "random"] = Field(
+        "kinship",
+        description="vanilla merges the pairs of the top k; kinship adds the best model with its least related "
+        "partner; random adds a random partner instead, the control that tells whether kinship helped",
+    )
+    k: int = Field(3, ge=2, description="how many of the best models are merged with each other")
+    partner_pool: Literal["previous", "all", "outside"] = Field(
+        "previous",
+        description="where the added partner comes from: the generation before the best models' (as the paper's runs "
+        "did), all models, or all outside the top k",
+    )
+    metric: Literal["pcc", "cosine", "euclidean"] = Field("pcc", description="kinship metric")
+
+
+class StopSettings(Strict):
+    """When to stop, beside an unchanged top k: whichever comes first."""
+
+    generations: int = Field(10, ge=1, description="at most this many generations")
+    evaluations: int | None = Field(None, ge=1, description="at most this many offspring scored")
+    kinship_above: float | None = Field(
+        None, description="mean kinship among the top k beyond which they are too alike (a distance: below it)"
+    )
+
+
+class RunConfig(Strict):
+    """A whole run. Relative paths in a run file count from the folder of that file."""
+
+    base: str = Field(description="the model that all founders were fine-tuned from")
+    founders: dict[str, str] = Field(
+        min_length=2, description="models the search starts from: a list of folders, or a mapping of names to folders"
+    )
+    evaluate: EvaluateSettings = Field(description="what to score on")
+    merge: MergeSettings = Field(default_factory=MergeSettings, description="how two parents make a child")
+    strategy: StrategySettings = Field(default_factory=StrategySettings, description="which parents meet")
+    stop: StopSettings = Field(default_factory=StopSettings, description="when to stop")
+    seed: int = Field(0, ge=0, description="seed of everything random in the search")
+
+    @field_validator("founders", mode="before")
+    @classmethod
+    def _name_founders(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        names = [Path(str(path)).name for path in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two founders are called {name!r}; give a mapping of names to folders")
+        return dict(zip(names, value, strict=True))
+
+    @field_validator("founders")
+    @classmethod
+    def _check_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name in value:
+            if name == "base" or OFFSPRING_ID.fullmatch(name):
+                raise ValueError(f"a founder cannot be called {name!r}; give a mapping of other names to folders")
+        return value
+
+
+def parse_config(content: object, source: str = "the run") -> RunConfig:
+    """A checked `RunConfig` from plain data; raises `InvalidConfig` naming the nearest right key."""
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise invalid(error, source, RunConfig) from None
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run file; raises `ReferenceNotFound` or `InvalidConfig`."""
+    if not path.is_file():
+        raise ReferenceNotFound(f"There is no run file at {path}.", hint="Give the path of a YAML file.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
+    return parse_config(content, str(path))

@@ -1,0 +1,1 @@
+"""Strategies: pure state machines that propose matings and take scores."""

@@ -10,6 +10,13 @@ from pathlib import Path
 from evaluators.base import Task
 
 
+def default_path() -> Path:
+    """The user's own cache, shared by all runs."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("model-kinship") / "scores.sqlite"
+
+
 class ScoreCache:
     """A SQLite file of per-document results. Safe for several processes; a lost race costs one evaluation."""
 

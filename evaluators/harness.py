@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,11 +32,9 @@ class Harness:
     """
 
     def __init__(self, settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> None:
-        from lm_eval import __version__
-
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self._settings = settings
-        self._tasks = _load_tasks(settings, (root or Path()))
+        self._tasks = load_tasks(settings, (root or Path()))
         for task in self._tasks.values():
             _build_requests_once(task)
         self._live = LiveModel(template, settings.device)
@@ -46,7 +45,7 @@ class Harness:
             device=settings.device,
         )
         conditions = {
-            "lm_eval": __version__,
+            "versions": [version(package) for package in ("lm_eval", "torch", "transformers")],
             "config": template.config,
             "tokenizer": self._live.tokenizer.backend_tokenizer.to_str(),
             "device": settings.device,
@@ -115,7 +114,7 @@ class Harness:
         return Task(name, metric, sha.hexdigest(), splits)
 
 
-def _load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, Any]:
+def load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, Any]:
     """lm-eval task objects by name, in the order of the settings; its own index is read only when needed."""
     from lm_eval.tasks import TaskManager
 

@@ -92,9 +92,9 @@ class KinshipMatrix:
             writer.writerow([id, *("" if math.isnan(value) else repr(value) for value in row)])
         return text.getvalue()
 
-    def save(self, path: Path) -> None:
-        """Write ``.json``, ``.csv`` or ``.npz``, told by the suffix."""
-        match path.suffix:
+    def save(self, path: Path, suffix: str | None = None) -> None:
+        """Write as ``.json``, ``.csv`` or ``.npz``: as ``suffix`` says, or that of ``path``."""
+        match suffix or path.suffix:
             case ".json":
                 path.write_text(self.to_json() + "\n", encoding="utf-8")
             case ".csv":
@@ -102,8 +102,8 @@ class KinshipMatrix:
             case ".npz":
                 with open(path, "wb") as file:
                     np.savez(file, values=self.values, header=np.array(json.dumps(self.to_dict() | {"values": []})))
-            case suffix:
-                raise InvalidConfig(f"{path}: no such matrix format as {suffix!r}.", hint="Use .json, .csv or .npz.")
+            case other:
+                raise InvalidConfig(f"{path}: no such matrix format as {other!r}.", hint="Use .json, .csv or .npz.")
 
     @classmethod
     def load(cls, path: Path) -> Self:

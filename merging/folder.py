@@ -56,7 +56,11 @@ def _write_shards(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], sha
     total, dtypes = 0, set()
 
     def flush() -> None:
-        save_file(shard, folder / f"shard-{len(shards)}", metadata={"format": "pt"})
+        file = folder / f"shard-{len(shards)}"
+        file.touch()
+        usual = file.stat().st_mode
+        save_file(shard, file, metadata={"format": "pt"})
+        file.chmod(usual)  # the library leaves files that only their owner can read
         shards.append(list(shard))
         shard.clear()
 

@@ -123,10 +123,7 @@ class Search:
         """The generation's scored offspring, or none and the reason to stop."""
         earlier = [record for record in self.records if record.generation < generation]
         scored = [record for record in earlier if record.generation > 0]
-        top = sorted(
-            (record for record in earlier if record.id != BASE and record.fitness is not None),
-            key=lambda record: (-(record.fitness or 0.0), record.id),
-        )[: self.config.strategy.k]
+        top = ranked(earlier)[: self.config.strategy.k]
         genomes = {record.id: record.genome for record in top}
         kinship = self.span.kinship(genomes, self.config.strategy.metric)
         reason = reason_to_stop(self.config.stop, generation, len(scored), list(genomes), kinship)
@@ -175,7 +172,14 @@ class Search:
         if not self._records:
             self._add(
                 [
-                    self._record(id, self.span.founder(id), generation=0, role="founder", parents=(), recipe={})
+                    self._record(
+                        id,
+                        self.span.founder(id),
+                        generation=0,
+                        role="base" if id == BASE else "founder",
+                        parents=(),
+                        recipe={},
+                    )
                     for id in self.span.ids
                 ]
             )
@@ -205,7 +209,8 @@ class Search:
 
         All were chosen on the search split; nothing is chosen by what is found here.
         """
-        for id in [*self.span.ids, *best_so_far(self.records)]:
+        best = best_offspring(self.records)
+        for id in [*self.span.ids, *best_so_far(self.records), *([best.id] if best else [])]:
             self._ensure_scored(self._records[id], "held_out")
 
     def _closeness(self, one: str, other: str) -> float:
@@ -250,18 +255,23 @@ class Search:
         return facts
 
 
+def ranked(records: list[Record]) -> list[Record]:
+    """The founders and offspring that have a score on the search split, best first; equal scores by id."""
+    scored = [record for record in records if record.id != BASE and record.fitness is not None]
+    return sorted(scored, key=lambda record: (-(record.fitness or 0.0), record.id))
+
+
+def best_offspring(records: list[Record]) -> Record | None:
+    """The offspring with the best score on the search split."""
+    return next((record for record in ranked(records) if record.generation > 0), None)
+
+
 def best_so_far(records: list[Record]) -> list[str]:
-    """Ids of the best non-base individual after each generation, on the search split, each once, in order."""
+    """Ids of the best individual after each generation, on the search split, each once, in order."""
     leaders: list[str] = []
-    best: Record | None = None
     for generation in sorted({record.generation for record in records}):
-        for record in records:
-            if record.generation != generation or record.id == BASE or record.fitness is None:
-                continue
-            if best is None or (record.fitness, best.id) > (best.fitness or 0.0, record.id):
-                best = record
-        if best is not None and best.id not in leaders:
-            leaders.append(best.id)
+        best = ranked([record for record in records if record.generation <= generation])[:1]
+        leaders += [record.id for record in best if record.id not in leaders]
     return leaders
 
 

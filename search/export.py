@@ -6,9 +6,10 @@ Two runs with the same inputs and seed have equal exports, byte for byte, howeve
 import json
 from typing import Any
 
+from evaluators.scores import as_dict
 from kinship.errors import LedgerError
 from merging.span import Span
-from search.coordinator import best_so_far
+from search.coordinator import best_offspring, best_so_far
 from search.ledger import Ledger, Record
 from search.mating import BASE
 
@@ -25,8 +26,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     leaders = best_so_far(records)
     founders = [id for id in leaders if id in facts.digests]
     best = leaders[-1] if leaders else None
-    offspring = [record for record in records if record.generation > 0 and record.fitness is not None]
-    best_offspring = min(offspring, key=lambda record: (-(record.fitness or 0.0), record.id), default=None)
+    offspring = best_offspring(records)
     by_id = {record.id: record for record in records}
     return {
         "schema": SCHEMA,
@@ -36,9 +36,10 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "base": BASE,
         "best": best,
         "best_founder": founders[-1] if founders else None,
-        "best_offspring": best_offspring.id if best_offspring else None,
+        "best_offspring": offspring.id if offspring else None,
         "best_so_far": leaders,
-        "best_recipe": span.recipe_of(by_id[best].genome).to_dict() if best else None,
+        "best_offspring_recipe": span.recipe_of(offspring.genome).to_dict() if offspring else None,
+        "gain_over_best_founder": _gain(offspring, by_id[founders[-1]]) if offspring and founders else {},
         "individuals": [_describe(record, by_id) for record in records],
     }
 
@@ -61,6 +62,12 @@ def _describe(record: Record, by_id: dict[str, Record]) -> dict[str, Any]:
         "error": record.error,
         "scores": {split: score.to_dict() for split, score in sorted(record.scores.items())},
     }
+
+
+def _gain(offspring: Record, founder: Record) -> dict[str, Any]:
+    """Best offspring less best founder, by split, with the paired standard error."""
+    both = sorted(offspring.scores.keys() & founder.scores.keys())
+    return {split: as_dict(offspring.scores[split].gain_over(founder.scores[split])) for split in both}
 
 
 def _merge_gain(record: Record, by_id: dict[str, Record]) -> float | None:

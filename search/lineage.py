@@ -1,6 +1,7 @@
 """Recorded descent as a directed acyclic graph, parents pointing to children, and where to draw its nodes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -9,40 +10,68 @@ if TYPE_CHECKING:
     Graph = nx.DiGraph[str]
 
 
+Point = tuple[float, float]
+
+
 def lineage_of(export: Mapping[str, Any]) -> "Graph":
-    """The lineage in a run's export: nodes carry generation, role and score, edges the kinship of the parents."""
-    graph: "Graph" = nx.DiGraph()
+    """The lineage in a run's export: nodes carry generation, role, score and the kinship of their parents."""
+    graph: Graph = nx.DiGraph()
     for individual in export["individuals"]:
         if individual["id"] == export["base"]:
             continue
         score = individual["scores"].get("search", {}).get("value")
-        graph.add_node(individual["id"], generation=individual["generation"], role=individual["role"], score=score)
-        for parent in individual["parents"]:
-            graph.add_edge(parent, individual["id"], kinship=individual["kinship_of_parents"])
+        graph.add_node(
+            individual["id"],
+            generation=individual["generation"],
+            role=individual["role"],
+            score=score,
+            kinship=individual["kinship_of_parents"],
+        )
+        graph.add_edges_from((parent, individual["id"]) for parent in individual["parents"])
     return graph
 
 
-def layered_positions(graph: "Graph", sweeps: int = 8) -> dict[str, tuple[float, float]]:
-    """(x, y) of each node: y is the generation (0 at the top), x in 0..1 within it.
+@dataclass(frozen=True)
+class Layout:
+    """Where to draw a lineage: ``nodes`` (x, y) with x in 0..1 and y the generation, ``edges`` as polylines."""
 
-    Nodes are ordered by the mean place of their neighbours in the layer above, then below, in turn, which keeps
-    crossings few (the barycentre heuristic of Sugiyama et al. 1981). Time O(sweeps * edges).
+    nodes: dict[str, Point]
+    edges: dict[tuple[str, str], list[Point]]
+
+
+def layered_layout(graph: "Graph", sweeps: int = 8) -> Layout:
+    """Layers by generation, founders at the top; edges that skip generations run between the nodes they pass.
+
+    Such an edge holds a place in every layer it crosses, and each layer is ordered by the mean place of its neighbours
+    above, then below, in turn, which keeps crossings few (Sugiyama et al. 1981). Time O(sweeps * edges * generations).
     """
-    layers: dict[int, list[str]] = {}
-    for node, generation in ((node, graph.nodes[node]["generation"]) for node in graph):
-        layers.setdefault(generation, []).append(node)
+    routed: nx.DiGraph[Any] = nx.DiGraph()
+    level: dict[Any, int] = {node: graph.nodes[node]["generation"] for node in graph}
+    routed.add_nodes_from(level)
+    routes: dict[tuple[str, str], list[Any]] = {}
+    for parent, child in graph.edges:
+        stops = [(parent, child, between) for between in range(level[parent] + 1, level[child])]
+        level |= {stop: stop[2] for stop in stops}
+        routes[parent, child] = [parent, *stops, child]
+        nx.add_path(routed, routes[parent, child])
+    layers: dict[int, list[Any]] = {}
+    for node in routed:
+        layers.setdefault(level[node], []).append(node)
     place = {node: _spread(index, len(layer)) for layer in layers.values() for index, node in enumerate(layer)}
     for sweep in range(sweeps):
-        neighbours = graph.predecessors if sweep % 2 == 0 else graph.successors
+        neighbours = routed.predecessors if sweep % 2 == 0 else routed.successors
         for generation in sorted(layers, reverse=bool(sweep % 2)):
             layer = layers[generation]
             means = {}
             for node in layer:
                 near = [place[other] for other in neighbours(node)]
                 means[node] = sum(near) / len(near) if near else place[node]
-            layer.sort(key=lambda node: (means[node], node))
+            layer.sort(key=lambda node: (means[node], str(node)))
             place |= {node: _spread(index, len(layer)) for index, node in enumerate(layer)}
-    return {node: (place[node], float(graph.nodes[node]["generation"])) for node in graph}
+    point = {node: (place[node], float(level[node])) for node in routed}
+    return Layout(
+        {node: point[node] for node in graph}, {edge: [point[stop] for stop in stops] for edge, stops in routes.items()}
+    )
 
 
 def _spread(index: int, count: int) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["founder", "greedy", "exploration", "random"]
+Role = Literal["base", "founder", "greedy", "exploration", "random"]
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-
+"""The faces of model-kinship: command line, report, demo."""

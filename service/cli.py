@@ -1,0 +1,168 @@
+"""The command line. Commands import what they need when they run, so that help is instant."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinship.errors import KinshipError
+
+app = typer.Typer(
+    name="kinship",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="See how fine-tuned models are related, breed better ones by merging, and draw their family tree.",
+)
+runs_app = typer.Typer(no_args_is_help=True, help="Look into the ledger of a run.")
+app.add_typer(runs_app, name="runs")
+
+
+class MetricName(StrEnum):
+    """Kinship metrics."""
+
+    pcc = "pcc"
+    cosine = "cosine"
+    euclidean = "euclidean"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+Models = Annotated[list[str], typer.Argument(help="Model folders or .safetensors files.", show_default=False)]
+Base = Annotated[str, typer.Option(help="The model they were fine-tuned from.", show_default=False)]
+Metric = Annotated[MetricName, typer.Option(help="How kinship is measured.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the family, the runs and the report go.")] = Path("demo"),
+    force: Force = False,
+) -> None:
+    """Train a small family of models and run everything on it; ends with a report to open."""
+    from service.commands.demo import run
+
+    run(out, force=force)
+
+
+@app.command()
+def matrix(
+    models: Models,
+    base: Base,
+    metric: Metric = MetricName.pcc,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write .csv, .json, .npz, .png or .svg; may be repeated.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    force: Force = False,
+) -> None:
+    """Kinship matrix: how similar the models' task vectors (weights less base weights) are."""
+    from service.commands.matrix import run
+
+    run(models, base, metric.value, out or [], as_json=as_json, force=force)
+
+
+@app.command()
+def tree(
+    what: Annotated[list[str], typer.Argument(help="One run folder, or several models.", show_default=False)],
+    base: Annotated[str | None, typer.Option(help="For models: what they were fine-tuned from.")] = None,
+    metric: Metric = MetricName.pcc,
+    out: Annotated[list[Path] | None, typer.Option(help="Write the picture: .png or .svg; may be repeated.")] = None,
+    as_json: Json = False,
+    force: Force = False,
+) -> None:
+    """Family tree: the recorded lineage of a run, or the dendrogram of some models."""
+    from service.commands.tree import run
+
+    run(what, base, metric.value, out or [], as_json=as_json, force=force)
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in mergekit YAML.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    as_json: Json = False,
+    force: Force = False,
+) -> None:
+    """Merge models as a recipe says and write a Hugging Face folder."""
+    from service.commands.merge import run
+
+    run(recipe, out, as_json=as_json, force=force)
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="Model folder.", show_default=False)],
+    tasks: Annotated[str, typer.Option(help="lm-eval task names, separated by commas.", show_default=False)],
+    task_path: Annotated[Path | None, typer.Option(help="Folder with task YAML files of your own.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric of every task; default: each task's first.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="At most this many documents a task and split.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents in a forward pass.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    cache: Annotated[Path | None, typer.Option(help="Score cache; default: the user's.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on lm-eval tasks, with standard errors, on the search and the held-out documents."""
+    from service.commands.score import run
+
+    settings = {
+        "tasks": [name.strip() for name in tasks.split(",") if name.strip()],
+        "task_path": str(task_path.absolute()) if task_path else None,
+        "metric": metric,
+        "limit": limit,
+        "batch_size": batch_size,
+        "device": device,
+    }
+    run(model, settings, cache, as_json=as_json)
+
+
+@app.command()
+def evolve(
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.yml", help="The run file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder, or start it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Score cache; default: the user's.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
+    force: Force = False,
+) -> None:
+    """Evolutionary merge search: merge, score, select, generation after generation."""
+    from service.commands.evolve import run
+
+    run(run_file, out, resume=resume, dry_run=dry_run, cache=cache, as_json=as_json, force=force)
+
+
+@runs_app.command("show")
+def runs_show(folder: RunFolder, as_json: Json = False) -> None:
+    """The individuals of a run, best first."""
+    from service.commands.runs import show
+
+    show(folder, as_json=as_json)
+
+
+@runs_app.command("export")
+def runs_export(folder: RunFolder) -> None:
+    """Print the canonical export: equal runs give equal bytes."""
+    from service.commands.runs import export
+
+    export(folder)
+
+
+def main() -> None:
+    """Entry point of the ``kinship`` command: input errors end with exit code 1 and no traceback."""
+    try:
+        app()
+    except KinshipError as error:
+        from service.console import print_error
+
+        print_error(error, as_json="--json" in sys.argv)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""How the commands speak: tables and bars for people, one JSON object for machines, errors for both."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kinship.errors import KinshipError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def console() -> "Console":
+    """For results."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def notes() -> "Console":
+    """For everything that is not the result: progress, notes, errors."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(content: dict[str, Any], *, indent: int | None = 2) -> None:
+    """One JSON object on standard output."""
+    sys.stdout.write(json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(error: KinshipError, *, as_json: bool) -> None:
+    """The error in the form asked for."""
+    if as_json:
+        print_json(error.as_dict(), indent=None)
+        return
+    from rich.markup import escape
+
+    notes().print(f"[bold red]Error:[/] {escape(error.message)}", soft_wrap=True)
+    if error.hint:
+        notes().print(f"[bold]Next:[/]  {escape(error.hint)}", soft_wrap=True)
+
+
+def progress_bar(*, quiet: bool = False) -> "Progress":
+    """A bar with count, rate and time left, on standard error; nothing where that is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        console=notes(),
+        transient=True,
+        disable=quiet or not notes().is_terminal,
+    )
+
+
+@contextmanager
+def byte_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callable that is told (bytes done, bytes in all)."""
+    from rich.filesize import decimal
+
+    with progress_bar(quiet=quiet) as bar:
+        task = bar.add_task(label, amount="")
+
+        def update(done: int, total: int) -> None:
+            speed = bar.tasks[task].speed
+            rate = f" {decimal(int(speed))}/s" if speed else ""
+            bar.update(task, completed=done, total=total, amount=f"{decimal(done)} of {decimal(total)}{rate}")
+
+        yield update

@@ -1,0 +1,65 @@
+"""The report page: charts, tables and text in one self-contained HTML file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinship.output import output_file
+from service.report.charts import best_by_evaluations, family_tree, kinship_heatmap, scores_by_generation
+from service.report.view import RunView
+
+
+def write_report(path: Path, views: Mapping[str, RunView], title: str, *, force: bool = False) -> None:
+    """Write the report of one or more runs (by label) to ``path``; about 5 MB, of which Plotly is nearly all."""
+    import plotly
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["points"] = lambda value: "" if value is None else f"{100 * value:.2f}"
+    environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.2f}"
+    page = environment.get_template("report.html").render(
+        title=title,
+        plotly_js=plotly.offline.get_plotlyjs(),
+        comparison=_chart(best_by_evaluations(views)) if len(views) > 1 else "",
+        runs=[_section(label, view) for label, view in views.items()],
+    )
+    with output_file(path, force=force) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _section(label: str, view: RunView) -> dict[str, Any]:
+    export = view.export
+    offspring = [person for person in export["individuals"] if person["generation"] > 0]
+    recipe = view.best_recipe
+    return {
+        "label": label,
+        "verdict": view.verdict(),
+        "stopped": export["stopped"] or "not finished",
+        "offspring": len(offspring),
+        "generations": max((person["generation"] for person in offspring), default=0),
+        "failed": sum(person["error"] is not None for person in offspring),
+        "best_offspring": export["best_offspring"],
+        "best_founder": export["best_founder"],
+        "gain": export["gain_over_best_founder"],
+        "individuals": sorted(export["individuals"], key=_rank),
+        "tasks": list(next(iter(export["individuals"][0]["scores"].values()), {"tasks": {}})["tasks"]),
+        "people": view.individuals,
+        "splits": ("search", "held_out"),
+        "metric": view.kinship.metric,
+        "config": yaml.safe_dump(export["config"], sort_keys=False),
+        "recipe": recipe.to_yaml() if recipe else "",
+        "scores_chart": _chart(scores_by_generation(view)),
+        "tree_chart": _chart(family_tree(view)),
+        "heatmap": _chart(kinship_heatmap(view.kinship)),
+    }
+
+
+def _rank(person: dict[str, Any]) -> tuple[float, str]:
+    return -person["scores"].get("search", {"value": -1.0})["value"], person["id"]
+
+
+def _chart(figure: Any) -> str:
+    config = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))

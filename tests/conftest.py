@@ -1,0 +1,76 @@
+"""Data that the tests make themselves, and where the shared golden data lies, if it does."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    from service.demo.family import Family
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+MakeModel = Callable[..., Path]
+
+SHAPES = {
+    "model.embed_tokens.weight": (11, 8),
+    "model.layers.0.self_attn.q_proj.weight": (8, 8),
+    "model.layers.0.mlp.up_proj.weight": (80, 70),
+    "model.layers.1.self_attn.q_proj.weight": (8, 8),
+    "model.layers.1.mlp.up_proj.weight": (80, 70),
+    "model.norm.weight": (8,),
+}
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> MakeModel:
+    """Write a folder of random weights: a base, or (given ``base``) the base plus a small random task vector."""
+
+    def make(
+        name: str,
+        seed: int = 0,
+        base: Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        shapes: dict[str, tuple[int, ...]] | None = None,
+        size: float = 0.02,
+    ) -> Path:
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {}
+        for key, shape in (shapes or SHAPES).items():
+            noise = torch.randn(shape, generator=generator)
+            tensors[key] = noise if base is None else _load(base)[key].float() + size * noise
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file({key: tensor.to(dtype) for key, tensor in tensors.items()}, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "float32"}))
+        return folder
+
+    return make
+
+
+def _load(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> "Family":
+    """The small trained family, made once per run of the tests."""
+    from service.demo.family import TINY, make_family
+
+    return make_family(tmp_path_factory.mktemp("family") / "tiny", TINY)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden data; skips where it is not at hand."""
+    place = Path(os.environ.get("MODEL_KINSHIP_SHARED", Path(__file__).parents[2] / "shared"))
+    if not place.is_dir():
+        pytest.skip(f"no shared data at {place}; set MODEL_KINSHIP_SHARED to run this")
+    return place

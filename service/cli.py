@@ -14,9 +14,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="See how fine-tuned models are related, breed better ones by merging, and draw their family tree.",
 )
-runs_app = typer.Typer(no_args_is_help=True, help="Look into the ledger of a run.")
+runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into the ledger of a run.")
 app.add_typer(runs_app, name="runs")
 
 
@@ -41,7 +42,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the family, the runs and the report go.")] = Path("demo"),
     force: Force = False,
 ) -> None:
-    """Train a small family of models and run everything on it; ends with a report to open."""
+    """Train a small family of models and run everything on it.
+
+    Ends with the path of a report to open.
+    """
     from service.commands.demo import run
 
     run(out, force=force)
@@ -59,7 +63,10 @@ def matrix(
     as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Kinship matrix: how similar the models' task vectors (weights less base weights) are."""
+    """Measure how the models' task vectors resemble each other.
+
+    A task vector is a model's weights less those of its base.
+    """
     from service.commands.matrix import run
 
     run(models, base, metric.value, out or [], as_json=as_json, force=force)
@@ -74,7 +81,7 @@ def tree(
     as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Family tree: the recorded lineage of a run, or the dendrogram of some models."""
+    """Draw the lineage of a run, or a dendrogram of models."""
     from service.commands.tree import run
 
     run(what, base, metric.value, out or [], as_json=as_json, force=force)
@@ -87,7 +94,7 @@ def merge(
     as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Merge models as a recipe says and write a Hugging Face folder."""
+    """Merge models as a recipe says, into a model folder."""
     from service.commands.merge import run
 
     run(recipe, out, as_json=as_json, force=force)
@@ -105,7 +112,10 @@ def score(
     cache: Annotated[Path | None, typer.Option(help="Score cache; default: the user's.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on lm-eval tasks, with standard errors, on the search and the held-out documents."""
+    """Score a model on lm-eval tasks, with standard errors.
+
+    Search and held-out documents are scored apart.
+    """
     from service.commands.score import run
 
     settings = {
@@ -129,7 +139,7 @@ def evolve(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
     force: Force = False,
 ) -> None:
-    """Evolutionary merge search: merge, score, select, generation after generation."""
+    """Search for better models by merging, over generations."""
     from service.commands.evolve import run
 
     run(run_file, out, resume=resume, dry_run=dry_run, cache=cache, as_json=as_json, force=force)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ class Checkpoint:
 
     `tensors` maps names to `TensorEntry` (headers only); `read` fetches a range of elements with one `pread`
     per call, so peak memory is what the caller asks for. Use as a context manager, or call `close`.
-    Not safe for use by several threads at once.
+    Several threads may read at once.
     """
 
     def __init__(self, id: str, path: Path, tensors: Mapping[str, TensorEntry], config: dict[str, Any]) -> None:
@@ -32,6 +33,7 @@ class Checkpoint:
         self.tensors = dict(sorted(tensors.items()))
         self.config = config
         self._descriptors: dict[Path, int] = {}
+        self._opening = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -55,19 +57,28 @@ class Checkpoint:
         count = entry.count - start if count is None else count
         if count == 0:
             return torch.empty(0, dtype=entry.dtype)
-        if entry.file not in self._descriptors:
-            self._descriptors[entry.file] = os.open(entry.file, os.O_RDONLY)
         buffer = bytearray(count * entry.dtype.itemsize)
-        view, position = memoryview(buffer), entry.offset + start * entry.dtype.itemsize
+        self.read_into(name, start, memoryview(buffer))
+        return torch.frombuffer(buffer, dtype=entry.dtype)
+
+    def read_into(self, name: str, start: int, view: memoryview) -> None:
+        """Fill ``view`` (bytes) with the elements of tensor ``name`` from ``start`` on, as stored."""
+        entry = self.tensors[name]
+        descriptor, position = self._open(entry.file), entry.offset + start * entry.dtype.itemsize
         while view:
-            got = os.preadv(self._descriptors[entry.file], [view], position)
+            got = os.preadv(descriptor, [view], position)
             if got == 0:
                 raise MalformedCheckpoint(
                     f"{entry.file} ended while tensor {name!r} was being read.",
                     hint="The file was changed or cut short; save it again.",
                 )
             view, position = view[got:], position + got
-        return torch.frombuffer(buffer, dtype=entry.dtype)
+
+    def _open(self, file: Path) -> int:
+        with self._opening:
+            if file not in self._descriptors:
+                self._descriptors[file] = os.open(file, os.O_RDONLY)
+            return self._descriptors[file]
 
     def tensor(self, name: str) -> torch.Tensor:
         """The whole tensor ``name`` in its shape and stored dtype."""
@@ -99,10 +110,10 @@ def open_checkpoint(reference: str | Path, *, id: str | None = None, root: Path 
     ``id`` is the name that results carry; by default the reference as given. Reads ``config.json`` (where there
     is one) and the headers only. Raises `ReferenceNotFound`, `MalformedCheckpoint` or `UnsupportedCheckpoint`.
     """
-    path = (root or Path()) / Path(reference).expanduser()
-    if path.is_file():
+    path = (root or Path()) / os.path.expanduser(reference)
+    if os.path.isfile(path):
         return Checkpoint(id or str(reference), path, read_header(path), {})
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir, false (no OSError) for a name that is too long
         raise ReferenceNotFound(
             f"There is no model at {str(reference)!r}: {path.absolute()} does not exist.",
             hint="Give a folder that holds config.json and *.safetensors, or one .safetensors file.",
@@ -129,7 +140,7 @@ def _weight_files(folder: Path) -> list[Path]:
             raise MalformedCheckpoint(f"{folder / INDEX_NAME} has no weight_map of tensor names to file names.")
         names = sorted(set(weight_map.values()))
         for name in names:
-            if Path(name).name != name or not (folder / name).is_file():
+            if Path(name).name != name or not os.path.isfile(folder / name):
                 raise MalformedCheckpoint(
                     f"{folder / INDEX_NAME} names the shard {name!r}, which is not a file in that folder.",
                     hint="Download the missing shards.",
@@ -137,7 +148,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / name for name in names]
     files = [folder / "model.safetensors"]
     if not files[0].is_file():
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
     if not files:
         pickled = sorted(file.name for file in folder.glob("*.bin"))
         found = f"only {', '.join(pickled)}" if pickled else "no weights"

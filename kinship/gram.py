@@ -4,9 +4,11 @@ For base t0 and models t1..tn, the rows are [t0, d1, .., dn] with task vectors d
 first, in fp32 (exact for bf16 inputs), then multiplied: the Gram of raw weights would lose them to cancellation.
 """
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import torch
@@ -15,10 +17,12 @@ from numpy.typing import NDArray
 from kinship.alignment import Alignment
 from kinship.checkpoint import Checkpoint
 from kinship.errors import NonFiniteWeights
+from kinship.moments import task_vector_moments
+from kinship.threads import worker_count
 
-# fp32 products are summed over this many elements before they enter the float64 sum: measured 5e-8 relative error,
-# against 1e-4 with blocks of a million.
-INNER_ELEMENTS = 4096
+# Elements that a thread reads of all models together before it reduces them: enough to make reading cheap, few enough
+# to stay in cache until they are used.
+CHUNK_ELEMENTS, MIN_CHUNK = 1 << 20, 1 << 14
 
 Float64 = NDArray[np.float64]
 
@@ -54,25 +58,6 @@ class GramTable:
             return cls(rows, names, data["counts"], data["sums"], data["grams"])
 
 
-def moments(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gram (R, R) and sums (R,), float64, of ``rows`` (R, m) float32.
-
-    Products are taken in fp32 over runs of `INNER_ELEMENTS` elements and summed in float64 across runs (a
-    last, short run is in float64 altogether).
-    Memory beyond the input: m/4096 matrices of (R+1, R+1).
-    """
-    count = rows.shape[1]
-    # A row of ones makes the row sums one more row of the same product.
-    rows = torch.cat([rows, rows.new_ones(1, count)])
-    whole = count - count % INNER_ELEMENTS
-    runs = rows[:, :whole].reshape(len(rows), -1, INNER_ELEMENTS).transpose(0, 1)
-    gram = torch.bmm(runs, runs.mT).sum(dim=0, dtype=torch.float64)
-    if whole < count:
-        rest = rows[:, whole:].double()
-        gram += rest @ rest.T
-    return gram[:-1, :-1], gram[:-1, -1]
-
-
 def gram_table(
     base: Checkpoint,
     models: Sequence[Checkpoint],
@@ -81,29 +66,70 @@ def gram_table(
 ) -> GramTable:
     """One streaming pass over the aligned tensors of ``base`` and ``models``; every byte is read once.
 
-    ``progress`` is told the number of bytes read since the last call. Peak memory: about
-    (n+3) * 4 MB for n models, whatever their size. Time grows linearly with bytes until n is about 16.
-    Raises `NonFiniteWeights` naming the tensor and the model.
+    Chunks of all models are read and reduced side by side on `worker_count` threads, and added up in order, so results
+    do not depend on the number of threads. Integer buffers are no weights: their rows stay zero, their counts too.
+    ``progress`` is told the number of bytes done since the last call. Peak memory: a few MB a thread, whatever the
+    models' size. Time grows linearly with bytes until n is about 8. Raises `NonFiniteWeights` naming tensor and model.
     """
     everyone = [base, *models]
     size = len(everyone)
     sums = np.zeros((len(alignment.names), size))
     grams = np.zeros((len(alignment.names), size, size))
-    counts = np.array([base.tensors[name].count for name in alignment.names], dtype=np.float64)
+    floats = [base.tensors[name].dtype.is_floating_point for name in alignment.names]
+    counts = np.array([base.tensors[name].count for name in alignment.names], dtype=np.float64) * floats
+    chunk = max(MIN_CHUNK, CHUNK_ELEMENTS // size)
+    jobs = [
+        (index, start, count)
+        for index, name in enumerate(alignment.names)
+        if floats[index]
+        for start, count in base.blocks(name, chunk)
+    ]
+    buffers = threading.local()
+
+    def reduce(job: tuple[int, int, int]) -> tuple[Float64, Float64]:
+        index, start, count = job
+        if not hasattr(buffers, "rows"):
+            buffers.rows = np.empty(size * chunk, dtype=np.float32)
+        rows = _read_rows(everyone, alignment.names[index], start, count, buffers.rows)
+        gram, total = np.zeros((size, size)), np.zeros(size)
+        task_vector_moments(rows, gram, total)
+        return gram, total
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        try:
+            for (index, _, count), (gram, total) in zip(jobs, pool.map(reduce, jobs), strict=True):
+                grams[index] += gram
+                sums[index] += total
+                if progress is not None:
+                    name = alignment.names[index]
+                    progress(sum(count * model.tensors[name].dtype.itemsize for model in everyone))
+        finally:
+            pool.shutdown(cancel_futures=True)
     for index, name in enumerate(alignment.names):
-        for start, count in base.blocks(name):
-            rows = torch.empty(size, count)
-            for row, model in zip(rows, everyone, strict=True):
-                row.copy_(model.read(name, start, count))
-            rows[1:] -= rows[0]
-            gram, total = moments(rows)
-            grams[index] += gram.numpy()
-            sums[index] += total.numpy()
-            if progress is not None:
-                progress(sum(count * model.tensors[name].dtype.itemsize for model in everyone))
         if not np.isfinite(grams[index]).all():
             raise _non_finite(name, everyone)
+    grams += np.tril(grams, -1).transpose(0, 2, 1)
     return GramTable(tuple(model.id for model in everyone), alignment.names, counts, sums, grams)
+
+
+def _read_rows(
+    models: Sequence[Checkpoint], name: str, start: int, count: int, buffer: NDArray[np.float32]
+) -> NDArray[Any]:
+    """A chunk of tensor ``name`` of every model (R, count): bf16 bit patterns or fp32, whichever all are stored in.
+
+    Other and mixed dtypes are widened to fp32. ``buffer`` (at least R * count floats) holds the result.
+    """
+    dtypes = {model.tensors[name].dtype for model in models}
+    if dtypes <= {torch.bfloat16} or dtypes <= {torch.float32}:
+        stored = buffer.view(np.uint16) if torch.bfloat16 in dtypes else buffer
+        rows = stored[: len(models) * count].reshape(len(models), count)
+        for index, model in enumerate(models):
+            model.read_into(name, start, rows[index].data.cast("B"))
+        return rows
+    rows = buffer[: len(models) * count].reshape(len(models), count)
+    for row, model in zip(rows, models, strict=True):
+        torch.from_numpy(row).copy_(model.read(name, start, count))
+    return rows
 
 
 def _non_finite(name: str, models: Sequence[Checkpoint]) -> NonFiniteWeights:

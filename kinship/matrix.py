@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -108,14 +109,17 @@ class KinshipMatrix:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the ``.json`` or ``.npz`` that `save` wrote."""
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as data:
-                fields, values = json.loads(str(data["header"])), data["values"]
-        else:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            values = np.array(fields["values"], dtype=np.float64)
-        if fields.get("schema") != SCHEMA:
+        try:
+            if path.suffix == ".npz":
+                with np.load(path, allow_pickle=False) as data:
+                    fields = json.loads(str(data["header"])) | {"values": data["values"]}
+            else:
+                fields = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError, BadZipFile):
+            fields = None
+        if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
             raise MalformedCheckpoint(f"{path} is not a {SCHEMA} file.", hint="Write it with `kinship matrix`.")
+        values = np.array(fields["values"], dtype=np.float64)
         return cls(
             fields["metric"], fields["base"], tuple(fields["ids"]), values, fields["tensors"], fields["left_out"]
         )

@@ -44,7 +44,11 @@ def output_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         if path.exists():
             retired = partial.with_suffix(".retired")
             os.replace(path, retired)
-            os.replace(partial, path)
+            try:
+                os.replace(partial, path)
+            except OSError:
+                os.replace(retired, path)
+                raise
             _remove(retired)
         else:
             os.replace(partial, path)
@@ -53,12 +57,13 @@ def output_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def _staged(path: Path, force: bool) -> Iterator[Path]:
-    require_writable(path, force=force)
+    require_writable(path, force=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputNotWritable(f"{path.parent} cannot be made: {error.strerror}.") from None
     _clear_abandoned(path)
+    require_writable(path, force=force)
     partial = path.parent / f".{path.name}.{os.getpid()}.partial"
     try:
         yield partial
@@ -71,15 +76,24 @@ def _staged(path: Path, force: bool) -> Iterator[Path]:
 
 
 def _clear_abandoned(path: Path) -> None:
-    """Remove what writers that are no longer alive left beside ``path``."""
+    """Remove what writers that are no longer alive left beside ``path``.
+
+    One that died between its two renames has retired the old folder and not named the new one: the old one returns.
+    """
     pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.(partial|retired)")
-    for sibling in path.parent.iterdir():
+    for sibling in list(path.parent.iterdir()):
         match = pattern.fullmatch(sibling.name)
-        if match and not _alive(int(match[1])):
+        if match is None or _alive(int(match[1])):
+            continue
+        if match[2] == "retired" and not path.exists():
+            os.replace(sibling, path)
+        else:
             _remove(sibling)
 
 
 def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # an earlier process of this number, as in a container: this one writes ``path`` only now
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

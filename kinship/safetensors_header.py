@@ -84,7 +84,7 @@ def _entry(path: Path, name: str, fields: object, start: int, size: int) -> Tens
     dtype = DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
     if dtype is None:
         raise _malformed(path, f"tensor {name!r} has the unknown dtype {dtype_name!r}")
-    if not (isinstance(shape, list) and all(_is_size(n) for n in shape)):
+    if not (isinstance(shape, list) and all(_is_size(n) for n in shape) and _is_size(math.prod(n or 1 for n in shape))):
         raise _malformed(path, f"tensor {name!r} has the impossible shape {shape!r}")
     if not (_is_size(begin) and _is_size(end) and begin <= end and start + end <= size):
         raise _malformed(path, f"tensor {name!r} claims bytes {begin}..{end}, beyond the file")

@@ -51,6 +51,7 @@ def write_model_folder(
 
 
 def _write_shards(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int) -> set[torch.dtype]:
+    """Write the weights with their index; returns the dtypes of the weights, buffers of integers aside."""
     shards: list[list[str]] = []
     shard: dict[str, torch.Tensor] = {}
     total, dtypes = 0, set()
@@ -70,7 +71,8 @@ def _write_shards(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], sha
             flush()
         shard[name] = tensor.contiguous()
         total += size
-        dtypes.add(tensor.dtype)
+        if tensor.is_floating_point():
+            dtypes.add(tensor.dtype)
     flush()
     if len(shards) == 1:
         (folder / "shard-0").rename(folder / "model.safetensors")

@@ -15,5 +15,5 @@ def genome_identity(genome: Genome, span: Span, digests: Mapping[str, str]) -> s
     used = [index for index in range(len(span.ids)) if genome.coefficients[:, index].any()]
     founders = [digests[span.ids[index]] for index in used]
     sha = hashlib.sha256(json.dumps([founders, span.names]).encode())
-    sha.update(Genome(genome.coefficients[:, used]).to_bytes())
+    sha.update(Genome(genome.coefficients[:, used] + 0.0).to_bytes())  # -0.0 + 0.0 is 0.0
     return sha.hexdigest()

@@ -1,6 +1,7 @@
 """From a genome to weights, straight from the founders' files."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 
 import torch
 
@@ -44,14 +45,32 @@ def materialise(genome: Genome, names: Sequence[str], models: Sequence[Checkpoin
 
 
 def common_dtype(name: str, models: Sequence[Checkpoint]) -> torch.dtype:
-    """The dtype to which the models' stored dtypes of a tensor promote."""
-    dtype = models[0].tensors[name].dtype
-    for model in models[1:]:
-        dtype = torch.promote_types(dtype, model.tensors[name].dtype)
-    return dtype
+    """The dtype to which the models' stored dtypes of a tensor promote; float8 joins others as bfloat16."""
+    dtypes = list(dict.fromkeys(model.tensors[name].dtype for model in models))
+    if len(dtypes) == 1:
+        return dtypes[0]
+    # torch refuses to promote float8; bfloat16 holds both of its kinds exactly.
+    return reduce(torch.promote_types, (torch.bfloat16 if _is_float8(dtype) else dtype for dtype in dtypes))
+
+
+def _is_float8(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point and dtype.itemsize == 1
 
 
 def cast(tensors: Tensors, dtype_of: Callable[[str], torch.dtype]) -> Tensors:
-    """Each weight in the dtype that ``dtype_of`` gives for its name; one rounding, to nearest even."""
+    """Each weight in the dtype that ``dtype_of`` gives for its name; one rounding, to nearest even.
+
+    Raises `NonFiniteWeights` for a weight too large for its dtype.
+    """
     for name, tensor in tensors:
-        yield name, tensor.to(dtype_of(name)) if tensor.is_floating_point() else tensor
+        if not tensor.is_floating_point():
+            yield name, tensor
+            continue
+        dtype = dtype_of(name)
+        rounded = tensor.to(dtype)
+        if dtype != tensor.dtype and not rounded.float().isfinite().all():
+            raise NonFiniteWeights(
+                f"Tensor {name!r} of the merge holds weights beyond the range of {dtype}.",
+                hint="Write the merge in bfloat16 or float32.",
+            )
+        yield name, rounded

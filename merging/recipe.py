@@ -1,7 +1,7 @@
 """Recipes: how to make a model, in mergekit's YAML, checked by one schema."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError
@@ -13,16 +13,17 @@ from merging.registry import MergeMethod, get_method
 DType = Literal["float32", "float16", "bfloat16"]
 
 Scalar = bool | float
+Gradient = Annotated[list[Scalar], Field(min_length=1)]
 
 
 class Filtered(Strict):
     """A value for the tensors whose name contains ``filter``; ``*`` or none means all."""
 
     filter: str | None = Field(None, description="plain substring of tensor names")
-    value: Scalar | list[Scalar] = Field(description="a number, or a gradient over the layers")
+    value: Scalar | Gradient = Field(description="a number, or a gradient over the layers")
 
 
-Setting = Scalar | list[Scalar] | list[Filtered]
+Setting = Scalar | Gradient | Annotated[list[Filtered], Field(min_length=1)]
 
 
 class Input(Strict):
@@ -74,6 +75,11 @@ class Recipe(Strict):
                         f"{method.name} has no parameter {key!r} (given for {where}).",
                         hint=nearest(key, sorted(shared)),
                     )
+                if given is not self.parameters and not method.parameter(key).per_model:
+                    raise InvalidConfig(
+                        f"{key!r} is a parameter of the whole {method.name} merge, but is given for {where} alone.",
+                        hint="Move it to the recipe's own parameters:.",
+                    )
         return self
 
     def _scales(self) -> bool:
@@ -109,6 +115,6 @@ def load_recipe(path: Path) -> Recipe:
         raise ReferenceNotFound(f"There is no recipe at {path}.", hint="Give the path of a YAML file.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
     return parse_recipe(content, str(path))

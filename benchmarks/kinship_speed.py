@@ -1,0 +1,155 @@
+"""How fast is the Gram pass, against the least that reading the weights can cost?
+
+The floor reads all bytes by pread and widens them to fp32, with as many threads as the pass. Floor and pass alternate
+in one process over a warm page cache; medians are printed. Checkpoints are made here, by a seed.
+
+    python benchmarks/kinship_speed.py [--quick] [--work DIR]
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from kinship.alignment import align
+from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.gram import gram_table
+from kinship.threads import worker_count
+
+SIZES = {
+    "127M": {"layers": 12, "hidden": 768, "inner": 3072, "kv": 768, "vocab": 18000},
+    "1.1B": {"layers": 22, "hidden": 2048, "inner": 5632, "kv": 256, "vocab": 32000},
+}
+CASES = [("127M", 2), ("127M", 4), ("127M", 8), ("127M", 16), ("1.1B", 4)]
+
+
+def shapes(layers: int, hidden: int, inner: int, kv: int, vocab: int) -> dict[str, tuple[int, ...]]:
+    """Tensors of a Llama."""
+    found: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (vocab, hidden),
+        "lm_head.weight": (vocab, hidden),
+    }
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}."
+        for name, shape in {
+            "self_attn.q_proj": (hidden, hidden),
+            "self_attn.k_proj": (kv, hidden),
+            "self_attn.v_proj": (kv, hidden),
+            "self_attn.o_proj": (hidden, hidden),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+            "input_layernorm": (hidden,),
+            "post_attention_layernorm": (hidden,),
+        }.items():
+            found[f"{prefix}{name}.weight"] = shape
+    return found | {"model.norm.weight": (hidden,)}
+
+
+def make(folder: Path, size: str, count: int) -> list[Path]:
+    """Base and ``count`` fine-tunes, bf16, made unless they are there."""
+    paths = []
+    for index in range(count + 1):
+        path = folder / f"{size}-{index}.safetensors"
+        if not path.exists():
+            base_noise, own_noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(index)
+            tensors = {}
+            for name, shape in shapes(**SIZES[size]).items():
+                tensor = torch.randn(shape, generator=base_noise).mul_(0.02)
+                if index:
+                    tensor.add_(torch.randn(shape, generator=own_noise), alpha=0.001)
+                tensors[name] = tensor.bfloat16()
+            save_file(tensors, path)
+        paths.append(path)
+    return paths
+
+
+def floor(models: list[Checkpoint], threads: int) -> None:
+    """Read every byte by pread into reused buffers and widen it to fp32."""
+    chunk = 1 << 17
+    jobs = [
+        (entry.file, entry.offset + 2 * start, min(chunk, entry.count - start))
+        for model in models
+        for entry in model.tensors.values()
+        for start in range(0, entry.count, chunk)
+    ]
+    files = {entry.file: os.open(entry.file, os.O_RDONLY) for model in models for entry in model.tensors.values()}
+
+    def work(part: list[tuple[Path, int, int]]) -> None:
+        raw = bytearray(2 * chunk)
+        narrow, wide, view = torch.frombuffer(raw, dtype=torch.bfloat16), torch.empty(chunk), memoryview(raw)
+        for file, offset, count in part:
+            os.preadv(files[file], [view[: 2 * count]], offset)
+            wide[:count].copy_(narrow[:count])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [jobs[index::threads] for index in range(threads)]))
+    for descriptor in files.values():
+        os.close(descriptor)
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(folder: Path, size: str, count: int, rounds: int) -> None:
+    paths = make(folder, size, count)
+    threads = worker_count()
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        models = [stack.enter_context(open_checkpoint(path)) for path in paths]
+        alignment = align(models[0], models[1:])
+        total = sum(entry.nbytes for model in models for entry in model.tensors.values())
+        floor(models, threads)  # warm the cache
+        floors, passes = [], []
+        for _ in range(rounds):
+            floors.append(timed(lambda: floor(models, threads)))
+            passes.append(timed(lambda: gram_table(models[0], models[1:], alignment)))
+    ratio = statistics.median(one / other for one, other in zip(passes, floors, strict=True))
+    base, ours = statistics.median(floors), statistics.median(passes)
+    print(
+        f"{size:>5} base+{count:<3} {total / 1e9:7.2f} GB   floor {base:6.2f} s   pass {ours:6.2f} s   "
+        f"ratio {ratio:5.2f}   {total / 1e9 / ours:5.2f} GB/s   peak RSS {peak_mb():5.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="127M, base + 4 only")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=Path, help="keep the checkpoints here")
+    options = parser.parse_args()
+    folder = options.work or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        print(f"{worker_count()} threads; RSS before any pass {peak_mb():.0f} MB")
+        for size, count in [("127M", 4)] if options.quick else CASES:
+            needed = (count + 1) * 2.3e9 if size == "1.1B" else (count + 1) * 0.26e9
+            if shutil.disk_usage(folder).free < needed + 1e9:
+                print(f"{size:>5} base+{count:<3} NOT MEASURED: {needed / 1e9:.1f} GB of disk needed")
+                continue
+            measure(folder, size, count, options.rounds)
+    finally:
+        if not options.work:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

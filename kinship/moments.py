@@ -1,0 +1,120 @@
+"""Second moments of rows of numbers: the kernel of the Gram pass, compiled for the CPU it runs on.
+
+Rows come as stored (bf16 or fp32). Each tile of them is widened to fp32, the first row is subtracted from the others,
+and inner products are accumulated, all while the tile is in cache; so memory is read once and nothing is written back.
+Products are summed in fp32 within a tile, by as many partial sums as the vector unit has lanes, and in float64 beyond.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 2048
+
+# Sums may be split over vector lanes; nothing else about floating point is relaxed, so NaN and infinity come through.
+_FAST = {"reassoc", "contract", "nsz"}
+
+
+def task_vector_moments(rows: NDArray[Any], gram: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
+    """Add to ``gram`` (R, R) and ``sums`` (R,) the moments of [t0, t1 - t0, ..] for ``rows`` (R, m) = [t0, t1, ..].
+
+    ``rows`` are float32, or bfloat16 as uint16 bit patterns. Only the lower triangle of ``gram`` is added to.
+    Releases the GIL. Cost: about m * R^2 / 2 multiply-adds; memory: R * `TILE` floats.
+    """
+    tile = np.empty((len(rows), TILE), dtype=np.float32)
+    kernel = _moments_bf16 if rows.dtype == np.uint16 else _moments_fp32
+    kernel(rows, tile, gram, sums)
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _widen(source, bits):  # type: ignore[no-untyped-def]
+    for p in range(source.size):
+        bits[p] = np.uint32(source[p]) << np.uint32(16)
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for p in range(source.size):
+        target[p] = source[p]
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _difference(row, base, target):  # type: ignore[no-untyped-def]
+    for p in range(row.size):
+        target[p] = row[p] - base[p]
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _sum(x):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for p in range(x.size):
+        total += x[p]
+    return total
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for p in range(x.size):
+        total += x[p] * y[p]
+    return total
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _dots(w, x, y, z):  # type: ignore[no-untyped-def]
+    """wy, wz, xy, xz: two rows against two, so that each load serves two products."""
+    wy, wz, xy, xz = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    for p in range(w.size):
+        wy += w[p] * y[p]
+        wz += w[p] * z[p]
+        xy += x[p] * y[p]
+        xz += x[p] * z[p]
+    return wy, wz, xy, xz
+
+
+@numba.njit(cache=True)
+def _add_products(tile, width, gram, sums):  # type: ignore[no-untyped-def]
+    """Add the products of the first ``width`` columns of ``tile`` to the lower triangle of ``gram``."""
+    count = tile.shape[0]
+    for i in range(count):
+        sums[i] += _sum(tile[i, :width])
+    for i in range(0, count - 1, 2):
+        one, two = tile[i, :width], tile[i + 1, :width]
+        for j in range(0, i, 2):
+            products = _dots(one, two, tile[j, :width], tile[j + 1, :width])
+            gram[i, j] += products[0]
+            gram[i, j + 1] += products[1]
+            gram[i + 1, j] += products[2]
+            gram[i + 1, j + 1] += products[3]
+        gram[i, i] += _dot(one, one)
+        gram[i + 1, i] += _dot(two, one)
+        gram[i + 1, i + 1] += _dot(two, two)
+    if count % 2:
+        for j in range(count):
+            gram[count - 1, j] += _dot(tile[count - 1, :width], tile[j, :width])
+
+
+@numba.njit(nogil=True, cache=True)
+def _moments_bf16(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
+    bits = tile.view(np.uint32)
+    for start in range(0, rows.shape[1], tile.shape[1]):
+        width = min(tile.shape[1], rows.shape[1] - start)
+        for i in range(rows.shape[0]):
+            _widen(rows[i, start : start + width], bits[i, :width])
+            if i > 0:
+                _difference(tile[i, :width], tile[0, :width], tile[i, :width])
+        _add_products(tile, width, gram, sums)
+
+
+@numba.njit(nogil=True, cache=True)
+def _moments_fp32(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
+    for start in range(0, rows.shape[1], tile.shape[1]):
+        width = min(tile.shape[1], rows.shape[1] - start)
+        for i in range(rows.shape[0]):
+            if i == 0:
+                _copy(rows[i, start : start + width], tile[i, :width])
+            else:
+                _difference(rows[i, start : start + width], tile[0, :width], tile[i, :width])
+        _add_products(tile, width, gram, sums)

@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+from pydantic import Field, ValidationError
+
+from kinship.errors import InvalidConfig
+from kinship.validation import Strict, invalid, nearest
+
+
+class Scale(Strict):
+    factor: float = 1.0
+    unit: str = "m"
+
+
+class Pet(Strict):
+    name: str
+    weight: float | list[float] = 1.0
+    scale: Scale | None = None
+
+
+class Farm(Strict):
+    pets: tuple[Pet, ...] = ()
+    by_name: dict[str, Pet] = Field(default_factory=dict)
+    scale: Scale = Scale()
+    hours: int = Field(1, ge=0)
+
+
+def refuse(content: object) -> InvalidConfig:
+    with pytest.raises(ValidationError) as refusal:
+        Farm.model_validate(content)
+    return invalid(refusal.value, "farm.yml", Farm)
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "hint"),
+    [
+        ({"petz": []}, "'petz'", "Did you mean 'pets'?"),
+        ({"scale": {"factr": 1}}, "'scale.factr'", "Did you mean 'factor'?"),
+        ({"pets": [{"name": "a"}, {"name": "b", "wieght": 1}]}, "'pets.1.wieght'", "Did you mean 'weight'?"),
+        ({"by_name": {"a": {"name": "a", "naem": 1}}}, "'by_name.a.naem'", "Did you mean 'name'?"),
+        ({"pets": [{"name": "a", "scale": {"unti": "m"}}]}, "'pets.0.scale.unti'", "Did you mean 'unit'?"),
+        ({"scale": {"qqq": 1}}, "'scale.qqq'", "Known here: factor, unit."),
+    ],
+)
+def test_unknown_key_is_named_with_its_place_and_the_nearest(content: object, place: str, hint: str) -> None:
+    error = refuse(content)
+    assert error.message == f"farm.yml has the unknown key {place}."
+    assert error.hint == hint
+
+
+def test_missing_key_is_named_with_its_place() -> None:
+    error = refuse({"pets": [{"weight": 2}]})
+    assert error.message == "farm.yml lacks the key 'pets.0.name'."
+    assert "name" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ({"hours": "many"}, ["'hours'", "'many'"]),
+        ({"hours": -1}, ["'hours'", "-1"]),
+        ({"pets": [{"name": "a", "weight": "heavy"}]}, ["'pets.0.weight'", "'heavy'"]),
+        ([1], ["'the top'", "[1]"]),
+    ],
+)
+def test_wrong_value_is_named_with_its_place(content: object, parts: list[str]) -> None:
+    message = refuse(content).message
+    for part in ["farm.yml", *parts]:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("key", "known", "hint"),
+    [
+        ("lamda", ["lambda", "weight"], "Did you mean 'lambda'?"),
+        ("zzz", ["lambda", "weight"], "Known here: lambda, weight."),
+        ("t", ["scale", "t"], "Did you mean 't'?"),
+    ],
+)
+def test_nearest(key: str, known: list[str], hint: str) -> None:
+    assert nearest(key, known) == hint
+    assert nearest(key, iter(known)) == hint
+
+
+def test_schemas_are_frozen() -> None:
+    farm: Any = Farm()
+    with pytest.raises(ValidationError):
+        farm.hours = 3

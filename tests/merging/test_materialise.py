@@ -1,0 +1,134 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.errors import MismatchedModels, NonFiniteWeights
+from merging.materialise import blend, cast, common_dtype, materialise
+from merging.span import Genome
+
+Tensors = dict[str, torch.Tensor]
+
+
+def model(folder: Path, id: str, tensors: Tensors) -> Checkpoint:
+    save_file(tensors, folder / f"{id}.safetensors")
+    return open_checkpoint(folder / f"{id}.safetensors", id=id)
+
+
+def genome(*rows: list[float]) -> Genome:
+    return Genome(np.array(rows))
+
+
+def test_blend_is_the_weighted_sum_in_fp32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn(4, 5, generator=generator).to(dtype) for dtype in (torch.bfloat16, torch.float16, torch.float32)
+    ]
+    got = blend(tensors, [0.3, -1.2, 2.0])
+    want = 0.3 * tensors[0].double() - 1.2 * tensors[1].double() + 2.0 * tensors[2].double()
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=1e-6)
+
+
+def test_blend_leaves_its_inputs_alone() -> None:
+    one, two = torch.ones(3), torch.ones(3)
+    blend([one, two], [2.0, 3.0])
+    assert one.tolist() == two.tolist() == [1.0] * 3
+
+
+def test_a_founder_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    weights = {"w": torch.randn(50, generator=torch.Generator().manual_seed(0))}
+    models = [model(tmp_path, "base", {"w": torch.zeros(50)}), model(tmp_path, "one", weights)]
+    ((name, tensor),) = materialise(genome([0.0, 1.0]), ["w"], models)
+    assert name == "w"
+    assert torch.equal(tensor, weights["w"])
+
+
+def test_every_tensor_has_coefficients_of_its_own(tmp_path: Path) -> None:
+    models = [
+        model(tmp_path, id, {"a": torch.full((2,), x), "b": torch.full((1, 1), -x)})
+        for id, x in [("m", 1.0), ("n", 4.0)]
+    ]
+    made = dict(materialise(genome([0.5, 0.25], [2.0, 0.0]), ["a", "b"], models))
+    assert made["a"].tolist() == [1.5, 1.5]
+    assert made["b"].tolist() == [[-2.0]]
+
+
+def test_founders_without_a_share_are_not_read(tmp_path: Path) -> None:
+    models = [model(tmp_path, id, {"w": torch.ones(2)}) for id in ("used", "unused")]
+    (tmp_path / "unused.safetensors").unlink()
+    ((_, tensor),) = materialise(genome([3.0, 0.0]), ["w"], models)
+    assert tensor.tolist() == [3.0, 3.0]
+
+
+def test_a_tensor_with_no_share_of_anyone_is_zero(tmp_path: Path) -> None:
+    ((_, tensor),) = materialise(genome([0.0]), ["w"], [model(tmp_path, "m", {"w": torch.ones(2, 2)})])
+    assert torch.equal(tensor, torch.zeros(2, 2))
+
+
+def test_integer_buffers_are_copied(tmp_path: Path) -> None:
+    ids = torch.arange(2**40, 2**40 + 3)
+    models = [model(tmp_path, id, {"ids": ids}) for id in ("m", "n")]
+    ((_, tensor),) = materialise(genome([0.3, 0.3]), ["ids"], models)
+    assert tensor.dtype == torch.int64
+    assert torch.equal(tensor, ids)
+
+
+def test_integer_buffers_that_differ_are_refused(tmp_path: Path) -> None:
+    models = [model(tmp_path, id, {"ids": torch.tensor([1, last])}) for id, last in [("m", 2), ("n", 3)]]
+    with pytest.raises(MismatchedModels, match="'ids'"):
+        list(materialise(genome([0.5, 0.5]), ["ids"], models))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_non_finite_results_are_refused_by_name(tmp_path: Path, bad: float) -> None:
+    broken = model(tmp_path, "m", {"good": torch.ones(2), "worse": torch.tensor([1.0, bad])})
+    made = materialise(genome([1.0], [1.0]), ["good", "worse"], [broken])
+    assert next(made)[0] == "good"
+    with pytest.raises(NonFiniteWeights, match="'worse'"):
+        next(made)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "want"),
+    [
+        (torch.bfloat16, torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32, torch.float32),
+        (torch.float8_e4m3fn, torch.float8_e4m3fn, torch.float8_e4m3fn),
+        (torch.float8_e4m3fn, torch.bfloat16, torch.bfloat16),
+        (torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16),
+    ],
+)
+def test_common_dtype_is_what_the_inputs_promote_to(
+    tmp_path: Path, one: torch.dtype, other: torch.dtype, want: torch.dtype
+) -> None:
+    models = [model(tmp_path, id, {"w": torch.ones(2).to(dtype)}) for id, dtype in [("m", one), ("n", other)]]
+    assert common_dtype("w", models) == want
+    assert common_dtype("w", models[::-1]) == want
+
+
+def made(**tensors: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    return iter(tensors.items())
+
+
+def test_cast_rounds_to_nearest_even_and_spares_integers() -> None:
+    halfway = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20])  # bf16 steps by 2^-7 here
+    got = dict(cast(made(w=halfway, ids=torch.tensor([300])), lambda name: torch.bfloat16))
+    assert got["w"].tolist() == [1.0, 1 + 2**-6, 1 + 2**-7]
+    assert got["ids"].dtype == torch.int64
+
+
+def test_cast_asks_for_the_dtype_of_each_tensor() -> None:
+    dtypes = {"a": torch.float16, "b": torch.float32}
+    got = dict(cast(made(a=torch.ones(1), b=torch.ones(1)), dtypes.__getitem__))
+    assert {name: tensor.dtype for name, tensor in got.items()} == dtypes
+
+
+def test_cast_refuses_what_the_dtype_cannot_hold() -> None:
+    with pytest.raises(NonFiniteWeights, match="'w'"):
+        list(cast(made(w=torch.tensor([1.0, 7e4])), lambda name: torch.float16))

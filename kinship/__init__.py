@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kinship.checkpoint import Checkpoint as Checkpoint
-    from kinship.checkpoint import open_checkpoint as open_checkpoint
     from kinship.compute import kinship_matrix as kinship_matrix
     from kinship.errors import KinshipError as KinshipError
     from kinship.gram import GramTable as GramTable
     from kinship.matrix import KinshipMatrix as KinshipMatrix
+    from kinship.opening import open_checkpoint as open_checkpoint
 
 _HOMES = {
     "Checkpoint": "kinship.checkpoint",
-    "open_checkpoint": "kinship.checkpoint",
+    "open_checkpoint": "kinship.opening",
     "kinship_matrix": "kinship.compute",
     "KinshipError": "kinship.errors",
     "GramTable": "kinship.gram",

@@ -12,10 +12,9 @@ from typing import Any, Self
 
 import torch
 
-from kinship.errors import MalformedCheckpoint, ReferenceNotFound, UnsupportedCheckpoint
-from kinship.safetensors_header import TensorEntry, read_header
+from kinship.errors import MalformedCheckpoint
+from kinship.safetensors_header import TensorEntry
 
-INDEX_NAME = "model.safetensors.index.json"
 BLOCK_ELEMENTS = 1 << 20
 
 
@@ -102,68 +101,3 @@ class Checkpoint:
             for start, count in self.blocks(name):
                 sha.update(self.read(name, start, count).view(torch.uint8).numpy().data)
         return sha.hexdigest()
-
-
-def open_checkpoint(reference: str | Path, *, id: str | None = None, root: Path | None = None) -> Checkpoint:
-    """Open a local folder or a single ``.safetensors`` file; relative paths count from ``root`` (or the cwd).
-
-    ``id`` is the name that results carry; by default the reference as given. Reads ``config.json`` (where there
-    is one) and the headers only. Raises `ReferenceNotFound`, `MalformedCheckpoint` or `UnsupportedCheckpoint`.
-    """
-    path = (root or Path()) / os.path.expanduser(reference)
-    if os.path.isfile(path):
-        return Checkpoint(id or str(reference), path, read_header(path), {})
-    if not os.path.isdir(path):  # unlike Path.is_dir, false (no OSError) for a name that is too long
-        raise ReferenceNotFound(
-            f"There is no model at {str(reference)!r}: {path.absolute()} does not exist.",
-            hint="Give a folder that holds config.json and *.safetensors, or one .safetensors file.",
-        )
-    config = _read_json(path / "config.json") if (path / "config.json").exists() else {}
-    if "quantization_config" in config:
-        raise UnsupportedCheckpoint(
-            f"{reference} is quantised; its integers are codes, not weights.",
-            hint="Use the original checkpoint, or dequantise it first.",
-        )
-    tensors: dict[str, TensorEntry] = {}
-    for file in _weight_files(path):
-        for name, entry in read_header(file).items():
-            if name in tensors:
-                raise MalformedCheckpoint(f"{path}: tensor {name!r} is stored in two files.", hint="Save it again.")
-            tensors[name] = entry
-    return Checkpoint(id or str(reference), path, tensors, config)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX_NAME).exists():
-        weight_map = _read_json(folder / INDEX_NAME).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise MalformedCheckpoint(f"{folder / INDEX_NAME} has no weight_map of tensor names to file names.")
-        names = sorted(set(weight_map.values()))
-        for name in names:
-            if Path(name).name != name or not os.path.isfile(folder / name):
-                raise MalformedCheckpoint(
-                    f"{folder / INDEX_NAME} names the shard {name!r}, which is not a file in that folder.",
-                    hint="Download the missing shards.",
-                )
-        return [folder / name for name in names]
-    files = [folder / "model.safetensors"]
-    if not files[0].is_file():
-        files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
-    if not files:
-        pickled = sorted(file.name for file in folder.glob("*.bin"))
-        found = f"only {', '.join(pickled)}" if pickled else "no weights"
-        raise UnsupportedCheckpoint(
-            f"{folder} holds {found}; safetensors files were expected.",
-            hint="Save the model with save_pretrained(..., safe_serialization=True).",
-        )
-    return files
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise MalformedCheckpoint(f"{path} is not valid JSON: {error}.", hint="Save the file again.") from None
-    if not isinstance(content, dict):
-        raise MalformedCheckpoint(f"{path} holds no JSON object.", hint="Save the file again.")
-    return content

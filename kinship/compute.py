@@ -1,28 +1,66 @@
-"""From model references to a kinship matrix."""
+"""From model references to kinship: open, align, read once, and answer any question from the Gram table."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from kinship.alignment import align
-from kinship.checkpoint import open_checkpoint
-from kinship.gram import gram_table
-from kinship.matrix import KinshipMatrix
-from kinship.metrics import get_metric
+import numpy as np
+
+from kinship.adapted import AdaptedCheckpoint, adapter_gram_table
+from kinship.alignment import Alignment, align
+from kinship.checkpoint import Checkpoint
+from kinship.gram import GramTable, gram_table
+from kinship.groups import group_moments
+from kinship.matrix import KinshipMatrix, require_unique
+from kinship.metrics import cosine, get_metric
+from kinship.opening import open_checkpoint
+
+# Above this cosine the Gram matrix leaves fewer than six digits of a distance, so it is measured directly.
+CLOSE = 0.97
 
 
-def kinship_matrix(
+@dataclass(frozen=True)
+class Comparison:
+    """What one reading of the weights yields. ``left_out`` names every tensor not compared, with the reason."""
+
+    table: GramTable
+    left_out: dict[str, str]
+
+    def matrix(self, metric: str = "pcc") -> KinshipMatrix:
+        """Whole-model kinship."""
+        return KinshipMatrix.from_gram(self.table, metric, self.left_out)
+
+    def by_group(self, by: str, metric: str = "pcc") -> dict[str, KinshipMatrix]:
+        """Kinship within each layer, module kind or tensor (``by``), by label."""
+        kernel = get_metric(metric).kernel
+        base, ids = self.table.rows[0], self.table.rows[1:]
+        return {
+            label: KinshipMatrix(metric, base, ids, kernel(*moments)[1:, 1:])
+            for label, moments in group_moments(self.table, by).items()
+        }
+
+    def relative_norms(self) -> dict[str, float]:
+        """Length of each task vector over that of the base; empty where the base was not read (adapters)."""
+        squares = np.diagonal(self.table.total()[0])
+        if squares[0] == 0:
+            return {}
+        lengths = np.sqrt(squares / squares[0])
+        return dict(zip(self.table.rows[1:], lengths[1:].tolist(), strict=True))
+
+
+def compare(
     models: Sequence[str | Path],
     base: str | Path,
     metric: str = "pcc",
     progress: Callable[[int, int], None] | None = None,
-) -> KinshipMatrix:
-    """Kinship of ``models``, fine-tunes of ``base``: each a local folder or a ``.safetensors`` file.
+) -> Comparison:
+    """Read ``models``, fine-tunes of ``base``, once; see `kinship_matrix` for the arguments.
 
-    ``metric`` is ``pcc``, ``cosine`` or ``euclidean``. ``progress(done, total)`` is told bytes. Reads every file once,
-    in a few MB of memory. Raises the errors of `open_checkpoint`, `align` and `gram_table`.
+    With the metric ``euclidean``, pairs closer than `CLOSE` are read once more, for their difference itself.
     """
     get_metric(metric)
+    require_unique([str(model) for model in models])
     with ExitStack() as stack:
         opened_base = stack.enter_context(open_checkpoint(base))
         opened = [stack.enter_context(open_checkpoint(model)) for model in models]
@@ -34,7 +72,49 @@ def kinship_matrix(
             nonlocal done
             done += count
             if progress is not None:
-                progress(done, total)
+                progress(min(done, total), total)
 
-        table = gram_table(opened_base, opened, alignment, advance)
-    return KinshipMatrix.from_gram(table, metric, alignment.left_out)
+        adapters = [model for model in opened if isinstance(model, AdaptedCheckpoint)]
+        if len(adapters) == len(opened) and all(_same_files(model.base, opened_base) for model in adapters):
+            table = adapter_gram_table(opened_base, adapters, alignment.names)
+        else:
+            table = gram_table(opened_base, opened, alignment, advance)
+        if metric == "euclidean":
+            _measure_close_pairs(table, opened, alignment)
+    return Comparison(table, alignment.left_out)
+
+
+def kinship_matrix(
+    models: Sequence[str | Path],
+    base: str | Path,
+    metric: str = "pcc",
+    progress: Callable[[int, int], None] | None = None,
+) -> KinshipMatrix:
+    """Kinship of ``models``, fine-tunes of ``base``.
+
+    Each is a local folder, a ``.safetensors`` file, a Hub id (``org/name@revision``), or such a base with a LoRA adapter
+    (``base+adapter``). Adapters on ``base`` are compared from their factors; no weight is read. ``metric`` is ``pcc``,
+    ``cosine`` or ``euclidean``. ``progress(done, total)`` is told bytes. Reads every file once, in a few MB of memory.
+    Raises the errors of `open_checkpoint`, `align` and `gram_table`.
+    """
+    return compare(models, base, metric, progress).matrix(metric)
+
+
+def _measure_close_pairs(table: GramTable, models: Sequence[Checkpoint], alignment: Alignment) -> None:
+    """Make ``table`` exact about the distances of close pairs, which as differences of large products lose digits.
+
+    The inner product is set to what the measured distance implies: <a, b> = (|a|^2 + |b|^2 - |a - b|^2) / 2.
+    """
+    closeness = cosine(*table.total())[1:, 1:]
+    for one, model in enumerate(models):
+        close = [other for other in range(one) if closeness[one, other] > CLOSE]
+        if close:
+            differences = gram_table(model, [models[other] for other in close], alignment)
+            for place, other in enumerate(close, 1):
+                i, j = one + 1, other + 1
+                products = table.grams[:, i, i] + table.grams[:, j, j] - differences.grams[:, place, place]
+                table.grams[:, i, j] = table.grams[:, j, i] = products / 2
+
+
+def _same_files(one: Checkpoint, other: Checkpoint) -> bool:
+    return one.path.resolve() == other.path.resolve()

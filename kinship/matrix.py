@@ -38,9 +38,7 @@ class KinshipMatrix:
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.ids), len(self.ids)):
             raise ValueError(f"values of shape {self.values.shape} for {len(self.ids)} ids")
-        if len(set(self.ids)) != len(self.ids):
-            twice = sorted({id for id in self.ids if self.ids.count(id) > 1})
-            raise InvalidConfig(f"Two models are called {twice[0]!r}.", hint="List each model once.")
+        require_unique(self.ids)
 
     @classmethod
     def from_gram(cls, table: GramTable, metric: str, left_out: dict[str, str] | None = None) -> Self:
@@ -123,3 +121,10 @@ class KinshipMatrix:
         return cls(
             fields["metric"], fields["base"], tuple(fields["ids"]), values, fields["tensors"], fields["left_out"]
         )
+
+
+def require_unique(ids: Sequence[str]) -> None:
+    """Raise `InvalidConfig` where two models have one id."""
+    for index, id in enumerate(ids):
+        if id in ids[:index]:
+            raise InvalidConfig(f"Two models are called {id!r}.", hint="List each model once.")

@@ -8,8 +8,8 @@ import numpy as np
 from kinship.errors import InvalidConfig
 from kinship.gram import Float64
 
-# Where a row's mean outweighs its spread this much, rounding of the fp32 products (measured up to 2e-5 of the squared
-# norm) is all that centring leaves.
+# A row whose centred squared norm is this small a part of its squared norm is constant: centring leaves nothing but
+# rounding of the fp32 products (measured 1e-6 with eight vector lanes, 2e-5 with one sum over 4,096 elements).
 CONSTANT_BELOW = 3e-5
 
 Kernel = Callable[[Float64, Float64, float], Float64]

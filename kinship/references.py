@@ -5,6 +5,7 @@
 or a mapping with ``path``, ``revision``, ``subfolder`` and ``adapter``.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ subfolder=None, adapter=None))
             parse_reference(adapter, root) if isinstance(adapter, str | Path | Mapping) else parsed.adapter,
         )
     text = str(given)
-    if _local(text, root).exists():
+    if os.path.exists(_local(text, root)):
         return Reference(text)
     if "+" in text:
         path, _, adapter_text = text.partition("+")
@@ -73,7 +74,7 @@ def locate(reference: Reference, root: Path = Path()) -> Path:
     Only safetensors, configs and tokenizer files are downloaded. Raises `ReferenceNotFound`.
     """
     path = _local(reference.path, root)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, no error for a name that is too long
         if not _HUB_ID.fullmatch(reference.path):
             raise ReferenceNotFound(
                 f"There is no model at {reference.path!r}: {path.absolute()} does not exist.",
@@ -93,4 +94,4 @@ def locate(reference: Reference, root: Path = Path()) -> Path:
 
 
 def _local(text: str, root: Path) -> Path:
-    return root / Path(text).expanduser()
+    return root / os.path.expanduser(text)  # unlike Path.expanduser, no error for a user that is not there

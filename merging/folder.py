@@ -11,7 +11,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from kinship.checkpoint import INDEX_NAME, Checkpoint
+from kinship.checkpoint import Checkpoint
+from kinship.opening import INDEX_NAME
 from kinship.output import output_folder
 from merging.recipe import Recipe
 

@@ -1,13 +1,11 @@
 """The value of a parameter for one tensor: filters, and gradients over the layers, as in mergekit 0.1.5."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from kinship.groups import layer_index
 from merging.recipe import Filtered, Scalar, Setting
-
-_LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,6 @@ class Layers:
         if index is None:
             return 0.0
         return index / (self.count - 1) if self.count > 1 else 1.0
-
-
-def layer_index(name: str) -> int | None:
-    """The layer a tensor belongs to, by its name.
-
-    >>> layer_index("model.layers.12.mlp.up_proj.weight"), layer_index("lm_head.weight")
-    (12, None)
-    """
-    match = _LAYER.search(name)
-    return int(match[1]) if match else None
 
 
 def resolve(scopes: Sequence[Mapping[str, Setting]], key: str, name: str, position: float) -> Scalar | None:

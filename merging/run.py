@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from kinship.alignment import Alignment, require_same_tensors
-from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.checkpoint import Checkpoint
 from kinship.gram import gram_table
+from kinship.opening import open_checkpoint
 from kinship.output import require_writable
 from merging.folder import write_model_folder
 from merging.materialise import cast, common_dtype, materialise

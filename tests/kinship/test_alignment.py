@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from kinship.alignment import align, require_same_tensors
-from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.checkpoint import Checkpoint
 from kinship.errors import MismatchedModels
+from kinship.opening import open_checkpoint
 
 Tensors = dict[str, torch.Tensor]
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinship.checkpoint import INDEX_NAME, Checkpoint, open_checkpoint
+from kinship.checkpoint import Checkpoint
 from kinship.errors import MalformedCheckpoint, ReferenceNotFound, UnsupportedCheckpoint
+from kinship.opening import INDEX_NAME, open_checkpoint
 
 MakeModel = Callable[..., Path]
 Tensors = dict[str, torch.Tensor]

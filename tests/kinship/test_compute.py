@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinship import KinshipMatrix, gram, kinship_matrix
-from kinship.checkpoint import INDEX_NAME
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, ReferenceNotFound
+from kinship.opening import INDEX_NAME
 
 MakeModel = Callable[..., Path]
 Tensors = dict[str, torch.Tensor]

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from kinship import gram
 from kinship.alignment import Alignment, align
-from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.checkpoint import Checkpoint
 from kinship.errors import NonFiniteWeights
 from kinship.gram import GramTable, gram_table
+from kinship.opening import open_checkpoint
 
 MakeModel = Callable[..., Path]
 
@@ -146,3 +147,15 @@ def test_table_is_the_same_to_the_bit_whatever_the_threads(
     one = table_of(models)
     monkeypatch.setenv("KINSHIP_THREADS", "4")
     np.testing.assert_array_equal(table_of(models).grams, one.grams)
+
+
+def test_number_of_threads_does_not_change_a_bit(models: list[Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", 500)
+    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    tables = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("KINSHIP_THREADS", threads)
+        tables.append(table_of(models))
+    for table in tables[1:]:
+        assert table.grams.tobytes() == tables[0].grams.tobytes()
+        assert table.sums.tobytes() == tables[0].sums.tobytes()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from kinship.checkpoint import open_checkpoint
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.opening import open_checkpoint
 from kinship.safetensors_header import read_header
 
 Fields = dict[str, Any]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.checkpoint import Checkpoint
 from kinship.errors import MismatchedModels, NonFiniteWeights
+from kinship.opening import open_checkpoint
 from merging.materialise import blend, cast, common_dtype, materialise
 from merging.span import Genome
 

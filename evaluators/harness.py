@@ -47,6 +47,7 @@ class Harness:
         conditions = {
             "versions": [version(package) for package in ("lm_eval", "torch", "transformers")],
             "config": template.config,
+            "generation": self._live.model.generation_config.to_dict(),
             "tokenizer": self._live.tokenizer.backend_tokenizer.to_str(),
             "device": settings.device,
             "dtype": str(self._live.dtype),
@@ -59,6 +60,8 @@ class Harness:
         from lm_eval.evaluator import evaluate
 
         self._live.load(candidate.tensors())
+        if self._live.gives_nan():
+            raise _gives_nan(candidate, "already after one token")
         chosen = {name: sorted(ids) for name, ids in documents.items() if ids}
         with _lean():
             result = evaluate(
@@ -82,10 +85,7 @@ class Harness:
         value = float(sample[metric])
         likelihoods = [response[0] for response in sample["filtered_resps"] if isinstance(response, tuple | list)]
         if not math.isfinite(value) or any(isinstance(x, float) and math.isnan(x) for x in likelihoods):
-            raise EvaluationFailed(
-                f"{candidate.id} gives NaN on document {sample['doc_id']} of {task}.",
-                hint="Its weights are unusable: merge with smaller weights or leave it out.",
-            )
+            raise _gives_nan(candidate, f"on document {sample['doc_id']} of {task}")
         return value if self._tasks[task].higher_is_better()[metric] else -value
 
     def _describe(self, name: str, task: Any, conditions: dict[str, Any]) -> Task:
@@ -104,7 +104,7 @@ class Harness:
         sha = hashlib.sha256(
             json.dumps([definition, metric, conditions], sort_keys=True, default=_stable_name).encode()
         )
-        for document in documents:
+        for document in [*documents, *(task.fewshot_docs() if definition.get("num_fewshot") else ())]:
             sha.update(content_hash(document).encode())
         settings = self._settings
         splits = split_documents(documents, settings.search_fraction, settings.limit, settings.split_seed)
@@ -112,6 +112,13 @@ class Harness:
             if len(ids) < 2:
                 raise InvalidConfig(f"Task {name} has too few documents for its {split} split: {len(ids)}.")
         return Task(name, metric, sha.hexdigest(), splits)
+
+
+def _gives_nan(candidate: Candidate, where: str) -> EvaluationFailed:
+    return EvaluationFailed(
+        f"{candidate.id} gives NaN {where}.",
+        hint="Its weights are unusable: merge with smaller weights or leave it out.",
+    )
 
 
 def load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, Any]:
@@ -142,14 +149,23 @@ def _with_absolute_data(name: str, yaml_path: Path | None, folder: Path | None) 
     if folder is None or yaml_path is None or not Path(yaml_path).is_relative_to(folder):
         return name
     config: dict[str, Any] = load_yaml(yaml_path)
-    files = (config.get("dataset_kwargs") or {}).get("data_files")
-    if not isinstance(files, dict):
+    options = config.get("dataset_kwargs") or {}
+    if "data_files" not in options:
         return name
     here = Path(yaml_path).parent.resolve()
-    config["dataset_kwargs"] = config["dataset_kwargs"] | {
-        "data_files": {split: str(here / file) for split, file in files.items()}
-    }
+    config["dataset_kwargs"] = options | {"data_files": _below(here, options["data_files"])}
     return config
+
+
+def _below(here: Path, files: Any) -> Any:
+    """``files`` (a name, a list of names, or either by split) counted from the folder ``here``."""
+    match files:
+        case dict():
+            return {split: _below(here, part) for split, part in files.items()}
+        case list():
+            return [_below(here, file) for file in files]
+        case _:
+            return files if "://" in str(files) else str(here / str(files))
 
 
 def _stable_name(value: object) -> str:
@@ -175,18 +191,28 @@ def _quiet_model(**arguments: Any) -> Any:
 
 
 def _build_requests_once(task: Any) -> None:
-    """Keep a task's requests between evaluations: prompts do not depend on weights."""
-    build, built = task.build_all_requests, dict[tuple[int, ...], list[Any]]()
+    """Build the prompts of all documents when first asked for some, and from then on pick from them.
 
-    def build_or_reuse(*, samples: list[int], **options: Any) -> None:
-        if tuple(samples) not in built:
-            build(samples=samples, **options)
-            built[tuple(samples)] = task._instances
-        for instance in built[tuple(samples)]:
-            instance.resps, instance.filtered_resps = [], {}
-        task._instances = built[tuple(samples)]
+    Prompts do not depend on weights. Built together, with lm-eval's own seed for few-shot examples, they do not depend
+    on which documents are asked for either, nor on what was asked before.
+    """
+    from lm_eval.defaults import DEFAULT_OTHER_SEED
 
-    task.build_all_requests = build_or_reuse
+    build, built = task.build_all_requests, dict[int, list[Any]]()
+
+    def pick(*, samples: list[int], **options: Any) -> None:
+        if not built:
+            task.set_fewshot_seed(DEFAULT_OTHER_SEED)
+            build(**options)
+            for instance in task._instances:
+                built.setdefault(instance.doc_id, []).append(instance)
+        # lm-eval counts documents by their place among those asked for.
+        for place, document in enumerate(samples):
+            for instance in built[document]:
+                instance.doc_id, instance.resps, instance.filtered_resps = place, [], {}
+        task._instances = [instance for document in samples for instance in built[document]]
+
+    task.build_all_requests = pick
 
 
 @contextmanager

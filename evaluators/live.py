@@ -20,7 +20,7 @@ class LiveModel:
     """
 
     def __init__(self, template: Checkpoint, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         folder = require_model_folder(template)
         self.device = device
@@ -28,6 +28,8 @@ class LiveModel:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
         self.model: Any = model.to(device).eval().requires_grad_(False)
+        if (folder / "generation_config.json").exists():
+            self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if device == "cpu" and self.model.num_parameters() < ONE_THREAD_BELOW:
             torch.set_num_threads(1)
@@ -40,11 +42,20 @@ class LiveModel:
             place = self._places.get(name)
             if place is None:
                 raise MismatchedModels(f"The model has no parameter {name!r}.", hint="Is the base of another kind?")
+            if place.shape != tensor.shape:
+                raise MismatchedModels(
+                    f"Tensor {name!r} has shape {list(tensor.shape)}, but config.json makes it {list(place.shape)}."
+                )
             place.copy_(tensor)
             filled.add(id(place))
         for name, place in self._places.items():
             if id(place) not in filled:
                 raise MismatchedModels(f"The checkpoints hold no tensor {name!r} that the model needs.")
+
+    def gives_nan(self) -> bool:
+        """Whether the logits after one token hold NaN: a generation would hide it, a likelihood shows it."""
+        with torch.inference_mode():
+            return bool(self.model(torch.zeros(1, 1, dtype=torch.long, device=self.device)).logits.isnan().any())
 
 
 def require_model_folder(template: Checkpoint) -> Path:

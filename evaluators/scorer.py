@@ -1,9 +1,13 @@
 """An evaluator with a memory: candidates in, scores out."""
 
-from evaluators.base import Candidate, Evaluator
+import math
+from collections.abc import Mapping
+
+from evaluators.base import Candidate, Evaluator, Task
 from evaluators.cache import ScoreCache
 from evaluators.scores import Score, TaskScore
 from evaluators.splits import Split
+from kinship.errors import EvaluationFailed
 
 
 class Scorer:
@@ -25,6 +29,7 @@ class Scorer:
         fresh = self.evaluator.run(candidate, missing) if missing else {}
         for task in tasks:
             if task.name in fresh:
+                _require_numbers(candidate, task, fresh[task.name])
                 known[task.name] |= fresh[task.name]
                 if self._cache:
                     self._cache.store(candidate.identity, task, fresh[task.name])
@@ -34,3 +39,12 @@ class Scorer:
                 for task in tasks
             )
         )
+
+
+def _require_numbers(candidate: Candidate, task: Task, results: Mapping[int, float]) -> None:
+    for document, value in results.items():
+        if not math.isfinite(value):
+            raise EvaluationFailed(
+                f"{candidate.id} gives {value} on document {document} of {task.name}.",
+                hint="Its weights are unusable: merge with smaller weights or leave it out.",
+            )

@@ -28,10 +28,14 @@ class MergeSettings(Strict):
 
     @model_validator(mode="after")
     def _check_parameters(self) -> Self:
-        known = [parameter.name for parameter in get_method(self.method).parameters]
+        parameters = get_method(self.method).parameters
+        known = [parameter.name for parameter in parameters]
         for key in self.parameters:
             if key not in known:
                 raise ValueError(f"{self.method} has no parameter {key!r}. {nearest(key, known)}")
+        for parameter in parameters:
+            if parameter.default is None and parameter.name not in {"weight", *self.parameters}:
+                raise ValueError(f"{self.method} needs the parameter {parameter.name!r}: {parameter.help}")
         return self
 
 
@@ -90,7 +94,7 @@ class RunConfig(Strict):
     @classmethod
     def _check_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name in value:
-            if name == "base" or OFFSPRING_ID.fullmatch(name):
+            if name in ("", "base") or OFFSPRING_ID.fullmatch(name):
                 raise ValueError(f"a founder cannot be called {name!r}; give a mapping of other names to folders")
         return value
 

@@ -18,10 +18,11 @@ from evaluators.cache import ScoreCache
 from evaluators.scorer import Scorer
 from evaluators.splits import Split
 from kinship.alignment import Alignment, require_same_tensors
-from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, LedgerError, NonFiniteWeights
 from kinship.gram import gram_table
 from kinship.matrix import KinshipMatrix
+from kinship.opening import open_checkpoint
 from merging.identity import genome_identity
 from merging.materialise import materialise
 from merging.span import Genome, Span
@@ -59,20 +60,23 @@ class Search:
         self._observer = observer
         self._stack = ExitStack()
         try:
-            self._stack.enter_context(_lock(folder))
             self.models = [
                 self._stack.enter_context(open_checkpoint(path, id=id, root=root))
                 for id, path in {BASE: config.base, **config.founders}.items()
             ]
             require_same_tensors(self.models[0], self.models[1:])
-            self.ledger = Ledger(folder / LEDGER_NAME)
-            self._stack.callback(self.ledger.close)
             if evaluator is None:
                 from evaluators.harness import Harness
 
                 evaluator = Harness(config.evaluate, self.models[0], root)
+            # Everything that can be wrong with the inputs is found before the folder is touched.
+            self._stack.enter_context(_lock(folder))
+            self.ledger = Ledger(folder / LEDGER_NAME)
+            self._stack.callback(self.ledger.close)
             self._scorer = Scorer(evaluator, cache)
             self.facts = self._read_facts()
+            # A resumed run keeps the order it was started with, whatever the order of the founders in its file.
+            self.models.sort(key=lambda model: self.facts.table.rows.index(model.id))
             self.span = Span(self.facts.table.rows, self.facts.table.names, self.facts.table)
             self._records = {record.id: record for record in self.ledger.records()}
         except BaseException:
@@ -130,11 +134,11 @@ class Search:
         if reason is not None:
             return [], reason
         matings = strategy.ask()
+        offspring = [record for record in self.records if record.generation == generation]
         if self.config.stop.evaluations is not None:
-            matings = matings[: self.config.stop.evaluations - len(scored)]
+            matings = matings[: max(self.config.stop.evaluations - len(scored), len(offspring))]
         if not matings:
             return [], f"the top {self.config.strategy.k} stayed the same"
-        offspring = [record for record in self.records if record.generation == generation]
         if [(*record.parents, record.role) for record in offspring] != [
             (*mating.parents, mating.role) for mating in matings[: len(offspring)]
         ]:
@@ -252,6 +256,7 @@ class Search:
                 )
         if config != facts.config:
             self.ledger.set_config(config)
+            self.ledger.set_stopped(None)
         return facts
 
 

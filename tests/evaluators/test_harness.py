@@ -1,0 +1,304 @@
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from evaluators.base import Candidate
+from evaluators.cache import ScoreCache
+from evaluators.harness import Harness, load_tasks
+from evaluators.scorer import Scorer
+from evaluators.settings import EvaluateSettings
+from kinship.errors import EvaluationFailed, InvalidConfig, ReferenceNotFound
+from kinship.opening import open_checkpoint
+from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness, write_documents, write_tasks
+
+ALL = list(range(DOCUMENTS))
+TASKS = ["tiny_choice", "tiny_generate", "tiny_likelihood"]
+
+
+def asked_of_lm_eval(model: Path, tasks: list[Any], folder: Path, samples: dict[str, list[int]] | None) -> Any:
+    """lm-eval's own path from the folder to the results."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    return lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(model), "dtype": "float32"},
+        tasks=tasks,
+        samples=samples,
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        batch_size=5,
+        device="cpu",
+        bootstrap_iters=0,
+    )
+
+
+def test_results_are_lm_evals_own(tiny: Tiny, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {"tiny_choice": [1, 2, 5, 6, 20], "tiny_generate": [0, 3, 4, 9, 23], "tiny_likelihood": [0, 2, 3, 11, 17]}
+    monkeypatch.chdir(tiny.tasks)  # lm-eval counts data files from the working directory
+    theirs = asked_of_lm_eval(tiny.model, TASKS, tiny.tasks, chosen)
+    ours = harness.run(as_candidate(open_checkpoint(tiny.model)), chosen)
+    for task in harness.tasks:
+        expected = {sample["doc_id"]: sample[task.metric] for sample in theirs["samples"][task.name]}
+        assert sorted(expected) == chosen[task.name]
+        assert ours[task.name] == expected
+        mean = sum(ours[task.name].values()) / len(chosen[task.name])
+        assert mean == pytest.approx(theirs["results"][task.name][f"{task.metric},none"])
+        assert 0 < mean < 1
+
+
+def test_results_are_what_the_model_does(tiny: Tiny, harness: Harness) -> None:
+    found = harness.run(as_candidate(open_checkpoint(tiny.model)), dict.fromkeys(TASKS, ALL))
+    assert found == tiny.truth
+    assert all(0 < sum(values.values()) < DOCUMENTS for values in found.values())
+
+
+def test_results_belong_to_weights_and_documents_alone(tiny: Tiny, harness: Harness) -> None:
+    one, other = (as_candidate(open_checkpoint(tiny.model), factor) for factor in (1.0, -0.7))
+    everything, some = (dict.fromkeys(TASKS, documents) for documents in (ALL, [23, 4, 3]))
+    first = harness.run(one, everything)
+    assert harness.run(one, everything) == first
+    assert harness.run(other, everything) != first
+    assert harness.run(one, everything) == first
+    few = harness.run(one, some)
+    assert few == {name: {i: first[name][i] for i in (3, 4, 23)} for name in TASKS}
+    assert harness.run(one, {"tiny_choice": [7]}) == {"tiny_choice": {7: first["tiny_choice"][7]}}
+
+
+def test_two_models_with_one_cache_are_both_evaluated(tiny: Tiny, harness: Harness, tmp_path: Path) -> None:
+    scorer = Scorer(harness, ScoreCache(tmp_path / "scores.sqlite"))
+    one, other = (as_candidate(open_checkpoint(tiny.model), factor) for factor in (1.0, -0.7))
+    scores = {candidate: scorer.score(candidate, "search") for candidate in (one, other)}
+    for candidate, score in scores.items():
+        uncached = harness.run(candidate, {task.name: task.documents["search"] for task in harness.tasks})
+        assert [task.values for task in score.tasks] == [
+            tuple(results[i] for i in sorted(results)) for results in uncached.values()
+        ]
+    assert scores[one] != scores[other]
+
+
+def test_the_models_own_generation_settings_hold(
+    tiny: Tiny, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny.model, tmp_path / "model")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"repetition_penalty": 1e3}))
+    penalised = make_harness(tiny, folder, tasks=["tiny_generate"])
+    ours = penalised.run(as_candidate(open_checkpoint(folder)), {"tiny_generate": ALL})["tiny_generate"]
+    monkeypatch.chdir(tiny.tasks)
+    theirs = asked_of_lm_eval(folder, ["tiny_generate"], tiny.tasks, None)["samples"]["tiny_generate"]
+    assert ours == {sample["doc_id"]: sample["exact_match"] for sample in theirs}
+    assert ours != tiny.truth["tiny_generate"]
+    assert penalised.tasks[0].digest not in {task.digest for task in harness.tasks}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_that_gives_nan_fails(tiny: Tiny, harness: Harness, task: str, value: float) -> None:
+    checkpoint = open_checkpoint(tiny.model)
+    broken = Candidate(
+        "broken", "b", lambda: ((name, torch.full_like(checkpoint.tensor(name), value)) for name in checkpoint.tensors)
+    )
+    with pytest.raises(EvaluationFailed, match="broken gives NaN"):
+        harness.run(broken, {task: [0, 1]})
+    assert harness.run(as_candidate(checkpoint), {task: [0]}) == {task: {0: tiny.truth[task][0]}}
+
+
+def test_nan_on_one_document_alone_fails(tiny: Tiny, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever lm-eval makes of a likelihood of NaN, it must not become a score.
+    answers = iter([(-1.0, True), (math.nan, False)])
+    monkeypatch.setattr(harness._lm, "loglikelihood", lambda requests: [next(answers) for _ in requests])
+    with pytest.raises(EvaluationFailed, match="gives NaN on document 5 of tiny_likelihood"):
+        harness.run(as_candidate(open_checkpoint(tiny.model)), {"tiny_likelihood": [2, 5]})
+
+
+def test_lower_is_better_is_turned_round(tiny: Tiny, tmp_path: Path) -> None:
+    metric = {"metric": "acc", "aggregation": "mean", "higher_is_better": False}
+    folder = write_tasks(tmp_path / "t", select(tiny, "tiny_likelihood"), tiny_likelihood={"metric_list": [metric]})
+    harness = make_harness(tiny, folder=folder, tasks=["tiny_likelihood"])
+    found = harness.run(as_candidate(open_checkpoint(tiny.model)), {"tiny_likelihood": ALL})
+    assert found == {"tiny_likelihood": {i: -value for i, value in tiny.truth["tiny_likelihood"].items()}}
+
+
+# Few-shot examples
+
+
+def few_shot(tiny: Tiny, folder: Path) -> Path:
+    changes = {"num_fewshot": 2, "fewshot_split": "shots", "fewshot_delimiter": " "}
+    data = {"test": "tiny_choice.jsonl", "shots": "shots.jsonl"}
+    changes["dataset_kwargs"] = {"data_files": data}  # type: ignore[assignment]
+    write_tasks(folder, select(tiny, "tiny_choice"), tiny_choice=changes)
+    shots = [{"prompt": f"{one}{two}=", "choices": ["a", "b"], "label": 0} for one in "abcd" for two in "efgh"]
+    write_documents(folder / "shots.jsonl", shots)
+    return folder
+
+
+def prompts(harness: Harness, documents: list[int]) -> dict[int, list[Any]]:
+    task = harness._tasks["tiny_choice"]
+    task.build_all_requests(samples=documents, limit=None, rank=0, world_size=1)
+    return {documents[instance.doc_id]: [instance.args, instance.doc] for instance in task.instances}
+
+
+def test_few_shot_prompts_depend_on_the_document_alone(tiny: Tiny, tmp_path: Path) -> None:
+    folder = few_shot(tiny, tmp_path / "t")
+    one, other = (make_harness(tiny, folder=folder, tasks=["tiny_choice"]) for _ in range(2))
+    every = prompts(one, ALL)
+    assert len({args[0].rpartition(" ")[0] for args, _ in every.values()}) > 5  # the examples do vary
+    assert prompts(one, [9, 17]) == {9: every[9], 17: every[17]}
+    assert prompts(other, [17]) == {17: every[17]}
+    assert prompts(other, ALL) == every
+
+
+def test_few_shot_results_are_those_of_a_whole_run_of_lm_eval(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = few_shot(tiny, tmp_path / "t")
+    monkeypatch.chdir(folder)
+    theirs = asked_of_lm_eval(tiny.model, ["tiny_choice"], folder, None)["samples"]["tiny_choice"]
+    harness = make_harness(tiny, folder=folder, tasks=["tiny_choice"])
+    assert {i: args for i, (args, _) in prompts(harness, ALL).items()} == {
+        s["doc_id"]: s["arguments"][-1] for s in theirs
+    }
+    ours = harness.run(as_candidate(open_checkpoint(tiny.model)), {"tiny_choice": [3, 8, 15]})
+    assert ours == {"tiny_choice": {s["doc_id"]: s["acc"] for s in theirs if s["doc_id"] in (3, 8, 15)}}
+
+
+# Which task, which metric, where
+
+
+def test_an_unknown_task_is_refused_with_the_nearest(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lm_eval.tasks
+
+    class WithoutDefaults(lm_eval.tasks.TaskManager):  # indexing lm-eval's own tasks takes ten seconds
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options | {"include_defaults": False})
+
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", WithoutDefaults)
+    settings = EvaluateSettings(tasks=["tiny_choise"], task_path=str(tiny.tasks))
+    with pytest.raises(InvalidConfig, match="tiny_choise") as raised:
+        load_tasks(settings, Path())
+    assert raised.value.hint == "Did you mean 'tiny_choice'?"
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest(tiny: Tiny) -> None:
+    with pytest.raises(InvalidConfig, match="no metric 'acc_nrom'") as raised:
+        make_harness(tiny, tasks=["tiny_choice"], metric="acc_nrom")
+    assert raised.value.hint == "Did you mean 'acc_norm'?"
+
+
+def test_a_metric_that_is_no_mean_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(InvalidConfig, match="'perplexity' of task tiny_likelihood is not a mean") as raised:
+        make_harness(tiny, tasks=["tiny_likelihood"], metric="perplexity")
+    assert "acc" in raised.value.hint
+
+
+def test_another_metric_can_be_chosen(tiny: Tiny) -> None:
+    harness = make_harness(tiny, tasks=["tiny_choice"], metric="acc_norm")
+    assert [task.metric for task in harness.tasks] == ["acc_norm"]
+    assert [task.metric for task in make_harness(tiny, tasks=["tiny_choice"]).tasks] == ["acc"]
+
+
+def test_a_missing_task_folder_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(ReferenceNotFound, match="nowhere"):
+        load_tasks(EvaluateSettings(tasks=["tiny_choice"], task_path="nowhere"), tiny.tasks)
+
+
+def test_too_few_documents_are_refused(tiny: Tiny) -> None:
+    with pytest.raises(InvalidConfig, match="too few documents for its search split"):
+        make_harness(tiny, tasks=["tiny_choice"], search_fraction=1e-6)
+
+
+def test_a_limit_holds_in_each_split(tiny: Tiny) -> None:
+    everything, limited = make_harness(tiny), make_harness(tiny, limit=3)
+    for task, few in zip(everything.tasks, limited.tasks, strict=True):
+        assert sorted([*task.documents["search"], *task.documents["held_out"]]) == ALL
+        for split in ("search", "held_out"):
+            assert len(few.documents[split]) == 3
+            assert set(few.documents[split]) < set(task.documents[split])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"test": "below/tiny_choice.jsonl"},
+        {"test": ["below/tiny_choice.jsonl", "below/more.jsonl"]},
+        "below/tiny_choice.jsonl",
+    ],
+    ids=["by split", "several files", "one file"],
+)
+def test_data_files_count_from_the_tasks_own_folder(tiny: Tiny, tmp_path: Path, files: Any) -> None:
+    split = {"test_split": "train"} if isinstance(files, str) else {}  # what datasets calls a file without a split
+    rows = tiny.documents["tiny_choice"]
+    folder = tmp_path / "tasks"
+    write_tasks(folder / "deep", {"tiny_choice": rows}, tiny_choice={"dataset_kwargs": {"data_files": files}} | split)
+    (folder / "deep" / "below").mkdir()
+    write_documents(folder / "deep" / "below" / "tiny_choice.jsonl", rows[:4])
+    write_documents(folder / "deep" / "below" / "more.jsonl", rows[4:6])
+    tasks = load_tasks(EvaluateSettings(tasks=["tiny_choice"], task_path="tasks"), tmp_path)
+    expected = rows[:6] if isinstance(files, dict) and isinstance(files["test"], list) else rows[:4]
+    assert [dict(document) for document in tasks["tiny_choice"].eval_docs] == expected
+
+
+# What a task's digest covers
+
+
+def select(tiny: Tiny, *names: str) -> dict[str, list[dict[str, Any]]]:
+    return {name: list(tiny.documents[name]) for name in names}
+
+
+def digest(tiny: Tiny, tasks: Path, name: str = "tiny_choice", **options: Any) -> str:
+    return make_harness(tiny, folder=tasks, tasks=[name], **options).tasks[0].digest
+
+
+def test_the_digest_does_not_depend_on_where_things_lie(tiny: Tiny, tmp_path: Path) -> None:
+    here, there = (write_tasks(tmp_path / name / "t", select(tiny, "tiny_choice")) for name in ("here", "there"))
+    moved = shutil.copytree(tiny.model, tmp_path / "moved")
+    assert digest(tiny, here) == digest(tiny, there, model=moved) == digest(tiny, tiny.tasks)
+
+
+def test_the_digest_changes_with_what_decides_a_result(tiny: Tiny, tmp_path: Path) -> None:
+    def variant(name: str, documents: Any = None, **changes: Any) -> Path:
+        return write_tasks(tmp_path / name, documents or select(tiny, "tiny_choice"), tiny_choice=changes)
+
+    changed = select(tiny, "tiny_choice")
+    changed["tiny_choice"][3] = changed["tiny_choice"][3] | {"label": (changed["tiny_choice"][3]["label"] + 1) % 3}
+    other_config = shutil.copytree(tiny.model, tmp_path / "model")
+    config = json.loads((other_config / "config.json").read_text())
+    (other_config / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
+    digests = [
+        digest(tiny, tiny.tasks),
+        digest(tiny, variant("document", changed)),
+        digest(tiny, variant("prompt", doc_to_text="{{prompt}} ")),
+        digest(tiny, variant("delimiter", target_delimiter=" ")),
+        digest(tiny, tiny.tasks, model=other_config),
+        digest(tiny, tiny.tasks, batch_size=6),
+        digest(tiny, tiny.tasks, metric="acc_norm"),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_the_digest_changes_with_a_few_shot_example(tiny: Tiny, tmp_path: Path) -> None:
+    here, there = few_shot(tiny, tmp_path / "here"), few_shot(tiny, tmp_path / "there")
+    assert digest(tiny, here) == digest(tiny, there)
+    write_documents(there / "shots.jsonl", [{"prompt": f"{i}=", "choices": ["a", "b"], "label": 1} for i in range(16)])
+    assert digest(tiny, here) != digest(tiny, there)
+
+
+def test_the_digest_changes_with_the_code_of_a_prompt(tiny: Tiny, tmp_path: Path) -> None:
+    digests = []
+    for name, code in {
+        "one": "document['prompt']",
+        "same": "document['prompt']",
+        "other": "'=' + document['prompt']",
+    }.items():
+        folder = write_tasks(tmp_path / name, select(tiny, "tiny_choice"))
+        (folder / "utils.py").write_text(f"def prompt(document):\n    return {code}\n")
+        text = (folder / "tiny_choice.yaml").read_text().replace("'{{prompt}}'", "!function utils.prompt")
+        assert "!function" in text
+        (folder / "tiny_choice.yaml").write_text(text)
+        digests.append(digest(tiny, folder))
+    assert digests[0] == digests[1] != digests[2]

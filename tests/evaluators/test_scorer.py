@@ -1,0 +1,85 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from evaluators.base import Candidate
+from evaluators.cache import ScoreCache
+from evaluators.scorer import Scorer
+from kinship.errors import EvaluationFailed
+from tests.evaluators.fakes import CountingEvaluator, fake_candidate, fake_task
+
+
+def test_score_is_made_of_the_evaluators_values(tmp_path: Path) -> None:
+    tasks = [fake_task("one"), fake_task("three", "other digest", (8, 9))]
+    evaluator = CountingEvaluator(tasks)
+    score = Scorer(evaluator, ScoreCache(tmp_path / "scores.sqlite")).score(fake_candidate("model"), "search")
+    assert [(task.task, task.documents) for task in score.tasks] == [("one", (0, 1, 2, 3)), ("three", (8, 9))]
+    assert score.tasks[1].values == pytest.approx((5 + 8 / 7 + 5 / 3, 5 + 9 / 7 + 5 / 3))
+    assert evaluator.calls == [("model", {"one": [0, 1, 2, 3], "three": [8, 9]})]
+
+
+def test_the_second_call_runs_nothing(tmp_path: Path) -> None:
+    evaluator = CountingEvaluator([fake_task()])
+    first = Scorer(evaluator, ScoreCache(tmp_path / "scores.sqlite")).score(fake_candidate(), "search")
+    second = Scorer(evaluator, ScoreCache(tmp_path / "scores.sqlite")).score(fake_candidate("renamed"), "search")
+    assert second == first
+    assert len(evaluator.calls) == 1
+
+
+def test_two_models_with_one_cache_are_both_run(tmp_path: Path) -> None:
+    evaluator = CountingEvaluator([fake_task()])
+    scorer = Scorer(evaluator, ScoreCache(tmp_path / "scores.sqlite"))
+    short = scorer.score(fake_candidate("a", "identity of a"), "search")
+    long = scorer.score(fake_candidate("longer", "identity of the longer"), "search")
+    assert long.value == pytest.approx(short.value + 5)
+    assert [id for id, _ in evaluator.calls] == ["a", "longer"]
+
+
+def test_a_larger_limit_runs_only_what_is_missing(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    Scorer(CountingEvaluator([fake_task(search=(1, 3))]), cache).score(fake_candidate(), "search")
+    evaluator = CountingEvaluator([fake_task(search=(0, 1, 2, 3, 4))])
+    score = Scorer(evaluator, cache).score(fake_candidate(), "search")
+    assert evaluator.calls == [("model", {"fake": [0, 2, 4]})]
+    assert score == Scorer(CountingEvaluator([fake_task(search=(0, 1, 2, 3, 4))])).score(fake_candidate(), "search")
+    fewer = Scorer(evaluator, cache).score(fake_candidate(), "search")
+    assert fewer == score
+    assert len(evaluator.calls) == 1
+
+
+def test_a_smaller_limit_takes_only_its_documents(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    Scorer(CountingEvaluator([fake_task(search=(0, 1, 2, 3))]), cache).score(fake_candidate(), "search")
+    evaluator = CountingEvaluator([fake_task(search=(1, 2))])
+    score = Scorer(evaluator, cache).score(fake_candidate(), "search")
+    assert score.tasks[0].documents == (1, 2)
+    assert evaluator.calls == []
+
+
+def test_splits_are_scored_each_on_its_own(tmp_path: Path) -> None:
+    evaluator = CountingEvaluator([fake_task()])
+    scorer = Scorer(evaluator, ScoreCache(tmp_path / "scores.sqlite"))
+    assert scorer.score(fake_candidate(), "search").tasks[0].documents == (0, 1, 2, 3)
+    assert evaluator.calls[-1] == ("model", {"fake": [0, 1, 2, 3]})
+    assert scorer.score(fake_candidate(), "held_out").tasks[0].documents == (100, 101)
+    assert evaluator.calls[-1] == ("model", {"fake": [100, 101]})
+
+
+def test_without_a_cache_every_call_runs() -> None:
+    evaluator = CountingEvaluator([fake_task()])
+    for _ in range(2):
+        Scorer(evaluator).score(fake_candidate(), "search")
+    assert len(evaluator.calls) == 2
+
+
+class NotANumber(CountingEvaluator):
+    def value(self, candidate: Candidate, task: str, document: int) -> float:
+        return math.nan if document == 2 else 1.0
+
+
+def test_a_value_that_is_no_number_fails_the_candidate_and_is_not_kept(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    with pytest.raises(EvaluationFailed, match="document 2 of fake"):
+        Scorer(NotANumber([fake_task()]), cache).score(fake_candidate(), "search")
+    assert cache.load("identity", fake_task()) == {}

@@ -1,0 +1,163 @@
+"""Runs of the search without a language model: founders of random weights, scores that are a function of weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from evaluators.base import Candidate, Task
+from evaluators.cache import ScoreCache
+from kinship.errors import EvaluationFailed
+from search.config import RunConfig, parse_config
+from search.coordinator import Search
+from search.export import export_run, to_json
+from search.ledger import LEDGER_NAME, Ledger, Record
+from tests.conftest import MakeModel
+
+Before = Callable[[str, int], None]
+
+SEARCH, HELD_OUT = range(8), range(8, 13)
+
+
+class Interrupted(BaseException):
+    """Stands for whatever ends a process."""
+
+
+@dataclass
+class WeightEvaluator:
+    """The nearer to ``optimum`` the weights are, seen along one random direction a document, the higher the score.
+
+    Averages of models are better than their parents on average (the score is concave), so that a search goes on for
+    some generations; with ``sign`` -1 they are worse. ``contrary`` turns the held-out scores round. ``before`` is
+    called with (id, number of the call) and may raise.
+    """
+
+    optimum: torch.Tensor
+    before: Before = lambda id, number: None
+    contrary: bool = False
+    sign: float = 1.0
+    calls: list[tuple[str, list[int]]] = field(default_factory=list)
+    tasks: Sequence[Task] = (Task("fake", "closeness", "fake/1", {"search": SEARCH, "held_out": HELD_OUT}),)
+
+    def __post_init__(self) -> None:
+        generator = torch.Generator().manual_seed(12)
+        self.directions = torch.randn(13, len(self.optimum), generator=generator, dtype=torch.float64)
+
+    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+        self.before(candidate.id, len(self.calls))
+        self.calls.append((candidate.id, list(documents["fake"])))
+        offset = torch.cat([tensor.flatten().double() for _, tensor in candidate.tensors()]) - self.optimum
+        results = {}
+        for document in documents["fake"]:
+            sign = -self.sign if self.contrary and document in HELD_OUT else self.sign
+            results[document] = -sign * float(self.directions[document] @ offset) ** 2
+        return {"fake": results}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A base and founders on disk; `config` and `search` make runs of them below ``folder``."""
+
+    folder: Path
+    base: Path
+    founders: dict[str, Path]
+
+    def config(self, **changes: Any) -> RunConfig:
+        """A run of three generations; ``changes`` by section, as in a run file."""
+        content = {
+            "base": str(self.base),
+            "founders": {name: str(path) for name, path in self.founders.items()},
+            "evaluate": {"tasks": ["fake"]},
+            "stop": {"generations": 3},
+        }
+        return parse_config(content | changes)
+
+    def optimum(self) -> torch.Tensor:
+        """The mean of the founders, so that the best models are merges."""
+        return torch.stack([flat(path) for path in self.founders.values()]).mean(dim=0)
+
+    def evaluator(self, before: Before = lambda id, number: None, **options: Any) -> WeightEvaluator:
+        return WeightEvaluator(self.optimum(), before, **options)
+
+    def run(
+        self,
+        name: str,
+        config: RunConfig | None = None,
+        evaluator: WeightEvaluator | None = None,
+        cache: ScoreCache | None = None,
+        observer: Callable[[str, Mapping[str, Any]], None] = lambda name, facts: None,
+    ) -> str:
+        """Run, or resume, the search in the folder ``name``; returns why it stopped."""
+        with Search(
+            config or self.config(),
+            self.folder / name,
+            evaluator=evaluator or self.evaluator(),
+            cache=cache,
+            observer=observer,
+        ) as search:
+            return search.run()
+
+    def export(self, name: str) -> dict[str, Any]:
+        ledger = Ledger(self.folder / name / LEDGER_NAME)
+        try:
+            return export_run(ledger)
+        finally:
+            ledger.close()
+
+    def text(self, name: str) -> str:
+        return to_json(self.export(name))
+
+    def records(self, name: str) -> list[Record]:
+        ledger = Ledger(self.folder / name / LEDGER_NAME)
+        try:
+            return ledger.records()
+        finally:
+            ledger.close()
+
+
+SHAPES = {
+    "model.embed_tokens.weight": (7, 4),
+    "model.layers.0.self_attn.q_proj.weight": (4, 4),
+    "model.layers.0.mlp.up_proj.weight": (9, 4),
+    "model.layers.1.self_attn.q_proj.weight": (4, 4),
+    "model.layers.1.mlp.up_proj.weight": (9, 4),
+    "model.norm.weight": (4,),
+}
+
+
+def make_scene(make_model: MakeModel, folder: Path) -> Scene:
+    """Three founders: "far" and "near" from the base, "kin" from "near"."""
+    base = make_model("the-base", seed=0, shapes=SHAPES)
+    near = make_model("near", seed=1, base=base, shapes=SHAPES, size=0.2)
+    kin = make_model("kin", seed=2, base=near, shapes=SHAPES, size=0.1)
+    far = make_model("far", seed=3, base=base, shapes=SHAPES, size=0.2)
+    return Scene(folder, base, {"near": near, "kin": kin, "far": far})
+
+
+def flat(folder: Path) -> torch.Tensor:
+    """All weights of a folder end to end, tensors by name."""
+    tensors = load_file(folder / "model.safetensors")
+    return torch.cat([tensors[name].flatten().double() for name in sorted(tensors)])
+
+
+def failing(*ids: str) -> Before:
+    """For `WeightEvaluator.before`: these candidates cannot be scored."""
+
+    def before(id: str, number: int) -> None:
+        if id in ids:
+            raise EvaluationFailed(f"{id} gives NaN.")
+
+    return before
+
+
+def interrupting(at: int) -> Before:
+    """For `WeightEvaluator.before`: the process ends in evaluation number ``at``, counted from 0."""
+
+    def before(id: str, number: int) -> None:
+        if number == at:
+            raise Interrupted
+
+    return before

@@ -1,0 +1,107 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kinship.errors import InvalidConfig, ReferenceNotFound
+from search.config import RunConfig, load_config, parse_config
+
+GOOD = {"base": "models/base", "founders": ["models/one", "models/two"], "evaluate": {"tasks": ["boolq"]}}
+
+
+def test_a_short_run_file_is_enough() -> None:
+    config = parse_config(GOOD)
+    assert config.founders == {"one": "models/one", "two": "models/two"}
+    assert config.strategy.variant == "kinship"
+    assert config.strategy.k == 3
+    assert config.merge.method == "linear"
+
+
+def test_founders_may_be_named() -> None:
+    founders = {"math": "models/one", "chat": "elsewhere/one"}
+    assert parse_config(GOOD | {"founders": founders}).founders == founders
+
+
+def test_a_folder_with_a_slash_at_its_end_is_named_after_its_last_part() -> None:
+    assert list(parse_config(GOOD | {"founders": ["models/one/", "two"]}).founders) == ["one", "two"]
+
+
+def test_what_is_dumped_is_read_again() -> None:
+    changes = {
+        "merge": {"method": "slerp", "parameters": {"t": [{"filter": "mlp", "value": [0.0, 1.0]}, {"value": 0.5}]}},
+        "stop": {"kinship_above": 0.9},
+    }
+    config = parse_config(GOOD | changes)
+    assert RunConfig.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "right"),
+    [
+        ({"foundres": []}, "'foundres'", "founders"),
+        ({"strategy": {"varient": "kinship"}}, "'strategy.varient'", "variant"),
+        ({"stop": {"kinship_over": 0.9}}, "'stop.kinship_over'", "kinship_above"),
+        ({"evaluate": {"tasks": ["boolq"], "batchsize": 3}}, "'evaluate.batchsize'", "batch_size"),
+        ({"merge": {"metod": "linear"}}, "'merge.metod'", "method"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_place_and_the_right_one(
+    changes: dict[str, Any], place: str, right: str
+) -> None:
+    with pytest.raises(InvalidConfig, match="unknown key") as raised:
+        parse_config(GOOD | changes, "my-run.yml")
+    assert raised.value.message.startswith("my-run.yml ")
+    assert place in raised.value.message
+    assert raised.value.hint == f"Did you mean {right!r}?"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"merge": {"parameters": {"scael": 1.2}}}, "linear has no parameter 'scael'. Did you mean 'scale'?"),
+        ({"merge": {"method": "slerp", "parameters": {"weight": 1.0}}}, "slerp has no parameter 'weight'"),
+        ({"merge": {"method": "slerp"}}, "slerp needs the parameter 't'"),
+        ({"merge": {"method": "ties"}}, "'linear', 'task_arithmetic' or 'slerp'"),
+        ({"founders": ["a/one", "b/one"]}, "two founders are called 'one'"),
+        ({"founders": ["only"]}, "at least 2"),
+        ({"founders": {"1-2": "a", "b": "b"}}, "cannot be called '1-2'"),
+        ({"founders": ["models/10-3", "b"]}, "cannot be called '10-3'"),
+        ({"founders": {"base": "a", "b": "b"}}, "cannot be called 'base'"),
+        ({"founders": [".", "b"]}, "cannot be called ''"),
+        ({"founders": "a"}, "'founders'"),
+        ({"strategy": {"k": 1}}, "'strategy.k'"),
+        ({"strategy": {"metric": "manhattan"}}, "'pcc', 'cosine' or 'euclidean'"),
+        ({"stop": {"generations": 0}}, "'stop.generations'"),
+        ({"stop": {"evaluations": 0}}, "'stop.evaluations'"),
+        ({"evaluate": {"tasks": []}}, "'evaluate.tasks'"),
+        ({"evaluate": {"tasks": ["a"], "search_fraction": 1.0}}, "'evaluate.search_fraction'"),
+        ({"evaluate": {}}, "lacks the key 'evaluate.tasks'"),
+        ({"seed": -1}, "'seed'"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidConfig) as raised:
+        parse_config(GOOD | changes)
+    assert said in raised.value.message
+
+
+@pytest.mark.parametrize("name", ["1-2b", "v1-2", "12", "1-", "Base", "a-1"])
+def test_names_that_only_look_alike_are_allowed(name: str) -> None:
+    assert name in parse_config(GOOD | {"founders": [name, "other"]}).founders
+
+
+@pytest.mark.parametrize("content", [None, [1], "text", 3])
+def test_a_file_that_is_no_mapping_is_refused(content: Any) -> None:
+    with pytest.raises(InvalidConfig):
+        parse_config(content)
+
+
+def test_files(tmp_path: Path) -> None:
+    with pytest.raises(ReferenceNotFound, match="There is no run file"):
+        load_config(tmp_path / "run.yml")
+    (tmp_path / "run.yml").write_text("base: [1")
+    with pytest.raises(InvalidConfig, match="not valid YAML"):
+        load_config(tmp_path / "run.yml")
+    (tmp_path / "run.yml").write_text(yaml.safe_dump(GOOD))
+    assert load_config(tmp_path / "run.yml") == parse_config(GOOD)

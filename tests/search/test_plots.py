@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from search.lineage import layered_layout, lineage_of
+from search.plots import lineage_figure
+from tests.search.runs import Scene, failing
+from tests.search.trees import individual
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_family_tree_is_drawn_with_every_name_and_score(scene: Scene, tmp_path: Path, suffix: str) -> None:
+    scene.run("run", evaluator=scene.evaluator(failing("1-2")))
+    graph = lineage_of(scene.export("run"))
+    figure = lineage_figure(graph, "A title")
+    axes = figure.axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    for node, facts in graph.nodes.items():
+        assert (node if facts["score"] is None else f"{node}\n{facts['score']:.3f}") in texts
+    assert axes.get_title() == "A title"
+    drawn = {tuple(map(tuple, line.get_xydata())) for line in axes.lines}
+    assert drawn == {tuple(route) for route in layered_layout(graph).edges.values()}
+    figure.savefig(tmp_path / f"tree.{suffix}")
+    start = (tmp_path / f"tree.{suffix}").read_bytes()[:400]
+    assert start.startswith(b"\x89PNG") if suffix == "png" else b"<svg" in start
+
+
+def test_a_tree_without_scores_is_drawn(tmp_path: Path) -> None:
+    individuals = [individual("a", 0, score=None), individual("b", 0, score=None)]
+    figure = lineage_figure(lineage_of({"base": "base", "individuals": individuals}))
+    figure.savefig(tmp_path / "tree.png")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["a", "b"]

@@ -1,10 +1,11 @@
 """Which tensors of several checkpoints can be compared, and why the others cannot."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kinship.checkpoint import Checkpoint
-from kinship.errors import MismatchedModels
+from kinship.errors import InvalidConfig, MismatchedModels
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,36 @@ class Alignment:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def align(base: Checkpoint, models: Sequence[Checkpoint]) -> Alignment:
+@dataclass(frozen=True)
+class Selection:
+    """Which tensors are wanted: names that match ``include`` (if given) and not ``exclude``; regular expressions.
+
+    Patterns may match anywhere in a name. Raises `InvalidConfig` for one that is not a regular expression.
+    """
+
+    include: str | None = None
+    exclude: str | None = None
+
+    def __post_init__(self) -> None:
+        for pattern in (self.include, self.exclude):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise InvalidConfig(f"{pattern!r} is not a regular expression: {error}.") from None
+
+    def refusal(self, name: str) -> str | None:
+        """Why tensor ``name`` is not wanted; None if it is."""
+        if self.include is not None and not re.search(self.include, name):
+            return f"not included by {self.include!r}"
+        if self.exclude is not None and re.search(self.exclude, name):
+            return f"excluded by {self.exclude!r}"
+        return None
+
+
+EVERYTHING = Selection()
+
+
+def align(base: Checkpoint, models: Sequence[Checkpoint], selection: Selection = EVERYTHING) -> Alignment:
     """Align ``models`` with ``base`` from headers alone.
 
     Floating-point tensors that all hold in one shape are compared. A tensor that some lack, or that differs only
@@ -27,6 +57,10 @@ def align(base: Checkpoint, models: Sequence[Checkpoint]) -> Alignment:
     names: list[str] = []
     left_out: dict[str, str] = {}
     for name in sorted({name for model in everyone for name in model.tensors}):
+        refusal = selection.refusal(name)
+        if refusal:
+            left_out[name] = refusal
+            continue
         missing = [model.id for model in everyone if name not in model.tensors]
         if missing:
             left_out[name] = f"missing from {', '.join(missing)}"
@@ -45,7 +79,7 @@ def align(base: Checkpoint, models: Sequence[Checkpoint]) -> Alignment:
     if not names:
         raise MismatchedModels(
             f"{base.id} and {', '.join(model.id for model in models)} have no tensor in common.",
-            hint="Kinship needs fine-tunes of one base: check that the base is the right one.",
+            hint="Kinship needs fine-tunes of one base: check that the base is the right one, and any patterns.",
         )
     return Alignment(tuple(names), left_out)
 

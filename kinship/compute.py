@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kinship.adapted import AdaptedCheckpoint, adapter_gram_table
-from kinship.alignment import Alignment, align
+from kinship.alignment import EVERYTHING, Alignment, Selection, align
 from kinship.checkpoint import Checkpoint
 from kinship.gram import GramTable, gram_table
 from kinship.groups import group_moments
@@ -54,6 +54,7 @@ def compare(
     base: str | Path,
     metric: str = "pcc",
     progress: Callable[[int, int], None] | None = None,
+    selection: Selection = EVERYTHING,
 ) -> Comparison:
     """Read ``models``, fine-tunes of ``base``, once; see `kinship_matrix` for the arguments.
 
@@ -64,7 +65,7 @@ def compare(
     with ExitStack() as stack:
         opened_base = stack.enter_context(open_checkpoint(base))
         opened = [stack.enter_context(open_checkpoint(model)) for model in models]
-        alignment = align(opened_base, opened)
+        alignment = align(opened_base, opened, selection)
         total = sum(model.tensors[name].nbytes for model in [opened_base, *opened] for name in alignment.names)
         done = 0
 
@@ -89,15 +90,17 @@ def kinship_matrix(
     base: str | Path,
     metric: str = "pcc",
     progress: Callable[[int, int], None] | None = None,
+    selection: Selection = EVERYTHING,
 ) -> KinshipMatrix:
     """Kinship of ``models``, fine-tunes of ``base``.
 
-    Each is a local folder, a ``.safetensors`` file, a Hub id (``org/name@revision``), or such a base with a LoRA adapter
+    Each is a local folder, a ``.safetensors`` file, a Hub id (``org/name@revision``), or such a base with an adapter
     (``base+adapter``). Adapters on ``base`` are compared from their factors; no weight is read. ``metric`` is ``pcc``,
-    ``cosine`` or ``euclidean``. ``progress(done, total)`` is told bytes. Reads every file once, in a few MB of memory.
+    ``cosine`` or ``euclidean``. ``progress(done, total)`` is told bytes; ``selection`` picks
+    tensors. Reads every file once, in a few MB.
     Raises the errors of `open_checkpoint`, `align` and `gram_table`.
     """
-    return compare(models, base, metric, progress).matrix(metric)
+    return compare(models, base, metric, progress, selection).matrix(metric)
 
 
 def _measure_close_pairs(table: GramTable, models: Sequence[Checkpoint], alignment: Alignment) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kinship.alignment import Alignment
 from kinship.checkpoint import Checkpoint
 from kinship.errors import NonFiniteWeights
-from kinship.moments import task_vector_moments
+from kinship.moments import TILE, task_vector_moments
 from kinship.threads import worker_count
 
 # Elements that a thread reads of all models together before it reduces them: enough to make reading cheap, few enough
@@ -77,7 +77,7 @@ def gram_table(
     grams = np.zeros((len(alignment.names), size, size))
     floats = [base.tensors[name].dtype.is_floating_point for name in alignment.names]
     counts = np.array([base.tensors[name].count for name in alignment.names], dtype=np.float64) * floats
-    chunk = max(MIN_CHUNK, CHUNK_ELEMENTS // size)
+    chunk = chunk_elements(size)
     jobs = [
         (index, start, count)
         for index, name in enumerate(alignment.names)
@@ -110,6 +110,16 @@ def gram_table(
             raise _non_finite(name, everyone)
     grams += np.tril(grams, -1).transpose(0, 2, 1)
     return GramTable(tuple(model.id for model in everyone), alignment.names, counts, sums, grams)
+
+
+def chunk_elements(rows: int) -> int:
+    """Elements of each of ``rows`` models that a thread reads at a time."""
+    return max(MIN_CHUNK, CHUNK_ELEMENTS // rows)
+
+
+def peak_memory(rows: int) -> int:
+    """Bytes that the pass over ``rows`` models takes beyond the program itself; it does not depend on their size."""
+    return worker_count() * rows * (4 * chunk_elements(rows) + 4 * TILE)
 
 
 def _read_rows(

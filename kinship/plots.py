@@ -1,5 +1,7 @@
 """Pictures of a kinship matrix. Colours are readable with every kind of colour vision."""
 
+from collections.abc import Mapping
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = "cividis"
+
+# The Okabe-Ito colours, each with its own dash, so that lines differ in print too.
+LINES = (
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#E69F00", "-"),
+    ("#56B4E9", "--"),
+)
 
 
 def heatmap(matrix: KinshipMatrix) -> "Figure":
@@ -61,6 +73,35 @@ def dendrogram_figure(matrix: KinshipMatrix) -> "Figure":
     similar = matrix.spec.higher_is_closer
     axes.set_xlabel(f"1 - {matrix.spec.label}" if similar else matrix.spec.label)
     axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def profile(groups: Mapping[str, KinshipMatrix], by: str) -> "Figure":
+    """Kinship along the groups (layers, module kinds): a line a pair, or mean and range where there are many pairs."""
+    from matplotlib.figure import Figure
+
+    first = next(iter(groups.values()))
+    names = short_names(first.ids)
+    pairs = list(combinations(range(len(names)), 2))
+    values = np.array([[matrix.values[pair] for pair in pairs] for matrix in groups.values()])
+    figure = Figure(figsize=(max(6.0, 0.32 * len(groups) + 3), 4), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(groups))
+    if len(pairs) <= len(LINES):
+        for column, ((one, other), (colour, dash)) in enumerate(zip(pairs, LINES, strict=False)):
+            label = f"{names[one]} + {names[other]}"
+            axes.plot(places, values[:, column], color=colour, linestyle=dash, marker="o", markersize=3, label=label)
+    else:
+        axes.fill_between(places, np.nanmin(values, axis=1), np.nanmax(values, axis=1), color="0.85", label="range")
+        axes.plot(
+            places, np.nanmean(values, axis=1), color=LINES[0][0], marker="o", markersize=3, label="mean of pairs"
+        )
+    axes.set_xticks(places, list(groups), rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_ylabel(first.spec.label)
+    axes.set_title(f"Kinship by {by}", fontsize=10)
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
     return figure
 
 

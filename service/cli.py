@@ -29,9 +29,22 @@ class MetricName(StrEnum):
     euclidean = "euclidean"
 
 
+class GroupName(StrEnum):
+    """Groups of tensors."""
+
+    layer = "layer"
+    module = "module"
+    tensor = "tensor"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-Models = Annotated[list[str], typer.Argument(help="Model folders or .safetensors files.", show_default=False)]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, .safetensors files, Hub ids (org/name@revision), or BASE+ADAPTER.", show_default=False
+    ),
+]
 Base = Annotated[str, typer.Option(help="The model they were fine-tuned from.", show_default=False)]
 Metric = Annotated[MetricName, typer.Option(help="How kinship is measured.")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
@@ -56,10 +69,14 @@ def matrix(
     models: Models,
     base: Base,
     metric: Metric = MetricName.pcc,
+    by: Annotated[GroupName | None, typer.Option(help="Also tell it apart by these.", show_default=False)] = None,
+    include: Annotated[str | None, typer.Option(help="Only tensors whose name matches this.", metavar="REGEX")] = None,
+    exclude: Annotated[str | None, typer.Option(help="No tensors whose name matches this.", metavar="REGEX")] = None,
     out: Annotated[
         list[Path] | None,
-        typer.Option(help="Also write .csv, .json, .npz, .png or .svg; may be repeated.", show_default=False),
+        typer.Option(help="Also write .csv .json .npz .html .png .svg; may be repeated.", show_default=False),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be read, from headers alone.")] = False,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
@@ -67,9 +84,20 @@ def matrix(
 
     A task vector is a model's weights less those of its base.
     """
+    from kinship.alignment import Selection
     from service.commands.matrix import run
 
-    run(models, base, metric.value, out or [], as_json=as_json, force=force)
+    selection = Selection(include, exclude)
+    grouping = by.value if by else None
+    run(models, base, metric.value, grouping, selection, out or [], dry_run=dry_run, as_json=as_json, force=force)
+
+
+@app.command()
+def advise(models: Models, base: Base, metric: Metric = MetricName.pcc, as_json: Json = False) -> None:
+    """Rank pairs for merging by kinship, and say what that is worth."""
+    from service.commands.matrix import run_advise
+
+    run_advise(models, base, metric.value, as_json=as_json)
 
 
 @app.command()

@@ -15,6 +15,7 @@ HELP = [
     [],
     ["demo"],
     ["matrix"],
+    ["advise"],
     ["tree"],
     ["merge"],
     ["score"],

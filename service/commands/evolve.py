@@ -92,7 +92,7 @@ def print_plan(config: RunConfig, root: Path, *, as_json: bool) -> None:
     """What a run would do, from headers and tasks alone."""
     from evaluators.harness import load_tasks
     from kinship.alignment import require_same_tensors
-    from kinship.checkpoint import open_checkpoint
+    from kinship.opening import open_checkpoint
 
     models = [open_checkpoint(path, id=id, root=root) for id, path in {"base": config.base, **config.founders}.items()]
     require_same_tensors(models[0], models[1:])

@@ -1,46 +1,127 @@
-"""`kinship matrix`."""
+"""`kinship matrix` and `kinship advise`."""
 
 import math
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinship.compute import kinship_matrix
+from rich.filesize import decimal
+
+from kinship.advice import EVIDENCE, advise
+from kinship.alignment import Selection
+from kinship.compute import Comparison, compare
+from kinship.errors import InvalidConfig
+from kinship.groups import GROUPINGS
 from kinship.matrix import KinshipMatrix
 from kinship.names import short_names
 from kinship.output import output_file, require_writable
+from kinship.preflight import plan_comparison
 from service.console import byte_progress, console, notes, print_json
 from service.figures import PICTURES, require_suffix, save_figure
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FORMATS = (".csv", ".json", ".npz", *PICTURES)
+FORMATS = (".csv", ".json", ".npz", ".html", *PICTURES)
+MOST_PAIRS = 8
 
 
-def run(models: list[str], base: str, metric: str, out: list[Path], *, as_json: bool, force: bool) -> None:
+def run(
+    models: list[str],
+    base: str,
+    metric: str,
+    by: str | None,
+    selection: Selection,
+    out: list[Path],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    force: bool,
+) -> None:
     """Compute, print and write a kinship matrix."""
+    if by is not None and by not in GROUPINGS:
+        raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
+    if dry_run:
+        print_plan(models, base, selection, as_json=as_json)
+        return
     for path in out:
-        require_suffix(path, FORMATS)
+        require_suffix(path, PICTURES if by else FORMATS)
         require_writable(path, force=force)
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        matrix = kinship_matrix(models, base, metric, progress)
+        comparison = compare(models, base, metric, progress, selection)
+    matrix = comparison.matrix(metric)
+    groups = comparison.by_group(by, metric) if by else {}
     for path in out:
-        save(matrix, path, force=force)
+        if by:
+            from kinship.plots import profile
+
+            save_figure(profile(groups, by), path, force=force)
+        else:
+            save(matrix, path, force=force)
     if as_json:
-        print_json(matrix.to_dict())
+        content = matrix.to_dict() | {"relative_norms": comparison.relative_norms()}
+        if by:
+            content |= {"by": by, "groups": {label: group.to_dict()["values"] for label, group in groups.items()}}
+        print_json(content)
         return
-    console().print(matrix_table(matrix))
+    console().print(groups_table(groups, str(by)) if by else matrix_table(matrix))
+    print_summary(comparison, matrix)
+    for path in out:
+        notes().print(f"Wrote {path}")
+
+
+def run_advise(models: list[str], base: str, metric: str, *, as_json: bool) -> None:
+    """Rank pairs for merging."""
+    with byte_progress("Reading weights", quiet=as_json) as progress:
+        matrix = compare(models, base, metric, progress).matrix(metric)
+    ranking = advise(matrix)
+    if as_json:
+        pairs = [
+            {"pair": list(a.pair), "kinship": a.kinship, "relation": a.relation, "reason": a.reason} for a in ranking
+        ]
+        print_json({"schema": "kinship.advice/1", "metric": metric, "base": base, "pairs": pairs, "evidence": EVIDENCE})
+        return
+    from rich.table import Table
+
+    names = dict(zip(matrix.ids, short_names(matrix.ids), strict=True))
+    table = Table(title="Pairs to merge, the least related first", title_justify="left")
+    for header in ("pair", metric, "relation", "why"):
+        table.add_column(header, justify="right" if header == metric else "left")
+    for advice in ranking:
+        pair = " + ".join(names[id] for id in advice.pair)
+        table.add_row(pair, f"{advice.kinship:.4f}", advice.relation, advice.reason)
+    console().print(table)
+    console().print(EVIDENCE)
+
+
+def print_plan(models: list[str], base: str, selection: Selection, *, as_json: bool) -> None:
+    """What would be read, from headers alone."""
+    plan = plan_comparison(models, base, selection)
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    console().print(f"{plan.models} models, {plan.tensors} tensors, {plan.parameters:,} parameters each")
+    console().print(f"{decimal(plan.bytes_to_read)} to read, about {plan.seconds:.1f} s once in memory")
+    console().print(f"{decimal(plan.peak_memory)} of memory beside the program")
+    for name, reason in plan.left_out.items():
+        console().print(f"left out: {name}: {reason}")
+
+
+def print_summary(comparison: Comparison, matrix: KinshipMatrix) -> None:
+    """What the table does not say: what was compared, and what was not."""
     summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors"
     if not math.isnan(matrix.mean()):
         summary += f"; mean of all pairs {matrix.mean():.4f}"
     console().print(summary + ".")
+    names = dict(zip(matrix.ids, short_names(matrix.ids), strict=True))
+    norms = [f"{names[id]} {value:.3g}" for id, value in comparison.relative_norms().items()]
+    if norms:
+        console().print(f"Length of the task vectors over that of the base: {', '.join(norms)}.")
     for name in matrix.without_direction():
-        notes().print(f"[yellow]Note:[/] {name} equals the base: it has no direction, so no {metric} either.")
+        notes().print(f"[yellow]Note:[/] {name} equals the base: it has no direction, so no {matrix.metric} either.")
     if matrix.left_out:
         name, reason = next(iter(matrix.left_out.items()))
         notes().print(f"[yellow]Note:[/] {len(matrix.left_out)} tensors were left out, such as {name}: {reason}.")
-    for path in out:
-        notes().print(f"Wrote {path}")
 
 
 def save(matrix: KinshipMatrix, path: Path, *, force: bool = False) -> None:
@@ -51,7 +132,12 @@ def save(matrix: KinshipMatrix, path: Path, *, force: bool = False) -> None:
         save_figure(heatmap(matrix), path, force=force)
         return
     with output_file(path, force=force) as partial:
-        matrix.save(partial, path.suffix)
+        if path.suffix == ".html":
+            from service.report.page import matrix_page
+
+            partial.write_text(matrix_page(matrix), encoding="utf-8")
+        else:
+            matrix.save(partial, path.suffix)
 
 
 def matrix_table(matrix: KinshipMatrix) -> "Table":
@@ -64,8 +150,30 @@ def matrix_table(matrix: KinshipMatrix) -> "Table":
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
     for row, name in enumerate(names):
-        cells = [_cell(matrix, row, column) for column in range(len(names))]
-        table.add_row(name, *cells)
+        table.add_row(name, *(_cell(matrix, row, column) for column in range(len(names))))
+    return table
+
+
+def groups_table(groups: dict[str, KinshipMatrix], by: str) -> "Table":
+    """Kinship by group: a column a pair, or mean and range where there are many."""
+    from rich.table import Table
+
+    table = Table(title=f"Kinship by {by}", title_justify="left")
+    table.add_column(by)
+    first = next(iter(groups.values()))
+    names = dict(zip(first.ids, short_names(first.ids), strict=True))
+    pairs = list(combinations(first.ids, 2))
+    headers = [f"{names[one]} + {names[other]}" for one, other in pairs]
+    if len(pairs) > MOST_PAIRS:
+        headers = ["mean", "lowest", "highest"]
+    for header in headers:
+        table.add_column(header, justify="right", overflow="fold")
+    for label, matrix in groups.items():
+        values = [matrix[pair] for pair in pairs]
+        if len(pairs) > MOST_PAIRS:
+            known = [value for value in values if not math.isnan(value)] or [math.nan]
+            values = [sum(known) / len(known), min(known), max(known)]
+        table.add_row(label, *("-" if math.isnan(value) else f"{value:.4f}" for value in values))
     return table
 
 

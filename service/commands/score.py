@@ -11,7 +11,7 @@ from evaluators.scorer import Scorer
 from evaluators.scores import Estimate
 from evaluators.settings import EvaluateSettings
 from evaluators.splits import SPLITS
-from kinship.checkpoint import open_checkpoint
+from kinship.opening import open_checkpoint
 from kinship.validation import invalid
 from service.console import console, notes, print_json
 

@@ -6,6 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from kinship.matrix import KinshipMatrix
+from kinship.names import short_names
 from kinship.plots import colour_range
 from kinship.trees import leaf_order
 from search.lineage import layered_layout, lineage_of
@@ -87,7 +88,7 @@ def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
 def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
     """Kinship of all individuals, ordered by clustering."""
     order = leaf_order(matrix)
-    names = [matrix.ids[index] for index in order]
+    names = [short_names(matrix.ids)[index] for index in order]
     low, high = colour_range(matrix)
     figure = go.Figure(
         go.Heatmap(

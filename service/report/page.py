@@ -6,9 +6,12 @@ from typing import Any
 
 import yaml
 
+from kinship.matrix import KinshipMatrix
 from kinship.output import output_file
 from service.report.charts import best_by_evaluations, family_tree, kinship_heatmap, scores_by_generation
 from service.report.view import RunView
+
+CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
 
 
 def write_report(path: Path, views: Mapping[str, RunView], title: str, *, force: bool = False) -> None:
@@ -27,6 +30,11 @@ def write_report(path: Path, views: Mapping[str, RunView], title: str, *, force:
     )
     with output_file(path, force=force) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def matrix_page(matrix: KinshipMatrix) -> str:
+    """An interactive heatmap that needs nothing else: hover for values, export as SVG."""
+    return str(kinship_heatmap(matrix).to_html(full_html=True, include_plotlyjs=True, config=CHART_CONFIG))
 
 
 def _section(label: str, view: RunView) -> dict[str, Any]:
@@ -61,5 +69,4 @@ def _rank(person: dict[str, Any]) -> tuple[float, str]:
 
 
 def _chart(figure: Any) -> str:
-    config = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=CHART_CONFIG))

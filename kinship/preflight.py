@@ -1,0 +1,63 @@
+"""What a comparison would do, from headers alone."""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kinship.alignment import EVERYTHING, Alignment, Selection, align
+from kinship.checkpoint import Checkpoint
+from kinship.gram import gram_table, peak_memory
+from kinship.opening import open_checkpoint
+
+_TRIAL_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes in bytes, ``seconds`` estimated from a short trial on these files."""
+
+    models: int
+    tensors: int
+    parameters: int
+    bytes_to_read: int
+    peak_memory: int
+    seconds: float
+    left_out: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON object."""
+        return {"schema": "kinship.matrix-plan/1", **asdict(self)}
+
+
+def plan_comparison(models: Sequence[str | Path], base: str | Path, selection: Selection = EVERYTHING) -> Plan:
+    """Align from headers, and time the pass on the first tensors. Raises what the comparison itself would raise."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_checkpoint(reference)) for reference in [base, *models]]
+        alignment = align(opened[0], opened[1:], selection)
+        total = sum(model.tensors[name].nbytes for model in opened for name in alignment.names)
+        return Plan(
+            models=len(models),
+            tensors=len(alignment.names),
+            parameters=sum(opened[0].tensors[name].count for name in alignment.names),
+            bytes_to_read=total,
+            peak_memory=peak_memory(len(opened)),
+            seconds=_trial(opened, alignment.names) * total,
+            left_out=alignment.left_out,
+        )
+
+
+def _trial(models: Sequence[Checkpoint], names: Sequence[str]) -> float:
+    """Seconds a byte, over the first tensors of up to `_TRIAL_BYTES`."""
+    chosen, size = [], 0
+    for name in names:
+        chosen.append(name)
+        size += sum(model.tensors[name].nbytes for model in models)
+        if size > _TRIAL_BYTES:
+            break
+    gram_table(models[0], models[1:], Alignment(tuple(chosen[:1])))  # the kernel is compiled or loaded now, not timed
+    started = time.perf_counter()
+    gram_table(models[0], models[1:], Alignment(tuple(chosen)))
+    return (time.perf_counter() - started) / size

@@ -47,6 +47,14 @@ def test_tied_embeddings_need_one_tensor_only(tmp_path: Path) -> None:
     assert torch.equal(live.model.lm_head.weight, weights(folder)["model.embed_tokens.weight"])
 
 
+def test_tied_embeddings_may_be_stored_twice(tmp_path: Path) -> None:
+    folder = write_llama(tmp_path / "tied", seed=3, tie=True)
+    tensors = weights(folder)
+    live = LiveModel(open_checkpoint(folder))
+    live.load(given(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}))
+    assert torch.equal(live.model.lm_head.weight, tensors["model.embed_tokens.weight"])
+
+
 def test_an_untied_head_is_not_the_embedding(tiny: Tiny) -> None:
     live = LiveModel(open_checkpoint(tiny.model))
     live.load(given(weights(tiny.model)))

@@ -93,6 +93,14 @@ def test_it_stops_when_the_best_stay_the_same() -> None:
     assert search.ask() == []
 
 
+@pytest.mark.parametrize("variant", ["kinship", "random"])
+def test_it_stops_when_the_best_stay_the_same_though_a_partner_is_left(variant: str) -> None:
+    search = strategy(founders(a=0.5, b=0.4, c=0.3, d=0.2), variant=variant, partner_pool="all")
+    give(search, 1, *[0.1] * 6)
+    assert len(search._population.ranked()) == 10
+    assert search.ask() == []
+
+
 def test_another_order_among_the_same_best_does_not_count_as_a_change() -> None:
     search = strategy(founders(a=0.5, b=0.4, c=0.3), k=2)
     give(search, 1, 0.45, 0.1, 0.1)

@@ -123,7 +123,10 @@ def _gives_nan(candidate: Candidate, where: str) -> EvaluationFailed:
 
 def load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, Any]:
     """lm-eval task objects by name, in the order of the settings; its own index is read only when needed."""
+    from datasets import disable_progress_bars
     from lm_eval.tasks import TaskManager
+
+    disable_progress_bars()  # one a task, gone in a blink
 
     folder = None
     if settings.task_path is not None:

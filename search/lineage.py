@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
+import numpy as np
 
 if TYPE_CHECKING:
     Graph = nx.DiGraph[str]
@@ -29,6 +30,14 @@ def lineage_of(export: Mapping[str, Any]) -> "Graph":
         )
         graph.add_edges_from((parent, individual["id"]) for parent in individual["parents"])
     return graph
+
+
+def colour_range(graph: "Graph") -> tuple[float, float]:
+    """Scores between which a picture's colours run: from the 10th percentile, so that one bad model does not leave
+    all others alike, to the best.
+    """
+    scores = [graph.nodes[node]["score"] for node in graph if graph.nodes[node]["score"] is not None]
+    return (float(np.quantile(scores, 0.1)), max(scores)) if scores else (0.0, 1.0)
 
 
 @dataclass(frozen=True)

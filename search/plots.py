@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from search.lineage import layered_layout
+from search.lineage import colour_range, layered_layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +24,7 @@ def lineage_figure(graph: "Graph", title: str = "") -> "Figure":
     widest = max(generations.count(generation) for generation in generations)
     figure = Figure(figsize=(max(7.0, 1.25 * widest + 1.5), 1.35 * (max(generations) + 1) + 0.8), layout="constrained")
     axes = figure.subplots()
-    scores: list[float] = [graph.nodes[node]["score"] for node in graph if graph.nodes[node]["score"] is not None]
-    norm = Normalize(min(scores, default=0.0), max(scores, default=1.0))
+    norm = Normalize(*colour_range(graph))
     for route in layout.edges.values():
         axes.plot(*zip(*route, strict=True), color="0.7", linewidth=1, zorder=1, solid_joinstyle="round")
     for node, (x, y) in layout.nodes.items():
@@ -50,7 +49,7 @@ def lineage_figure(graph: "Graph", title: str = "") -> "Figure":
     axes.set_xticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label="score, search split", shrink=0.7)
+    figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label="score, search split", shrink=0.7, extend="min")
     axes.set_title(
         title or "Family tree (squares: the added partner; small numbers: kinship of the parents)", fontsize=9
     )

@@ -24,4 +24,4 @@ def save_figure(figure: "Figure", path: Path, *, force: bool = False) -> None:
 
     with output_file(path, force=force) as partial, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kinship"}):
         metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(partial, format=path.suffix[1:], dpi=160, metadata=metadata)
+        figure.savefig(partial, format=path.suffix[1:], dpi=120, metadata=metadata)

@@ -1,17 +1,19 @@
 """`kinship demo`: a trained family, its kinship, three searches side by side, one report."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from evaluators.cache import ScoreCache
 from kinship.compute import kinship_matrix
-from kinship.names import short_names
+from kinship.errors import OutputExists
 from search.config import parse_config
 from service.commands.evolve import observed
 from service.commands.matrix import matrix_table, save
-from service.console import console, notes, progress_bar
+from service.console import console, progress_bar
 
 VARIANTS = ("vanilla", "kinship", "random")
+FAMILY = "family"
 TITLE = "model-kinship demo: three searches over one family"
 
 # Chosen on development seeds of the family, never on the seed that ships: see docs/demo.md.
@@ -24,6 +26,7 @@ def run(out: Path, *, force: bool) -> None:
     from service.evolution import run_evolution
     from service.report.page import write_report
 
+    _prepare(out, force=force)
     with progress_bar() as bar:
         task = bar.add_task("Training the family", amount="")
 
@@ -32,7 +35,7 @@ def run(out: Path, *, force: bool) -> None:
             rate = f"{label} {speed:.0f} steps/s" if speed else label
             bar.update(task, completed=step, total=total, amount=rate)
 
-        family = make_family(out / "family", DEMO, progress)
+        family = make_family(out / FAMILY, DEMO, progress)
     console().print(f"Family of {1 + len(family.founders)} models in {family.folder}")
 
     matrix = kinship_matrix([str(path) for path in family.founders], str(family.base))
@@ -45,10 +48,10 @@ def run(out: Path, *, force: bool) -> None:
     for variant in VARIANTS:
         config = parse_config(
             {
-                "base": str(Path("family") / family.base.name),
-                "founders": [str(Path("family") / founder.name) for founder in family.founders],
+                "base": str(Path(FAMILY) / family.base.name),
+                "founders": [str(Path(FAMILY) / founder.name) for founder in family.founders],
                 "merge": MERGE,
-                "evaluate": {"tasks": list(family.task_names), "task_path": "family/tasks", "batch_size": 256},
+                "evaluate": {"tasks": list(family.task_names), "task_path": f"{FAMILY}/tasks", "batch_size": 256},
                 "strategy": {"variant": variant},
             }
         )
@@ -59,5 +62,14 @@ def run(out: Path, *, force: bool) -> None:
 
     report = out / "report.html"
     write_report(report, views, TITLE, force=True)
-    notes().print(f"\nModels called {', '.join(short_names([str(path) for path in family.founders]))}")
-    console().print(f"Report: {report.absolute()}", soft_wrap=True)
+    console().print(f"\nReport: {report.absolute()}", soft_wrap=True)
+
+
+def _prepare(out: Path, *, force: bool) -> None:
+    """An earlier demo is gone on with, or replaced by ``force``; a folder of anything else is left alone."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / FAMILY / "family.json").exists():
+        raise OutputExists(f"{out} exists and holds no demo.", hint="Choose another folder by --out.")
+    if force:
+        shutil.rmtree(out)

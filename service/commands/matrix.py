@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".csv", ".json", ".npz", ".html", *PICTURES)
 MOST_PAIRS = 8
+WIDE = 78  # columns beyond which models are numbered in the header
 
 
 def run(
@@ -144,11 +145,14 @@ def matrix_table(matrix: KinshipMatrix) -> "Table":
     """The matrix for a terminal; closer pairs are brighter, the diagonal is dim."""
     from rich.table import Table
 
-    names = short_names(matrix.ids)
+    names = headers = short_names(matrix.ids)
+    if max(map(len, names)) + sum(max(len(name), 7) + 3 for name in names) > WIDE:
+        headers = [str(number) for number, _ in enumerate(names, 1)]
+        names = [f"{number} {name}" for number, name in zip(headers, names, strict=True)]
     table = Table(title=f"Kinship to {short_names([matrix.base])[0]} ({matrix.metric})", title_justify="left")
-    table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("", no_wrap=True)
+    for header in headers:
+        table.add_column(header, justify="right")
     for row, name in enumerate(names):
         table.add_row(name, *(_cell(matrix, row, column) for column in range(len(names))))
     return table

@@ -9,6 +9,7 @@ from kinship.matrix import KinshipMatrix
 from kinship.names import short_names
 from kinship.plots import colour_range
 from kinship.trees import leaf_order
+from search.lineage import colour_range as score_range
 from search.lineage import layered_layout, lineage_of
 from service.report.view import RunView
 
@@ -133,6 +134,7 @@ def family_tree(view: RunView) -> go.Figure:
     )
     nodes = list(graph)
     values = [graph.nodes[node]["score"] for node in nodes]
+    low, high = score_range(graph)
     figure.add_scatter(
         x=[positions[node][0] for node in nodes],
         y=[positions[node][1] for node in nodes],
@@ -143,6 +145,8 @@ def family_tree(view: RunView) -> go.Figure:
             "size": 20,
             "color": [None if value is None else 100 * value for value in values],
             "colorscale": "Cividis",
+            "cmin": 100 * low,
+            "cmax": 100 * high,
             "showscale": True,
             "colorbar": {"title": "score, %"},
             "symbol": ["square" if graph.nodes[n]["role"] in {"exploration", "random"} else "circle" for n in nodes],

@@ -29,7 +29,8 @@ def nearest(key: str, known: Iterable[str]) -> str:
 
 def invalid(error: ValidationError, source: str, schema: type[BaseModel]) -> InvalidConfig:
     """The first problem of a pydantic ``error`` in words, with its place in ``source`` and what to do."""
-    first = error.errors(include_url=False)[0]
+    # A misspelt key is often a missing one too; the misspelling is what the user can mend.
+    first = min(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     *path, key = first["loc"] or ("?",)
     place = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part)) or "the top"
     if first["type"] == "extra_forbidden":

@@ -86,3 +86,19 @@ def test_schemas_are_frozen() -> None:
     farm: Any = Farm()
     with pytest.raises(ValidationError):
         farm.hours = 3
+
+
+def test_a_misspelt_required_key_is_told_as_misspelt() -> None:
+    from pydantic import ValidationError
+
+    from kinship.validation import Strict, invalid
+
+    class Settings(Strict):
+        tasks: list[str]
+
+    try:
+        Settings.model_validate({"task": []})
+    except ValidationError as error:
+        told = invalid(error, "run.yml", Settings)
+    assert "unknown key 'task'" in told.message
+    assert "'tasks'" in told.hint

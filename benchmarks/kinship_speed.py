@@ -22,8 +22,9 @@ import torch
 from safetensors.torch import save_file
 
 from kinship.alignment import align
-from kinship.checkpoint import Checkpoint, open_checkpoint
+from kinship.checkpoint import Checkpoint
 from kinship.gram import gram_table
+from kinship.opening import open_checkpoint
 from kinship.threads import worker_count
 
 SIZES = {

@@ -8,9 +8,16 @@ import torch
 
 from kinship.alignment import Alignment
 from kinship.checkpoint import Checkpoint
-from kinship.gram import GramTable, gram_table
+from kinship.gram import Float64, GramTable, gram_table
 from kinship.lora import Adapter, LowRank
 from kinship.safetensors_header import TensorEntry
+
+# Changes are multiplied out in tiles of whole rows that do not depend on the range asked for, so that an element's last
+# bits do not either: digests, Gram tables and merges read in blocks of different sizes.
+TILE_ELEMENTS = 1 << 16
+
+# Elements of the stacked factors that are widened to float64 at a time.
+STACK_ELEMENTS = 1 << 22
 
 
 class AdaptedCheckpoint(Checkpoint):
@@ -18,23 +25,25 @@ class AdaptedCheckpoint(Checkpoint):
 
     def __init__(self, id: str, base: Checkpoint, adapter: Adapter) -> None:
         changed = adapter.low_rank.keys() | adapter.replaced.keys()
-        tensors = {name: _as_fp32(entry) if name in changed else entry for name, entry in base.tensors.items()}
+        tensors = {name: _changed(entry) if name in changed else entry for name, entry in base.tensors.items()}
         super().__init__(id, base.path, tensors, base.config)
         self.base = base
         self.adapter = adapter
 
     def read_into(self, name: str, start: int, view: memoryview) -> None:
         """See `Checkpoint.read_into`."""
-        if name in self.adapter.replaced:
-            count = len(view) // 4
-            view[:] = self.adapter.replaced[name].flatten()[start : start + count].numpy().data.cast("B")
-        elif name in self.adapter.low_rank:
-            count = len(view) // 4
-            weights = self.base.read(name, start, count).float()
-            weights += _block(self.adapter.low_rank[name], start, count)
-            view[:] = weights.numpy().data.cast("B")
-        else:
+        replaced, change = self.adapter.replaced.get(name), self.adapter.low_rank.get(name)
+        if replaced is None and change is None:
             self.base.read_into(name, start, view)
+            return
+        count = len(view) // self.tensors[name].dtype.itemsize
+        if replaced is None:
+            weights = self.base.read(name, start, count).float()
+        else:
+            weights = replaced.flatten()[start : start + count]
+        if change is not None:
+            weights = weights + _block(change, start, count)
+        view[:] = weights.numpy().data.cast("B")
 
     def close(self) -> None:
         """Close the files of the base too."""
@@ -47,19 +56,17 @@ def adapter_gram_table(base: Checkpoint, models: Sequence[AdaptedCheckpoint], na
 
     ``<s1 B1 A1, s2 B2 A2> = s1 s2 sum((B1^T B2) * (A1 A2^T))``, in float64. Row and column 0, the base itself, stay
     zero: the metrics of task vectors do not need them. Tensors that an adapter replaces whole are compared densely.
-    Cost per matrix (out, in) and pair of ranks r: (out + in) r^2.
+    Cost per matrix (out, in) and adapters of ranks r adding up to R: (out + in) R^2.
     """
     size = len(models) + 1
     grams, sums = np.zeros((len(names), size, size)), np.zeros((len(names), size))
     for index, name in enumerate(names):
-        changes = {
-            i: model.adapter.low_rank[name] for i, model in enumerate(models, 1) if name in model.adapter.low_rank
-        }
-        for i, one in changes.items():
-            sums[index, i] = one.scale * float(one.left.double().sum(dim=0) @ one.right.double().sum(dim=1))
-            for j, other in changes.items():
-                if j <= i:
-                    grams[index, i, j] = grams[index, j, i] = low_rank_product(one, other)
+        changes = {i: model.adapter.low_rank.get(name) for i, model in enumerate(models, 1)}
+        rows = [i for i, change in changes.items() if change is not None]
+        if rows:
+            grams[index][np.ix_(rows, rows)], sums[index, rows] = low_rank_moments(
+                [change for change in changes.values() if change is not None]
+            )
     replaced = [index for index, name in enumerate(names) if any(name in model.adapter.replaced for model in models)]
     if replaced:
         dense = gram_table(base, models, Alignment(tuple(names[index] for index in replaced)))
@@ -68,20 +75,42 @@ def adapter_gram_table(base: Checkpoint, models: Sequence[AdaptedCheckpoint], na
     return GramTable((base.id, *(model.id for model in models)), tuple(names), counts, sums, grams)
 
 
-def low_rank_product(one: LowRank, other: LowRank) -> float:
-    """Inner product of two low-rank changes of one matrix, from their factors."""
-    left = one.left.double().T @ other.left.double()
-    right = one.right.double() @ other.right.double().T
-    return one.scale * other.scale * float((left * right).sum())
+def low_rank_moments(changes: Sequence[LowRank]) -> tuple[Float64, Float64]:
+    """Gram (n, n) and sums (n,) of n low-rank changes of one matrix, from their factors.
+
+    >>> one = LowRank(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0, 0.0, 3.0]]), scale=0.5)
+    >>> low_rank_moments([one])[0].tolist() == [[float((one.dense() ** 2).sum())]]
+    True
+    """
+    left, left_sums = _column_moments([change.left for change in changes])
+    right, right_sums = _column_moments([change.right.T for change in changes])
+    starts = np.cumsum([0, *(change.left.shape[1] for change in changes)])[:-1]
+    scales = np.array([change.scale for change in changes])
+    products = np.add.reduceat(np.add.reduceat(left * right, starts, axis=0), starts, axis=1) * np.outer(scales, scales)
+    return np.tril(products) + np.tril(products, -1).T, np.add.reduceat(left_sums * right_sums, starts) * scales
+
+
+def _column_moments(parts: Sequence[torch.Tensor]) -> tuple[Float64, Float64]:
+    """Gram (R, R) and sums (R,) of the columns of all ``parts``, matrices of equal heights, side by side."""
+    width, height = sum(part.shape[1] for part in parts), parts[0].shape[0]
+    gram, sums = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
+    step = max(1, STACK_ELEMENTS // width)
+    for start in range(0, height, step):
+        stack = torch.cat([part[start : start + step] for part in parts], dim=1).double()
+        gram += stack.T @ stack
+        sums += stack.sum(dim=0)
+    return gram.numpy(), sums.numpy()
 
 
 def _block(change: LowRank, start: int, count: int) -> torch.Tensor:
-    """Elements ``start .. start + count`` of the flattened change, fp32, computed from the rows they lie in."""
-    width = change.shape[1]
-    first, last = start // width, -(-(start + count) // width)
-    rows = change.scale * (change.left[first:last] @ change.right)
-    return rows.flatten()[start - first * width :][:count]
+    """Elements ``start .. start + count`` of the flattened change, fp32, computed from the tiles they lie in."""
+    height, width = change.shape
+    step = max(1, TILE_ELEMENTS // width)
+    first, last = start // width // step * step, min(height, -(-(start + count) // width))
+    tiles = [change.left[row : row + step] @ change.right for row in range(first, last, step)]
+    return change.scale * torch.cat(tiles).flatten()[start - first * width :][:count]
 
 
-def _as_fp32(entry: TensorEntry) -> TensorEntry:
-    return replace(entry, dtype=torch.float32, nbytes=4 * entry.count)
+def _changed(entry: TensorEntry) -> TensorEntry:
+    """Floats that an adapter touches are read as fp32; a replaced buffer of integers keeps its dtype."""
+    return replace(entry, dtype=torch.float32, nbytes=4 * entry.count) if entry.dtype.is_floating_point else entry

@@ -1,19 +1,22 @@
 """From a reference to an open checkpoint: folders, single files, Hub models, adapters."""
 
-import json
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from kinship.adapted import AdaptedCheckpoint
 from kinship.checkpoint import Checkpoint
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
-from kinship.lora import is_adapter, read_adapter
+from kinship.folder_files import find_file, read_json
+from kinship.lora import CONFIG_NAME, WEIGHTS_NAME, read_adapter, read_adapter_config
 from kinship.references import Reference, locate, parse_reference
 from kinship.safetensors_header import TensorEntry, read_header
 
 INDEX_NAME = "model.safetensors.index.json"
+
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 
 
 def open_checkpoint(
@@ -22,45 +25,49 @@ def open_checkpoint(
     """Open a model: a local folder, a ``.safetensors`` file, a Hub id, any of them with an adapter.
 
     Relative paths count from ``root`` (or the cwd). ``id`` is the name that results carry; by default the reference as
-    given. Reads ``config.json`` (where there is one) and the headers only, and adapters whole.
-    Raises `ReferenceNotFound`, `MalformedCheckpoint` or `UnsupportedCheckpoint`.
+    given. Reads ``config.json`` (where there is one) and the headers only, and adapters whole. An adapter's config is
+    looked at before its base is downloaded. Nothing outside the model's folder is read.
+    Raises `ReferenceNotFound`, `MalformedCheckpoint`, `UnsupportedCheckpoint`, and `InvalidConfig` for a reference
+    that makes no sense; with an adapter also `MismatchedModels` and `NonFiniteWeights`.
     """
     root = root or Path()
     parsed = parse_reference(reference, root)
     name = id or (str(parsed) if isinstance(reference, Mapping) else str(reference))
-    if parsed.adapter is None:
-        return _open_weights(name, locate(parsed, root))
-    base = _open_weights(name, locate(parsed, root))
-    folder = _adapter_folder(parsed.adapter, root)
-    shapes = {tensor: entry.shape for tensor, entry in base.tensors.items()}
-    return AdaptedCheckpoint(name, base, read_adapter(folder, shapes))
+    try:
+        if parsed.adapter is None:
+            return _open_weights(name, locate(parsed, root))
+        folder, config = _open_adapter(parsed.adapter, root)
+        base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root))
+        return AdaptedCheckpoint(name, base, read_adapter(folder, config, base.tensors))
+    except OSError as error:
+        raise MalformedCheckpoint(
+            f"{name} cannot be read: {error.strerror or error} ({error.filename}).",
+            hint="Check the file's permissions and the disk.",
+        ) from error
 
 
-def _adapter_folder(reference: Reference, root: Path) -> Path:
+def _open_adapter(reference: Reference, root: Path) -> tuple[Path, dict[str, object]]:
     folder = locate(reference, root)
-    if not is_adapter(folder):
+    file = find_file(folder, CONFIG_NAME)
+    if file is None:
         raise UnsupportedCheckpoint(
-            f"{reference} is no LoRA adapter: it has no adapter_config.json.", hint="Write base+adapter, in that order."
+            f"{reference} is no LoRA adapter: it has no {CONFIG_NAME}.", hint="Write BASE+ADAPTER, in that order."
         )
-    return folder
+    return folder, read_adapter_config(file)
 
 
 def _open_weights(name: str, path: Path) -> Checkpoint:
     if os.path.isfile(path):
         return Checkpoint(name, path, read_header(path), {})
-    if is_adapter(path) and not (path / "config.json").exists():
-        raise UnsupportedCheckpoint(
-            f"{path} is a LoRA adapter, not a whole model.", hint="Name its base too: BASE+ADAPTER."
-        )
-    config = _read_json(path / "config.json") if (path / "config.json").exists() else {}
-    if config.get("quantization_config"):
+    config_file = find_file(path, "config.json")
+    config = read_json(config_file) if config_file else {}
+    if config.get("quantization_config") is not None:
         raise UnsupportedCheckpoint(
             f"{path} is quantised; its integers are codes, not weights.",
             hint="Use the original checkpoint, or dequantise it first.",
         )
     tensors: dict[str, TensorEntry] = {}
     for file in _weight_files(path):
-        _require_inside(path, file)
         for tensor, entry in read_header(file).items():
             if tensor in tensors:
                 raise MalformedCheckpoint(f"{path}: tensor {tensor!r} is stored in two files.", hint="Save it again.")
@@ -69,48 +76,61 @@ def _open_weights(name: str, path: Path) -> Checkpoint:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX_NAME).exists():
-        weight_map = _read_json(folder / INDEX_NAME).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise MalformedCheckpoint(f"{folder / INDEX_NAME} has no weight_map of tensor names to file names.")
-        names = sorted(set(weight_map.values()))
-        for name in names:
-            if Path(name).name != name or not os.path.isfile(folder / name):
-                raise MalformedCheckpoint(
-                    f"{folder / INDEX_NAME} names the shard {name!r}, which is not a file in that folder.",
-                    hint="Download the missing shards.",
-                )
-        return [folder / name for name in names]
-    files = [folder / "model.safetensors"]
-    if not files[0].is_file():
-        files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
+    index = find_file(folder, INDEX_NAME)
+    if index is not None:
+        return _indexed_files(folder, index)
+    single = find_file(folder, "model.safetensors")
+    if single is not None:
+        return [single]
+    names = sorted(file.name for file in folder.glob("*.safetensors") if file.name != WEIGHTS_NAME)
+    files = [file for name in names if (file := find_file(folder, name)) is not None]
     if not files:
-        pickled = sorted(file.name for file in folder.glob("*.bin"))
-        found = f"only {', '.join(pickled)}" if pickled else "no weights"
-        raise UnsupportedCheckpoint(
-            f"{folder} holds {found}; safetensors files were expected.",
-            hint="Save the model with save_pretrained(..., safe_serialization=True).",
-        )
+        raise _no_weights(folder)
+    _require_all_shards(folder, files)
     return files
 
 
-def _require_inside(folder: Path, file: Path) -> None:
-    """Refuse links that lead out of the model's folder; the Hub cache's own links to its blobs are fine."""
-    allowed = [folder.resolve()]
-    if folder.resolve().parent.name == "snapshots":
-        allowed.append(folder.resolve().parents[1] / "blobs")
-    if not any(file.resolve().is_relative_to(place) for place in allowed):
+def _indexed_files(folder: Path, index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise MalformedCheckpoint(
-            f"{file} is a link to {file.resolve()}, outside the model's folder.",
-            hint="Put the file itself into the folder, or give the folder it is in.",
+            f"{index} has no weight_map of tensor names to file names.", hint="Save the model again."
         )
+    files = []
+    for name in sorted(set(weight_map.values())):
+        file = find_file(folder, name) if Path(name).name == name and os.path.isfile(folder / name) else None
+        if file is None:
+            raise MalformedCheckpoint(
+                f"{index} names the shard {name[:200]!r}, which is not a file in that folder.",
+                hint="Download the missing shards.",
+            )
+        files.append(file)
+    return files
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise MalformedCheckpoint(f"{path} is not valid JSON: {error}.", hint="Save the file again.") from None
-    if not isinstance(content, dict):
-        raise MalformedCheckpoint(f"{path} holds no JSON object.", hint="Save the file again.")
-    return content
+def _require_all_shards(folder: Path, files: list[Path]) -> None:
+    """Shards without an index tell by their names how many there should be."""
+    for match in filter(None, (_SHARD.fullmatch(file.name) for file in files)):
+        found = sum(
+            (other["stem"], other["count"]) == (match["stem"], match["count"])
+            for other in filter(None, (_SHARD.fullmatch(file.name) for file in files))
+        )
+        if found != int(match["count"]):
+            raise MalformedCheckpoint(
+                f"{folder} holds {found} of the {int(match['count'])} shards that {match[0]} is one of.",
+                hint="Download the missing shards.",
+            )
+
+
+def _no_weights(folder: Path) -> UnsupportedCheckpoint:
+    if find_file(folder, CONFIG_NAME) is not None:
+        return UnsupportedCheckpoint(
+            f"{folder} is a LoRA adapter, not a whole model.", hint="Name its base too: BASE+ADAPTER."
+        )
+    pickled = sorted(file.name for file in folder.glob("*.bin"))
+    found = f"only {', '.join(pickled)}" if pickled else "no weights"
+    return UnsupportedCheckpoint(
+        f"{folder} holds {found}; safetensors files were expected.",
+        hint="Pickled weights (.bin) are never read or downloaded: "
+        "save the model with save_pretrained(..., safe_serialization=True).",
+    )

@@ -14,8 +14,9 @@ from pathlib import Path
 from kinship.errors import InvalidConfig, ReferenceNotFound
 from kinship.hub import fetch_snapshot
 
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_KEYS = {"path", "revision", "subfolder", "adapter"}
+# Names on the Hub begin with a letter or digit, so that ./model and ../model are never asked for there.
+_HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
+_KEYS = ("path", "revision", "subfolder", "adapter")
 
 
 @dataclass(frozen=True)
@@ -36,32 +37,24 @@ class Reference:
 def parse_reference(given: str | Path | Mapping[str, object], root: Path = Path()) -> Reference:
     """Parse a reference; what exists under ``root`` as it is written is a path, whatever it looks like.
 
+    So a folder ``base+adapter`` or ``model@v1`` is found before anything is split at ``+`` or ``@``, and of several
+    ``+`` that one counts whose left side exists. Raises `InvalidConfig`.
+
     >>> parse_reference("org/name@v1+org/adapter")
     Reference(path='org/name', revision='v1', subfolder=None, adapter=Reference(path='org/adapter', revision=None, \
 subfolder=None, adapter=None))
     """
     if isinstance(given, Mapping):
-        unknown = sorted(given.keys() - _KEYS)
-        if unknown or "path" not in given:
-            raise InvalidConfig(
-                f"A model reference has the keys {sorted(given)}; path is needed, and {unknown or 'nothing'} unknown.",
-                hint=f"Use: {', '.join(sorted(_KEYS))}.",
-            )
-        parsed = parse_reference(str(given["path"]), root)
-        adapter = given.get("adapter")
-        return Reference(
-            parsed.path,
-            str(given["revision"]) if given.get("revision") else parsed.revision,
-            str(given["subfolder"]) if given.get("subfolder") else None,
-            parse_reference(adapter, root) if isinstance(adapter, str | Path | Mapping) else parsed.adapter,
-        )
+        return _parse_mapping(given, root)
     text = str(given)
+    if not text.strip():
+        raise InvalidConfig("A model reference is empty.", hint="Give a folder, a .safetensors file or a Hub id.")
     if os.path.exists(_local(text, root)):
         return Reference(text)
     if "+" in text:
-        path, _, adapter_text = text.partition("+")
+        path, adapter = _split_at_adapter(text, root)
         parsed = parse_reference(path, root)
-        return Reference(parsed.path, parsed.revision, None, parse_reference(adapter_text, root))
+        return Reference(parsed.path, parsed.revision, None, _parse_adapter(adapter, root))
     match = _HUB_ID.fullmatch(text)
     if match and match["revision"]:
         return Reference(match["repo"], match["revision"])
@@ -71,8 +64,13 @@ subfolder=None, adapter=None))
 def locate(reference: Reference, root: Path = Path()) -> Path:
     """The local folder or file of a reference (without its adapter), downloaded from the Hub where it is a Hub id.
 
-    Only safetensors, configs and tokenizer files are downloaded. Raises `ReferenceNotFound`.
+    Only safetensors, configs and tokenizer files are downloaded. Raises `ReferenceNotFound` or `InvalidConfig`.
     """
+    if reference.subfolder and (os.path.isabs(reference.subfolder) or ".." in Path(reference.subfolder).parts):
+        raise InvalidConfig(
+            f"The subfolder {reference.subfolder!r} leads out of {reference.path}.",
+            hint="Give a path inside the model's folder, without '..'.",
+        )
     path = _local(reference.path, root)
     if not os.path.exists(path):  # unlike Path.exists, no error for a name that is too long
         if not _HUB_ID.fullmatch(reference.path):
@@ -84,13 +82,66 @@ def locate(reference: Reference, root: Path = Path()) -> Path:
     elif reference.revision:
         raise InvalidConfig(
             f"{reference.path} is a local path, which has no revision {reference.revision!r}.",
-            hint="Leave the revision out, or give the Hub id.",
+            hint="Leave the revision out; for a Hub model of that name, work in another folder.",
         )
     if reference.subfolder:
-        path = path / reference.subfolder
-        if not path.is_dir():
-            raise ReferenceNotFound(f"{reference.path} has no subfolder {reference.subfolder!r}.")
+        folder = path / reference.subfolder
+        if not folder.is_dir() or not folder.resolve().is_relative_to(path.resolve()):
+            raise ReferenceNotFound(
+                f"{reference.path} has no subfolder {reference.subfolder!r} with a model in it.",
+                hint="Check its spelling; a link to a folder elsewhere does not count.",
+            )
+        return folder
     return path
+
+
+def _parse_mapping(given: Mapping[str, object], root: Path) -> Reference:
+    unknown = sorted(str(key) for key in given if key not in _KEYS)
+    if unknown or "path" not in given:
+        raise InvalidConfig(
+            f"A model reference has the keys {', '.join(map(str, given)) or 'none'}; "
+            + (f"unknown: {', '.join(unknown)}." if unknown else "path is missing."),
+            hint=f"Use path, and where needed: {', '.join(_KEYS[1:])}.",
+        )
+    texts = {key: given.get(key) for key in ("path", "revision", "subfolder")}
+    for key, value in texts.items():
+        if not isinstance(value, str | Path) and (value is not None or key == "path"):
+            raise InvalidConfig(f"{key} of a model reference must be text, not {value!r}.", hint="Put it in quotes.")
+    parsed = parse_reference(str(texts["path"]), root)
+    adapter = given.get("adapter")
+    if adapter is not None and parsed.adapter is not None:
+        raise InvalidConfig(
+            f"{given['path']!r} names an adapter already, and adapter names {adapter!r}.",
+            hint="One adapter can be put on a base; merge the other into it first.",
+        )
+    if texts["revision"] and parsed.revision:
+        raise InvalidConfig(f"{given['path']!r} names a revision already, and revision names {texts['revision']!r}.")
+    return Reference(
+        parsed.path,
+        str(texts["revision"]) if texts["revision"] else parsed.revision,
+        str(texts["subfolder"]) if texts["subfolder"] else None,
+        parsed.adapter if adapter is None else _parse_adapter(adapter, root),
+    )
+
+
+def _parse_adapter(given: object, root: Path) -> Reference:
+    if not isinstance(given, str | Path | Mapping):
+        raise InvalidConfig(f"adapter must be a model reference, not {given!r}.", hint="Give a folder or a Hub id.")
+    adapter = parse_reference(given, root)
+    if adapter.adapter is not None:
+        raise InvalidConfig(
+            f"{adapter} names two adapters, {adapter.path} and {adapter.adapter.path}.",
+            hint="One adapter can be put on a base; merge the other into it first.",
+        )
+    return adapter
+
+
+def _split_at_adapter(text: str, root: Path) -> tuple[str, str]:
+    """Split at the last ``+`` whose left side exists, or at the first ``+`` where none does."""
+    places = [index for index, letter in enumerate(text) if letter == "+"]
+    existing = [place for place in places if text[:place] and os.path.exists(_local(text[:place], root))]
+    place = existing[-1] if existing else places[0]
+    return text[:place], text[place + 1 :]
 
 
 def _local(text: str, root: Path) -> Path:

@@ -9,12 +9,15 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
+from typing import Any
 
 import torch
 
 from kinship.errors import MalformedCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+MAX_DIMENSIONS = 64  # more than torch can hold
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -63,8 +66,11 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         if length > min(size - 8, MAX_HEADER_BYTES):
             raise _malformed(path, f"its header claims {length} bytes, the file has {size}")
         raw = file.read(length)
+    # A tensor's entry has three brackets in some fifty bytes; lists of lists would take thirty times their text.
+    if raw.count(b"[") + raw.count(b"{") > length // 8 + 8:
+        raise _malformed(path, "its header is not JSON about tensors but mostly brackets")
     try:
-        header = json.loads(raw)
+        header = json.loads(raw.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise _malformed(path, f"its header is not JSON ({error})") from None
     if not isinstance(header, dict):
@@ -76,18 +82,31 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     return {entry.name: entry for entry in entries}
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict; raises `ValueError` where it says one thing twice."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {brief(key)} appears twice")
+        content[key] = value
+    return content
+
+
 def _entry(path: Path, name: str, fields: object, start: int, size: int) -> TensorEntry:
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise _malformed(path, f"the name {brief(name)} is not text")
     try:
         dtype_name, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]  # type: ignore[index]
     except (TypeError, KeyError, ValueError):
         raise _malformed(path, f"tensor {name!r} lacks dtype, shape or data_offsets") from None
     dtype = DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
     if dtype is None:
-        raise _malformed(path, f"tensor {name!r} has the unknown dtype {dtype_name!r}")
-    if not (isinstance(shape, list) and all(_is_size(n) for n in shape) and _is_size(math.prod(n or 1 for n in shape))):
-        raise _malformed(path, f"tensor {name!r} has the impossible shape {shape!r}")
+        raise _malformed(path, f"tensor {name!r} has the unknown dtype {brief(dtype_name)}")
+    sizes = shape if isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS else [None]
+    if not (all(_is_size(n) for n in sizes) and _is_size(math.prod(n or 1 for n in sizes))):
+        raise _malformed(path, f"tensor {name!r} has the impossible shape {brief(shape)}")
     if not (_is_size(begin) and _is_size(end) and begin <= end and start + end <= size):
-        raise _malformed(path, f"tensor {name!r} claims bytes {begin}..{end}, beyond the file")
+        raise _malformed(path, f"tensor {name!r} claims bytes {brief(begin)}..{brief(end)}, beyond the file")
     nbytes = math.prod(shape) * dtype.itemsize
     if end - begin != nbytes:
         raise _malformed(path, f"tensor {name!r} of shape {shape} needs {nbytes} bytes, has {end - begin}")

@@ -19,6 +19,9 @@ TITLE = "model-kinship demo: three searches over one family"
 # Chosen on development seeds of the family, never on the seed that ships: see docs/demo.md.
 MERGE: dict[str, Any] = {"method": "linear", "parameters": {"scale": 1.2}}
 
+# The base does this at 99 %, on most seeds: nothing is left to gain, so it is practised but not scored.
+MASTERED = {"demo_reverse"}
+
 
 def run(out: Path, *, force: bool) -> None:
     """Make the family on first use, measure, search, report."""
@@ -43,6 +46,7 @@ def run(out: Path, *, force: bool) -> None:
         save(matrix, out / f"kinship.{suffix}", force=True)
     console().print(matrix_table(matrix))
 
+    tasks = [name for name in family.task_names if name not in MASTERED]
     cache = ScoreCache(out / "scores.sqlite")
     views = {}
     for variant in VARIANTS:
@@ -51,7 +55,7 @@ def run(out: Path, *, force: bool) -> None:
                 "base": str(Path(FAMILY) / family.base.name),
                 "founders": [str(Path(FAMILY) / founder.name) for founder in family.founders],
                 "merge": MERGE,
-                "evaluate": {"tasks": list(family.task_names), "task_path": f"{FAMILY}/tasks", "batch_size": 256},
+                "evaluate": {"tasks": tasks, "task_path": f"{FAMILY}/tasks", "batch_size": 256},
                 "strategy": {"variant": variant},
             }
         )

@@ -82,24 +82,27 @@ def low_rank_moments(changes: Sequence[LowRank]) -> tuple[Float64, Float64]:
     >>> low_rank_moments([one])[0].tolist() == [[float((one.dense() ** 2).sum())]]
     True
     """
-    left, left_sums = _column_moments([change.left for change in changes])
-    right, right_sums = _column_moments([change.right.T for change in changes])
+    left, left_sums = _row_moments([change.left.T for change in changes])
+    right, right_sums = _row_moments([change.right for change in changes])
     starts = np.cumsum([0, *(change.left.shape[1] for change in changes)])[:-1]
     scales = np.array([change.scale for change in changes])
     products = np.add.reduceat(np.add.reduceat(left * right, starts, axis=0), starts, axis=1) * np.outer(scales, scales)
     return np.tril(products) + np.tril(products, -1).T, np.add.reduceat(left_sums * right_sums, starts) * scales
 
 
-def _column_moments(parts: Sequence[torch.Tensor]) -> tuple[Float64, Float64]:
-    """Gram (R, R) and sums (R,) of the columns of all ``parts``, matrices of equal heights, side by side."""
-    width, height = sum(part.shape[1] for part in parts), parts[0].shape[0]
-    gram, sums = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
-    step = max(1, STACK_ELEMENTS // width)
-    for start in range(0, height, step):
-        stack = torch.cat([part[start : start + step] for part in parts], dim=1).double()
-        gram += stack.T @ stack
-        sums += stack.sum(dim=0)
-    return gram.numpy(), sums.numpy()
+def _row_moments(parts: Sequence[torch.Tensor]) -> tuple[Float64, Float64]:
+    """Gram (R, R) and sums (R,) of the rows of all ``parts``, matrices of equal widths, one upon the other.
+
+    In numpy: torch's threads wait for each other longer than such small products take.
+    """
+    height, width = sum(len(part) for part in parts), parts[0].shape[1]
+    gram, sums = np.zeros((height, height)), np.zeros(height)
+    step = max(1, STACK_ELEMENTS // height)
+    for start in range(0, width, step):
+        stack = np.concatenate([part[:, start : start + step].numpy() for part in parts], dtype=np.float64)
+        gram += stack @ stack.T
+        sums += stack @ np.ones(stack.shape[1])
+    return gram, sums
 
 
 def _block(change: LowRank, start: int, count: int) -> torch.Tensor:

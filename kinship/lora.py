@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -77,8 +77,8 @@ class _Factor:
     def shape(self) -> tuple[int, ...]:
         return self.entry.shape[::-1] if self.turned else self.entry.shape
 
-    def read(self) -> torch.Tensor:
-        tensor = _read(self.entry)
+    def read(self, stream: BinaryIO) -> torch.Tensor:
+        tensor = _read(self.entry, stream)
         return tensor.T.contiguous() if self.turned else tensor
 
 
@@ -121,14 +121,15 @@ def read_adapter(folder: Path, config: Mapping[str, Any], base: Mapping[str, Ten
     factors, whole = _sort(folder, read_header(file), base)
     scales = {module: _check(folder, config, module, pair, base) for module, pair in factors.items()}
     low_rank = {}
-    for module, pair in factors.items():
-        # A layer that stores (in, out) is changed by the transpose; embeddings say it by how they are stored.
-        swap = bool(config.get("fan_in_fan_out")) and not pair["B"].turned
-        left, right = pair["B"].read(), pair["A"].read()
-        if swap:
-            left, right = right.T.contiguous(), left.T.contiguous()
-        low_rank[f"{module}.weight"] = LowRank(left, right, scales[module])
-    return Adapter(low_rank, {name: _read(entry) for name, entry in whole.items()})
+    with open(file, "rb") as stream:
+        for module, pair in factors.items():
+            left, right = pair["B"].read(stream), pair["A"].read(stream)
+            # A layer that stores (in, out) is changed by the transpose; embeddings say it by how they are stored.
+            if config.get("fan_in_fan_out") and not pair["B"].turned:
+                left, right = right.T.contiguous(), left.T.contiguous()
+            low_rank[f"{module}.weight"] = LowRank(left, right, scales[module])
+        replaced = {name: _read(entry, stream) for name, entry in whole.items()}
+    return Adapter(low_rank, replaced)
 
 
 def _sort(
@@ -254,19 +255,18 @@ def _is_float(entry: TensorEntry) -> bool:
     return entry.dtype.is_floating_point
 
 
-def _read(entry: TensorEntry) -> torch.Tensor:
+def _read(entry: TensorEntry, stream: BinaryIO) -> torch.Tensor:
     """The whole tensor, floats as fp32; raises `NonFiniteWeights`."""
-    data = bytearray(entry.nbytes)
-    with open(entry.file, "rb") as stream:
+    flat = torch.empty(entry.count, dtype=entry.dtype)
+    if flat.nbytes:
         stream.seek(entry.offset)
-        if stream.readinto(data) != entry.nbytes:
+        if stream.readinto(flat.view(torch.uint8).numpy()) != entry.nbytes:  # type: ignore[attr-defined]
             raise MalformedCheckpoint(f"{entry.file} ended within {entry.name!r}.", hint=_AGAIN)
-    flat = torch.frombuffer(data, dtype=entry.dtype) if data else torch.empty(0, dtype=entry.dtype)
-    tensor = flat.reshape(entry.shape)
     if not _is_float(entry):
-        return tensor
-    tensor = tensor.float()
-    if not tensor.isfinite().all():
+        return flat.reshape(entry.shape)
+    tensor = flat.float().reshape(entry.shape)
+    # NaN and infinity go through a sum; only a sum that overflows needs the second look.
+    if not math.isfinite(float(tensor.sum())) and not tensor.isfinite().all():
         raise NonFiniteWeights(
             f"Tensor {entry.name!r} of the adapter {entry.file.parent} holds NaN or infinity.",
             hint="That adapter is damaged or its training diverged; leave it out.",

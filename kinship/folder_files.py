@@ -1,0 +1,69 @@
+"""The files of a model's folder, trusted no further than need be: regular files inside it, JSON of a sane size."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from kinship.errors import MalformedCheckpoint
+
+# Configs and indices of the largest models stay below a tenth of this.
+MAX_JSON_BYTES = 32 << 20
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """The file ``name`` directly in ``folder``, None where there is none (a dangling link is none).
+
+    Raises `MalformedCheckpoint` for what is no regular file (reading a pipe would never end) and for links that lead
+    out of the folder; the Hub cache's own links to its blobs are fine.
+    """
+    file = folder / name
+    try:
+        mode = os.stat(file).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(mode):
+        raise MalformedCheckpoint(f"{file} is not a file but {_kind(mode)}.", hint="Put the file itself there.")
+    target = file.resolve()
+    if not any(target.is_relative_to(place) for place in _places(folder.resolve())):
+        raise MalformedCheckpoint(
+            f"{file} is a link to {target}, outside the model's folder.",
+            hint="Put the file itself into the folder, or give the folder it is in.",
+        )
+    return file
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in ``file``; raises `MalformedCheckpoint` where it is anything else, or huge."""
+    size = file.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise MalformedCheckpoint(
+            f"{file} has {size} bytes; at most {MAX_JSON_BYTES} were expected.", hint="Save the file again."
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise MalformedCheckpoint(f"{file} is not valid JSON: {error}.", hint="Save the file again.") from None
+    if not isinstance(content, dict):
+        raise MalformedCheckpoint(f"{file} holds no JSON object.", hint="Save the file again.")
+    return content
+
+
+def _places(folder: Path) -> list[Path]:
+    """Where files of the (resolved) ``folder`` may lie: in it, or for a snapshot of the Hub cache among the blobs.
+
+    ``CACHE/models--org--name/snapshots/COMMIT/file`` is a link into ``CACHE/models--org--name/blobs``, and with newer
+    versions of huggingface_hub that is a link into ``CACHE/blobs``.
+    """
+    places = [folder]
+    for parent in folder.parents:
+        if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
+            places += [parent.parent / "blobs", parent.parents[1] / "blobs"]
+    return places
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"

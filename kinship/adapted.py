@@ -1,6 +1,7 @@
 """A base model with a LoRA adapter on top, as a checkpoint; and kinship of adapters from their factors alone."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,14 @@ from kinship.checkpoint import Checkpoint
 from kinship.gram import Float64, GramTable, gram_table
 from kinship.lora import Adapter, LowRank
 from kinship.safetensors_header import TensorEntry
+from kinship.threads import worker_count
 
 # Changes are multiplied out in tiles of whole rows that do not depend on the range asked for, so that an element's last
 # bits do not either: digests, Gram tables and merges read in blocks of different sizes.
 TILE_ELEMENTS = 1 << 16
 
 # Elements of the stacked factors that are widened to float64 at a time.
-STACK_ELEMENTS = 1 << 22
+STACK_ELEMENTS = 1 << 18
 
 
 class AdaptedCheckpoint(Checkpoint):
@@ -60,13 +62,17 @@ def adapter_gram_table(base: Checkpoint, models: Sequence[AdaptedCheckpoint], na
     """
     size = len(models) + 1
     grams, sums = np.zeros((len(names), size, size)), np.zeros((len(names), size))
-    for index, name in enumerate(names):
-        changes = {i: model.adapter.low_rank.get(name) for i, model in enumerate(models, 1)}
+
+    def compare(index: int) -> None:
+        changes = {i: model.adapter.low_rank.get(names[index]) for i, model in enumerate(models, 1)}
         rows = [i for i, change in changes.items() if change is not None]
         if rows:
             grams[index][np.ix_(rows, rows)], sums[index, rows] = low_rank_moments(
                 [change for change in changes.values() if change is not None]
             )
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        list(pool.map(compare, range(len(names))))
     replaced = [index for index, name in enumerate(names) if any(name in model.adapter.replaced for model in models)]
     if replaced:
         dense = gram_table(base, models, Alignment(tuple(names[index] for index in replaced)))

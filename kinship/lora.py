@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 
 from kinship.errors import MalformedCheckpoint, MismatchedModels, NonFiniteWeights, UnsupportedCheckpoint
@@ -265,8 +266,10 @@ def _read(entry: TensorEntry, stream: BinaryIO) -> torch.Tensor:
     if not _is_float(entry):
         return flat.reshape(entry.shape)
     tensor = flat.float().reshape(entry.shape)
-    # NaN and infinity go through a sum; only a sum that overflows needs the second look.
-    if not math.isfinite(float(tensor.sum())) and not tensor.isfinite().all():
+    # NaN and infinity go through a sum; only a sum that overflows needs the second look. numpy's sum starts no threads.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(tensor.numpy().sum())
+    if not math.isfinite(total) and not tensor.isfinite().all():
         raise NonFiniteWeights(
             f"Tensor {entry.name!r} of the adapter {entry.file.parent} holds NaN or infinity.",
             hint="That adapter is damaged or its training diverged; leave it out.",

@@ -9,6 +9,8 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 TILE = 2048
@@ -28,29 +30,54 @@ def task_vector_moments(rows: NDArray[Any], gram: NDArray[np.float64], sums: NDA
     kernel(rows, tile, gram, sums)
 
 
+@intrinsic
+def _as_float(typing_context, bits):  # type: ignore[no-untyped-def]
+    """The float32 with the bit pattern of a uint32."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return numba.float32(numba.uint32), generate
+
+
 @numba.njit(fastmath=_FAST, cache=True)
-def _widen(source, bits):  # type: ignore[no-untyped-def]
+def _load_bf16(source, target):  # type: ignore[no-untyped-def]
+    """Widen ``source`` into ``target``; returns the sum."""
+    total = np.float32(0)
     for p in range(source.size):
-        bits[p] = np.uint32(source[p]) << np.uint32(16)
+        value = _as_float(np.uint32(source[p]) << np.uint32(16))
+        target[p] = value
+        total += value
+    return total
 
 
 @numba.njit(fastmath=_FAST, cache=True)
-def _copy(source, target):  # type: ignore[no-untyped-def]
+def _load_bf16_less(source, base, target):  # type: ignore[no-untyped-def]
+    """Widen ``source`` less ``base`` into ``target``; returns the sum."""
+    total = np.float32(0)
+    for p in range(source.size):
+        value = _as_float(np.uint32(source[p]) << np.uint32(16)) - base[p]
+        target[p] = value
+        total += value
+    return total
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _load_fp32(source, target):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
     for p in range(source.size):
         target[p] = source[p]
+        total += source[p]
+    return total
 
 
 @numba.njit(fastmath=_FAST, cache=True)
-def _difference(row, base, target):  # type: ignore[no-untyped-def]
-    for p in range(row.size):
-        target[p] = row[p] - base[p]
-
-
-@numba.njit(fastmath=_FAST, cache=True)
-def _sum(x):  # type: ignore[no-untyped-def]
+def _load_fp32_less(source, base, target):  # type: ignore[no-untyped-def]
     total = np.float32(0)
-    for p in range(x.size):
-        total += x[p]
+    for p in range(source.size):
+        value = source[p] - base[p]
+        target[p] = value
+        total += value
     return total
 
 
@@ -63,7 +90,18 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=_FAST, cache=True)
-def _dots(w, x, y, z):  # type: ignore[no-untyped-def]
+def _pair(x, y):  # type: ignore[no-untyped-def]
+    """xx, yx, yy."""
+    xx, yx, yy = np.float32(0), np.float32(0), np.float32(0)
+    for p in range(x.size):
+        xx += x[p] * x[p]
+        yx += y[p] * x[p]
+        yy += y[p] * y[p]
+    return xx, yx, yy
+
+
+@numba.njit(fastmath=_FAST, cache=True)
+def _pairs(w, x, y, z):  # type: ignore[no-untyped-def]
     """wy, wz, xy, xz: two rows against two, so that each load serves two products."""
     wy, wz, xy, xz = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for p in range(w.size):
@@ -74,47 +112,57 @@ def _dots(w, x, y, z):  # type: ignore[no-untyped-def]
     return wy, wz, xy, xz
 
 
+@numba.njit(fastmath=_FAST, cache=True)
+def _one_pair(x, y, z):  # type: ignore[no-untyped-def]
+    """xy, xz."""
+    xy, xz = np.float32(0), np.float32(0)
+    for p in range(x.size):
+        xy += x[p] * y[p]
+        xz += x[p] * z[p]
+    return xy, xz
+
+
 @numba.njit(cache=True)
-def _add_products(tile, width, gram, sums):  # type: ignore[no-untyped-def]
+def _add_products(tile, width, gram):  # type: ignore[no-untyped-def]
     """Add the products of the first ``width`` columns of ``tile`` to the lower triangle of ``gram``."""
     count = tile.shape[0]
-    for i in range(count):
-        sums[i] += _sum(tile[i, :width])
     for i in range(0, count - 1, 2):
         one, two = tile[i, :width], tile[i + 1, :width]
         for j in range(0, i, 2):
-            products = _dots(one, two, tile[j, :width], tile[j + 1, :width])
+            products = _pairs(one, two, tile[j, :width], tile[j + 1, :width])
             gram[i, j] += products[0]
             gram[i, j + 1] += products[1]
             gram[i + 1, j] += products[2]
             gram[i + 1, j + 1] += products[3]
-        gram[i, i] += _dot(one, one)
-        gram[i + 1, i] += _dot(two, one)
-        gram[i + 1, i + 1] += _dot(two, two)
+        squares = _pair(one, two)
+        gram[i, i] += squares[0]
+        gram[i + 1, i] += squares[1]
+        gram[i + 1, i + 1] += squares[2]
     if count % 2:
-        for j in range(count):
-            gram[count - 1, j] += _dot(tile[count - 1, :width], tile[j, :width])
+        i = count - 1
+        one = tile[i, :width]
+        for j in range(0, i, 2):
+            products = _one_pair(one, tile[j, :width], tile[j + 1, :width])
+            gram[i, j] += products[0]
+            gram[i, j + 1] += products[1]
+        gram[i, i] += _dot(one, one)
 
 
 @numba.njit(nogil=True, cache=True)
 def _moments_bf16(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
-    bits = tile.view(np.uint32)
     for start in range(0, rows.shape[1], tile.shape[1]):
         width = min(tile.shape[1], rows.shape[1] - start)
-        for i in range(rows.shape[0]):
-            _widen(rows[i, start : start + width], bits[i, :width])
-            if i > 0:
-                _difference(tile[i, :width], tile[0, :width], tile[i, :width])
-        _add_products(tile, width, gram, sums)
+        sums[0] += _load_bf16(rows[0, start : start + width], tile[0, :width])
+        for i in range(1, rows.shape[0]):
+            sums[i] += _load_bf16_less(rows[i, start : start + width], tile[0, :width], tile[i, :width])
+        _add_products(tile, width, gram)
 
 
 @numba.njit(nogil=True, cache=True)
 def _moments_fp32(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
     for start in range(0, rows.shape[1], tile.shape[1]):
         width = min(tile.shape[1], rows.shape[1] - start)
-        for i in range(rows.shape[0]):
-            if i == 0:
-                _copy(rows[i, start : start + width], tile[i, :width])
-            else:
-                _difference(rows[i, start : start + width], tile[0, :width], tile[i, :width])
-        _add_products(tile, width, gram, sums)
+        sums[0] += _load_fp32(rows[0, start : start + width], tile[0, :width])
+        for i in range(1, rows.shape[0]):
+            sums[i] += _load_fp32_less(rows[i, start : start + width], tile[0, :width], tile[i, :width])
+        _add_products(tile, width, gram)

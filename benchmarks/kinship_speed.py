@@ -8,6 +8,7 @@ in one process over a warm page cache; medians are printed. Checkpoints are made
 
 import argparse
 import gc
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -18,11 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kinship.alignment import Alignment, align
 from kinship.checkpoint import Checkpoint
+from kinship.compute import kinship_matrix
 from kinship.gram import gram_table
 from kinship.opening import open_checkpoint
 from kinship.threads import worker_count
@@ -84,7 +88,7 @@ def floor(models: list[Checkpoint], threads: int) -> None:
         for entry in model.tensors.values()
         for start in range(0, entry.count, chunk)
     ]
-    files = {entry.file: os.open(entry.file, os.O_RDONLY) for model in models for entry in model.tensors.values()}
+    files = {file: os.open(file, os.O_RDONLY) for file in {job[0] for job in jobs}}
 
     def work(part: list[tuple[Path, int, int]]) -> None:
         raw = bytearray(2 * chunk)
@@ -97,6 +101,41 @@ def floor(models: list[Checkpoint], threads: int) -> None:
         list(pool.map(work, [jobs[index::threads] for index in range(threads)]))
     for descriptor in files.values():
         os.close(descriptor)
+
+
+def reference(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PCC, cosine and Euclidean distance in float64 throughout, read by the safetensors library."""
+    size = len(paths) - 1
+    gram, sums, count = np.zeros((size, size)), np.zeros(size), 0
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(path, "pt")) for path in paths]
+        for name in list(files[0].keys()):
+            tensors = [file.get_tensor(name).flatten() for file in files]
+            for start in range(0, len(tensors[0]), 1 << 22):
+                rows = np.stack([tensor[start : start + (1 << 22)].double().numpy() for tensor in tensors])
+                deltas = rows[1:] - rows[0]
+                gram += deltas @ deltas.T
+                sums += deltas.sum(axis=1)
+                count += deltas.shape[1]
+    squares = np.diag(gram)
+    centred = gram - np.outer(sums, sums) / count
+    spread = np.sqrt(np.diag(centred))
+    return (
+        centred / np.outer(spread, spread),
+        gram / np.sqrt(np.outer(squares, squares)),
+        np.sqrt(np.maximum(squares[:, None] + squares - 2 * gram, 0)),
+    )
+
+
+def accuracy(folder: Path, size: str, count: int) -> None:
+    paths = make(folder, size, count)
+    wanted = reference(paths)
+    off = ~np.eye(count, dtype=bool)
+    for metric, want in zip(("pcc", "cosine", "euclidean"), wanted, strict=True):
+        found = kinship_matrix(paths[1:], paths[0], metric).values
+        error = np.abs(found - want)[off].max() if metric != "euclidean" else np.abs(found / want - 1)[off].max()
+        kind = "absolute" if metric != "euclidean" else "relative"
+        print(f"{size:>5} base+{count:<3} {metric:9} largest {kind} error against float64: {error:.1e}", flush=True)
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -116,7 +155,7 @@ def forget_peak() -> None:
 
 
 def measure(folder: Path, size: str, count: int, rounds: int) -> None:
-    paths = make(folder, size, count)
+    paths = [folder / f"{size}-{index}.safetensors" for index in range(count + 1)]
     threads = worker_count()
     torch.set_num_threads(1)
     with ExitStack() as stack:
@@ -141,6 +180,12 @@ def measure(folder: Path, size: str, count: int, rounds: int) -> None:
     )
 
 
+def run_case(folder: Path, size: str, count: int, rounds: int) -> None:
+    measure(folder, size, count, rounds)
+    if size == "1.1B":
+        accuracy(folder, size, count)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="127M, base + 4 only")
@@ -156,7 +201,13 @@ def main() -> None:
             if shutil.disk_usage(folder).free < needed + 1e9:
                 print(f"{size:>5} base+{count:<3} NOT MEASURED: {needed / 1e9:.1f} GB of disk needed")
                 continue
-            measure(folder, size, count, options.rounds)
+            make(folder, size, count)
+            # A process of its own for each case, so that none inherits another's memory.
+            case = multiprocessing.get_context("spawn").Process(
+                target=run_case, args=(folder, size, count, options.rounds)
+            )
+            case.start()
+            case.join()
     finally:
         if not options.work:
             shutil.rmtree(folder)

@@ -22,7 +22,7 @@ from kinship.threads import worker_count
 
 # Elements that a thread reads of all models together before it reduces them: enough to make reading cheap, few enough
 # to stay in cache until they are used.
-CHUNK_ELEMENTS, MIN_CHUNK = 1 << 20, 1 << 14
+CHUNK_ELEMENTS, MIN_CHUNK = 1 << 21, 1 << 14
 
 Float64 = NDArray[np.float64]
 

@@ -133,8 +133,9 @@ def accuracy(folder: Path, size: str, count: int) -> None:
     off = ~np.eye(count, dtype=bool)
     for metric, want in zip(("pcc", "cosine", "euclidean"), wanted, strict=True):
         found = kinship_matrix(paths[1:], paths[0], metric).values
-        error = np.abs(found - want)[off].max() if metric != "euclidean" else np.abs(found / want - 1)[off].max()
-        kind = "absolute" if metric != "euclidean" else "relative"
+        relative = metric == "euclidean"
+        error = (np.abs(found - want)[off] / (want[off] if relative else 1.0)).max()
+        kind = "relative" if relative else "absolute"
         print(f"{size:>5} base+{count:<3} {metric:9} largest {kind} error against float64: {error:.1e}", flush=True)
 
 

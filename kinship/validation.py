@@ -2,18 +2,30 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kinship.errors import InvalidConfig
+from kinship.errors import InvalidConfig, ReferenceNotFound
 
 
 class Strict(BaseModel):
     """A schema that is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def read_yaml(path: Path, kind: str) -> object:
+    """The plain data in a YAML file, a ``kind`` of file to the user; raises `ReferenceNotFound` or `InvalidConfig`."""
+    if not path.is_file():
+        raise ReferenceNotFound(f"There is no {kind} at {path}.", hint="Give the path of a YAML file.")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError
 
-from kinship.errors import InvalidConfig, ReferenceNotFound
-from kinship.validation import Strict, invalid, nearest
+from kinship.errors import InvalidConfig
+from kinship.validation import Strict, invalid, nearest, read_yaml
 from merging.registry import MergeMethod, get_method
 
 DType = Literal["float32", "float16", "bfloat16"]
@@ -111,10 +111,4 @@ def parse_recipe(content: object, source: str = "the recipe") -> Recipe:
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe file. Relative model paths in it count from the working directory, as in mergekit."""
-    if not path.is_file():
-        raise ReferenceNotFound(f"There is no recipe at {path}.", hint="Give the path of a YAML file.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
-    return parse_recipe(content, str(path))
+    return parse_recipe(read_yaml(path, "recipe"), str(path))

@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from evaluators.settings import EvaluateSettings
-from kinship.errors import InvalidConfig, ReferenceNotFound
-from kinship.validation import Strict, invalid, nearest
+from kinship.validation import Strict, invalid, nearest, read_yaml
 from merging.recipe import Setting
 from merging.registry import get_method
 
@@ -109,10 +107,4 @@ def parse_config(content: object, source: str = "the run") -> RunConfig:
 
 def load_config(path: Path) -> RunConfig:
     """Read a run file; raises `ReferenceNotFound` or `InvalidConfig`."""
-    if not path.is_file():
-        raise ReferenceNotFound(f"There is no run file at {path}.", hint="Give the path of a YAML file.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
-    return parse_config(content, str(path))
+    return parse_config(read_yaml(path, "run file"), str(path))

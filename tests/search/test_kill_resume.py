@@ -33,7 +33,8 @@ class Scene:
                     "base": str(family.base),
                     "founders": [str(founder) for founder in family.founders],
                     "merge": {"method": "linear", "parameters": {"scale": 1.3}},
-                    "evaluate": {"tasks": list(family.task_names), "task_path": str(family.tasks), "batch_size": 256},
+                    # One document a pass, so that scoring takes long enough to be hit.
+                    "evaluate": {"tasks": list(family.task_names), "task_path": str(family.tasks), "batch_size": 1},
                     "stop": {"generations": 4},
                 }
             )

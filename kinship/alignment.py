@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from kinship.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels
+from kinship.tied import tied_heads
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,17 @@ def align(base: Checkpoint, models: Sequence[Checkpoint], selection: Selection =
     """Align ``models`` with ``base`` from headers alone.
 
     Floating-point tensors that all hold in one shape are compared. A tensor that some lack, or that differs only
-    in its first dimension (a resized vocabulary), is left out and reported.
+    in its first dimension (a resized vocabulary), is left out and reported. So is a head that is tied to the embedding,
+    whether it is stored twice or once: it counts once.
 
     Raises `MismatchedModels` when shapes differ in any other way, or when nothing is left to compare.
     """
     everyone = [base, *models]
     names: list[str] = []
     left_out: dict[str, str] = {}
+    tied = tied_heads(everyone)
     for name in sorted({name for model in everyone for name in model.tensors}):
-        refusal = selection.refusal(name)
+        refusal = selection.refusal(name) or tied.get(name)
         if refusal:
             left_out[name] = refusal
             continue
@@ -89,9 +92,12 @@ def require_same_tensors(base: Checkpoint, models: Sequence[Checkpoint]) -> None
     for model in models:
         for name in sorted(base.tensors.keys() ^ model.tensors.keys()):
             owner, other = (base, model) if name in base.tensors else (model, base)
+            tied = tied_heads([base, model]).get(name)
             raise MismatchedModels(
                 f"{owner.id} has the tensor {name!r}, {other.id} has not.",
-                hint="Models that are merged must be fine-tunes of one architecture.",
+                hint=f"It is {tied}; if it is in {owner.id} too, save {owner.id} again with save_pretrained."
+                if tied
+                else "Models that are merged must be fine-tunes of one architecture.",
             )
         for name, entry in base.tensors.items():
             if model.tensors[name].shape != entry.shape:

@@ -10,11 +10,13 @@ import numpy as np
 from kinship.adapted import AdaptedCheckpoint, adapter_gram_table
 from kinship.alignment import EVERYTHING, Alignment, Selection, align
 from kinship.checkpoint import Checkpoint
+from kinship.errors import InvalidConfig
 from kinship.gram import GramTable, gram_table
 from kinship.groups import group_moments
 from kinship.matrix import KinshipMatrix, require_unique
 from kinship.metrics import cosine, get_metric
 from kinship.opening import open_checkpoint
+from kinship.vocabulary import VOCABULARIES, share_vocabulary
 
 # Above this cosine the Gram matrix leaves fewer than six digits of a distance, so it is measured directly.
 CLOSE = 0.97
@@ -55,6 +57,9 @@ def compare(
     metric: str = "pcc",
     progress: Callable[[int, int], None] | None = None,
     selection: Selection = EVERYTHING,
+    *,
+    vocab: str = "same",
+    allow_pickle: bool = False,
 ) -> Comparison:
     """Read ``models``, fine-tunes of ``base``, once; see `kinship_matrix` for the arguments.
 
@@ -63,9 +68,8 @@ def compare(
     get_metric(metric)
     require_unique([str(model) for model in models])
     with ExitStack() as stack:
-        opened_base = stack.enter_context(open_checkpoint(base))
-        opened = [stack.enter_context(open_checkpoint(model)) for model in models]
-        alignment = align(opened_base, opened, selection)
+        everyone, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle)
+        opened_base, *opened = everyone
         total = sum(model.tensors[name].nbytes for model in [opened_base, *opened] for name in alignment.names)
         done = 0
 
@@ -91,16 +95,37 @@ def kinship_matrix(
     metric: str = "pcc",
     progress: Callable[[int, int], None] | None = None,
     selection: Selection = EVERYTHING,
+    *,
+    vocab: str = "same",
+    allow_pickle: bool = False,
 ) -> KinshipMatrix:
     """Kinship of ``models``, fine-tunes of ``base``.
 
     Each is a local folder, a ``.safetensors`` file, a Hub id (``org/name@revision``), or such a base with an adapter
     (``base+adapter``). Adapters on ``base`` are compared from their factors; no weight is read. ``metric`` is ``pcc``,
     ``cosine`` or ``euclidean``. ``progress(done, total)`` is told bytes; ``selection`` picks
-    tensors. Reads every file once, in a few MB.
-    Raises the errors of `open_checkpoint`, `align` and `gram_table`.
+    tensors. With ``vocab="shared"`` embeddings and heads are compared by the tokens that all tokenizers share, else
+    left out where their rows differ in number. ``allow_pickle`` lets local ``.bin``, ``.pt`` and ``.pth`` be read too.
+    Reads every file once, in a few MB.
+    Raises the errors of `open_checkpoint`, `align`, `share_vocabulary` and `gram_table`.
     """
-    return compare(models, base, metric, progress, selection).matrix(metric)
+    comparison = compare(models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle)
+    return comparison.matrix(metric)
+
+
+def open_aligned(
+    references: Sequence[str | Path], stack: ExitStack, selection: Selection, vocab: str, allow_pickle: bool
+) -> tuple[list[Checkpoint], Alignment]:
+    """Open ``references`` (the first is the base) until ``stack`` ends, and align them; see `kinship_matrix`."""
+    if vocab not in VOCABULARIES:
+        raise InvalidConfig(f"There is no vocab {vocab!r}.", hint=f"Use one of: {', '.join(VOCABULARIES)}.")
+    opened = [stack.enter_context(open_checkpoint(model, allow_pickle=allow_pickle)) for model in references]
+    in_part: dict[str, str] = {}
+    if vocab == "shared":
+        opened, in_part = share_vocabulary(opened)
+    alignment = align(opened[0], opened[1:], selection)
+    in_part = {name: reason for name, reason in in_part.items() if name in alignment.names}
+    return opened, Alignment(alignment.names, dict(sorted((alignment.left_out | in_part).items())))
 
 
 def _measure_close_pairs(table: GramTable, models: Sequence[Checkpoint], alignment: Alignment) -> None:

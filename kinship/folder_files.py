@@ -34,12 +34,12 @@ def find_file(folder: Path, name: str) -> Path | None:
     return file
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in ``file``; raises `MalformedCheckpoint` where it is anything else, or huge."""
+def read_json(file: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """The JSON object in ``file``; raises `MalformedCheckpoint` where it is anything else, or too long."""
     size = file.stat().st_size
-    if size > MAX_JSON_BYTES:
+    if size > limit:
         raise MalformedCheckpoint(
-            f"{file} has {size} bytes; at most {MAX_JSON_BYTES} were expected.", hint="Save the file again."
+            f"{file} has {size} bytes; at most {limit} were expected.", hint="Save the file again."
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

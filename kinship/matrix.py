@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,6 +16,9 @@ import numpy as np
 from kinship.errors import InvalidConfig, MalformedCheckpoint
 from kinship.gram import Float64, GramTable
 from kinship.metrics import Metric, get_metric
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SCHEMA = "kinship.matrix/1"
 
@@ -90,6 +93,12 @@ class KinshipMatrix:
         for id, row in zip(self.ids, self.values.tolist(), strict=True):
             writer.writerow([id, *("" if math.isnan(value) else repr(value) for value in row)])
         return text.getvalue()
+
+    def to_dataframe(self) -> "DataFrame":
+        """A pandas DataFrame, ids as its index and columns; pandas comes with lm-eval."""
+        from pandas import DataFrame
+
+        return DataFrame(self.values.copy(), index=list(self.ids), columns=list(self.ids))
 
     def save(self, path: Path, suffix: str | None = None) -> None:
         """Write as ``.json``, ``.csv`` or ``.npz``: as ``suffix`` says, or that of ``path``."""

@@ -2,15 +2,18 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kinship.adapted import AdaptedCheckpoint
 from kinship.checkpoint import Checkpoint
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 from kinship.folder_files import find_file, read_json
 from kinship.lora import CONFIG_NAME, WEIGHTS_NAME, read_adapter, read_adapter_config
+from kinship.pickles import HINT, PICKLE_INDEX_NAME, PICKLE_NAME, SUFFIXES, PickledCheckpoint, read_pickle
+from kinship.quantised import refuse_gguf, refuse_quantised
 from kinship.references import Reference, locate, parse_reference
 from kinship.safetensors_header import TensorEntry, read_header
 
@@ -20,13 +23,18 @@ _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safete
 
 
 def open_checkpoint(
-    reference: str | Path | Mapping[str, object], *, id: str | None = None, root: Path | None = None
+    reference: str | Path | Mapping[str, object],
+    *,
+    id: str | None = None,
+    root: Path | None = None,
+    allow_pickle: bool = False,
 ) -> Checkpoint:
     """Open a model: a local folder, a ``.safetensors`` file, a Hub id, any of them with an adapter.
 
     Relative paths count from ``root`` (or the cwd). ``id`` is the name that results carry; by default the reference as
     given. Reads ``config.json`` (where there is one) and the headers only, and adapters whole. An adapter's config is
-    looked at before its base is downloaded. Nothing outside the model's folder is read.
+    looked at before its base is downloaded. Nothing outside the model's folder is read. ``allow_pickle`` lets local
+    ``.bin``, ``.pt`` and ``.pth`` files be read as well, by a loader that runs no code.
     Raises `ReferenceNotFound`, `MalformedCheckpoint`, `UnsupportedCheckpoint`, and `InvalidConfig` for a reference
     that makes no sense; with an adapter also `MismatchedModels` and `NonFiniteWeights`.
     """
@@ -35,9 +43,9 @@ def open_checkpoint(
     name = id or (str(parsed) if isinstance(reference, Mapping) else str(reference))
     try:
         if parsed.adapter is None:
-            return _open_weights(name, locate(parsed, root))
+            return _open_weights(name, locate(parsed, root), allow_pickle)
         folder, config = _open_adapter(parsed.adapter, root)
-        base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root))
+        base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root), allow_pickle)
         return AdaptedCheckpoint(name, base, read_adapter(folder, config, base.tensors))
     except OSError as error:
         raise MalformedCheckpoint(
@@ -56,9 +64,9 @@ def _open_adapter(reference: Reference, root: Path) -> tuple[Path, dict[str, obj
     return folder, read_adapter_config(file)
 
 
-def _open_weights(name: str, path: Path) -> Checkpoint:
+def _open_weights(name: str, path: Path, allow_pickle: bool) -> Checkpoint:
     if os.path.isfile(path):
-        return Checkpoint(name, path, read_header(path), {})
+        return _open_files(name, path, [path], {}, allow_pickle)
     config_file = find_file(path, "config.json")
     config = read_json(config_file) if config_file else {}
     if config.get("quantization_config") is not None:
@@ -66,16 +74,29 @@ def _open_weights(name: str, path: Path) -> Checkpoint:
             f"{path} is quantised; its integers are codes, not weights.",
             hint="Use the original checkpoint, or dequantise it first.",
         )
+    return _open_files(name, path, _weight_files(path, allow_pickle), config, allow_pickle)
+
+
+def _open_files(name: str, path: Path, files: Sequence[Path], config: dict[str, Any], allow_pickle: bool) -> Checkpoint:
+    for file in files:
+        refuse_gguf(file)
+    if any(file.suffix in SUFFIXES for file in files):
+        if not allow_pickle:
+            raise UnsupportedCheckpoint(f"{path} is a pickle, which is not read unless asked for.", hint=HINT)
+        pickled = PickledCheckpoint(name, path, {file: read_pickle(file) for file in files}, config)
+        refuse_quantised(path, pickled.tensors)
+        return pickled
     tensors: dict[str, TensorEntry] = {}
-    for file in _weight_files(path):
+    for file in files:
         for tensor, entry in read_header(file).items():
             if tensor in tensors:
                 raise MalformedCheckpoint(f"{path}: tensor {tensor!r} is stored in two files.", hint="Save it again.")
             tensors[tensor] = entry
+    refuse_quantised(path, tensors)
     return Checkpoint(name, path, tensors, config)
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
     index = find_file(folder, INDEX_NAME)
     if index is not None:
         return _indexed_files(folder, index)
@@ -85,9 +106,18 @@ def _weight_files(folder: Path) -> list[Path]:
     names = sorted(file.name for file in folder.glob("*.safetensors") if file.name != WEIGHTS_NAME)
     files = [file for name in names if (file := find_file(folder, name)) is not None]
     if not files:
-        raise _no_weights(folder)
+        return _pickled_files(folder, allow_pickle)
     _require_all_shards(folder, files)
     return files
+
+
+def _pickled_files(folder: Path, allow_pickle: bool) -> list[Path]:
+    index, single = find_file(folder, PICKLE_INDEX_NAME), find_file(folder, PICKLE_NAME)
+    if allow_pickle and index is not None:
+        return _indexed_files(folder, index)
+    if allow_pickle and single is not None:
+        return [single]
+    raise _no_weights(folder)
 
 
 def _indexed_files(folder: Path, index: Path) -> list[Path]:
@@ -127,10 +157,12 @@ def _no_weights(folder: Path) -> UnsupportedCheckpoint:
         return UnsupportedCheckpoint(
             f"{folder} is a LoRA adapter, not a whole model.", hint="Name its base too: BASE+ADAPTER."
         )
+    for name in sorted(file.name for file in folder.glob("*.gguf")):
+        if (file := find_file(folder, name)) is not None:
+            refuse_gguf(file)
     pickled = sorted(file.name for file in folder.glob("*.bin"))
     found = f"only {', '.join(pickled)}" if pickled else "no weights"
     return UnsupportedCheckpoint(
         f"{folder} holds {found}; safetensors files were expected.",
-        hint="Pickled weights (.bin) are never read or downloaded: "
-        "save the model with save_pretrained(..., safe_serialization=True).",
+        hint=HINT,
     )

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kinship.alignment import EVERYTHING, Alignment, Selection, align
+from kinship.alignment import EVERYTHING, Alignment, Selection
 from kinship.checkpoint import Checkpoint
+from kinship.compute import open_aligned
 from kinship.gram import gram_table, peak_memory
-from kinship.opening import open_checkpoint
 
 _TRIAL_BYTES = 64_000_000
 
@@ -32,11 +32,17 @@ class Plan:
         return {"schema": "kinship.matrix-plan/1", **asdict(self)}
 
 
-def plan_comparison(models: Sequence[str | Path], base: str | Path, selection: Selection = EVERYTHING) -> Plan:
+def plan_comparison(
+    models: Sequence[str | Path],
+    base: str | Path,
+    selection: Selection = EVERYTHING,
+    *,
+    vocab: str = "same",
+    allow_pickle: bool = False,
+) -> Plan:
     """Align from headers, and time the pass on the first tensors. Raises what the comparison itself would raise."""
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_checkpoint(reference)) for reference in [base, *models]]
-        alignment = align(opened[0], opened[1:], selection)
+        opened, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle)
         total = sum(model.tensors[name].nbytes for model in opened for name in alignment.names)
         return Plan(
             models=len(models),

@@ -29,6 +29,13 @@ class MetricName(StrEnum):
     euclidean = "euclidean"
 
 
+class VocabName(StrEnum):
+    """What is compared of embeddings and heads."""
+
+    same = "same"
+    shared = "shared"
+
+
 class GroupName(StrEnum):
     """Groups of tensors."""
 
@@ -72,6 +79,12 @@ def matrix(
     by: Annotated[GroupName | None, typer.Option(help="Also tell it apart by these.", show_default=False)] = None,
     include: Annotated[str | None, typer.Option(help="Only tensors whose name matches this.", metavar="REGEX")] = None,
     exclude: Annotated[str | None, typer.Option(help="No tensors whose name matches this.", metavar="REGEX")] = None,
+    vocab: Annotated[
+        VocabName, typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have.")
+    ] = VocabName.same,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read local .bin, .pt and .pth too, running no code in them.")
+    ] = False,
     out: Annotated[
         list[Path] | None,
         typer.Option(help="Also write .csv .json .npz .html .png .svg; may be repeated.", show_default=False),
@@ -87,9 +100,19 @@ def matrix(
     from kinship.alignment import Selection
     from service.commands.matrix import run
 
-    selection = Selection(include, exclude)
-    grouping = by.value if by else None
-    run(models, base, metric.value, grouping, selection, out or [], dry_run=dry_run, as_json=as_json, force=force)
+    run(
+        models,
+        base,
+        metric.value,
+        by.value if by else None,
+        Selection(include, exclude),
+        out or [],
+        vocab=vocab.value,
+        allow_pickle=allow_pickle,
+        dry_run=dry_run,
+        as_json=as_json,
+        force=force,
+    )
 
 
 @app.command()

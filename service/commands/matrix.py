@@ -15,7 +15,7 @@ from kinship.groups import GROUPINGS
 from kinship.matrix import KinshipMatrix
 from kinship.names import short_names
 from kinship.output import output_file, require_writable
-from kinship.preflight import plan_comparison
+from kinship.preflight import Plan, plan_comparison
 from service.console import byte_progress, console, notes, print_json
 from service.figures import PICTURES, require_suffix, save_figure
 
@@ -35,6 +35,8 @@ def run(
     selection: Selection,
     out: list[Path],
     *,
+    vocab: str,
+    allow_pickle: bool,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -43,13 +45,13 @@ def run(
     if by is not None and by not in GROUPINGS:
         raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
     if dry_run:
-        print_plan(models, base, selection, as_json=as_json)
+        print_plan(plan_comparison(models, base, selection, vocab=vocab, allow_pickle=allow_pickle), as_json=as_json)
         return
     for path in out:
         require_suffix(path, PICTURES if by else FORMATS)
         require_writable(path, force=force)
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        comparison = compare(models, base, metric, progress, selection)
+        comparison = compare(models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle)
     matrix = comparison.matrix(metric)
     groups = comparison.by_group(by, metric) if by else {}
     for path in out:
@@ -95,9 +97,8 @@ def run_advise(models: list[str], base: str, metric: str, *, as_json: bool) -> N
     console().print(EVIDENCE)
 
 
-def print_plan(models: list[str], base: str, selection: Selection, *, as_json: bool) -> None:
+def print_plan(plan: Plan, *, as_json: bool) -> None:
     """What would be read, from headers alone."""
-    plan = plan_comparison(models, base, selection)
     if as_json:
         print_json(plan.to_dict())
         return

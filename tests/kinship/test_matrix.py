@@ -54,6 +54,15 @@ def test_json_is_strict_with_null_for_no_value(matrix: KinshipMatrix) -> None:
     assert fields["left_out"] == {"embed": "5 rows in a, 4 in b"}
 
 
+def test_dataframe_has_the_ids_on_both_sides(matrix: KinshipMatrix) -> None:
+    frame = matrix.to_dataframe()
+    assert tuple(frame.index) == tuple(frame.columns) == IDS
+    np.testing.assert_array_equal(frame.to_numpy(), VALUES)
+    assert frame.loc["org/math", "zwölf"] == matrix["org/math", "zwölf"]
+    frame.iloc[0, 0] = 7.0
+    assert matrix.values[0, 0] == 1.0
+
+
 def test_the_format_may_be_named_apart_from_the_path(matrix: KinshipMatrix, tmp_path: Path) -> None:
     matrix.save(tmp_path / "written.partial", ".npz")
     (tmp_path / "written.partial").rename(tmp_path / "written.npz")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
 
@@ -27,6 +28,28 @@ def test_matrix_prints_one_json_object(kinship: Kinship, make_model: MakeModel) 
     vectors = [flat(model) - flat(base) for model in models]
     expected = [[one @ two / np.linalg.norm(one) / np.linalg.norm(two) for two in vectors] for one in vectors]
     np.testing.assert_allclose(found["values"], expected, atol=1e-6)
+
+
+def test_matrix_reads_pickles_and_shares_vocabularies_when_asked(
+    kinship: Kinship, make_model: MakeModel, tmp_path: Path
+) -> None:
+    base, model = make_model("base"), make_model("model", 1)
+    tensors = {name: torch.from_numpy(array) for name, array in load_file(model / "model.safetensors").items()}
+    tensors["model.embed_tokens.weight"] = torch.cat([tensors["model.embed_tokens.weight"], torch.ones(2, 8)])
+    torch.save(tensors, model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    for folder in (base, model):
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {str(id): id for id in range(11)}}}))
+    refused = kinship("matrix", model, "--base", base)
+    assert refused.code == 1
+    assert "--allow-pickle" in refused.err
+    command = ["matrix", model, "--base", base, "--allow-pickle", "--vocab", "shared", "--json"]
+    for extra in ([], ["--dry-run"]):
+        outcome = kinship(*command, *extra)
+        assert outcome.code == 0
+        found = json.loads(outcome.out)
+        assert found["tensors"] == 6
+        assert "11 tokens" in found["left_out"]["model.embed_tokens.weight"]
 
 
 def flat(folder: Path) -> np.ndarray:

@@ -61,7 +61,9 @@ def _staged(path: Path, force: bool) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputNotWritable(f"{path.parent} cannot be made: {error.strerror}.") from None
+        raise OutputNotWritable(
+            f"{path.parent} cannot be made: {error.strerror}.", hint="Choose another folder."
+        ) from None
     _clear_abandoned(path)
     require_writable(path, force=force)
     partial = path.parent / f".{path.name}.{os.getpid()}.partial"

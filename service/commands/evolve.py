@@ -13,6 +13,7 @@ from kinship.output import require_writable
 from search.config import RunConfig, load_config
 from search.coordinator import Observer
 from search.ledger import LEDGER_NAME
+from search.mating import BASE
 from service.console import console, notes, print_json, progress_bar
 
 
@@ -74,10 +75,11 @@ def observed(*, as_json: bool) -> Iterator[Observer]:
                 case "generation":
                     bar.reset(task, total=facts["offspring"], description=f"Generation {facts['generation']}")
                 case "scored" if facts["split"] == "search":
-                    best.append((facts["value"], facts["individual"]))
+                    if facts["individual"] != BASE:
+                        best.append((facts["value"], facts["individual"]))
                     bar.advance(task)
                     value, error = 100 * facts["value"], 100 * (facts["stderr"] or 0.0)
-                    crown = "  [bold]best so far[/]" if max(best)[1] == facts["individual"] else ""
+                    crown = "  [bold]best so far[/]" if best and max(best)[1] == facts["individual"] else ""
                     bar.console.print(f"  {facts['individual']:<20} {value:6.2f} ± {error:.2f}{crown}")
                 case "failed":
                     bar.advance(task)

@@ -30,6 +30,11 @@ def task_vector_moments(rows: NDArray[Any], gram: NDArray[np.float64], sums: NDA
     kernel(rows, tile, gram, sums)
 
 
+# Parts become one with the kernel before it is compiled: compiled apart, they are merged or not depending on whether
+# they came from the cache, and sums would differ in their last bits from one process to the next.
+_part = numba.njit(fastmath=_FAST, inline="always")
+
+
 @intrinsic
 def _as_float(typing_context, bits):  # type: ignore[no-untyped-def]
     """The float32 with the bit pattern of a uint32."""
@@ -40,7 +45,7 @@ def _as_float(typing_context, bits):  # type: ignore[no-untyped-def]
     return numba.float32(numba.uint32), generate
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _load_bf16(source, target):  # type: ignore[no-untyped-def]
     """Widen ``source`` into ``target``; returns the sum."""
     total = np.float32(0)
@@ -51,7 +56,7 @@ def _load_bf16(source, target):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _load_bf16_less(source, base, target):  # type: ignore[no-untyped-def]
     """Widen ``source`` less ``base`` into ``target``; returns the sum."""
     total = np.float32(0)
@@ -62,7 +67,7 @@ def _load_bf16_less(source, base, target):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _load_fp32(source, target):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for p in range(source.size):
@@ -71,7 +76,7 @@ def _load_fp32(source, target):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _load_fp32_less(source, base, target):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for p in range(source.size):
@@ -81,7 +86,7 @@ def _load_fp32_less(source, base, target):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _dot(x, y):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for p in range(x.size):
@@ -89,7 +94,7 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _pair(x, y):  # type: ignore[no-untyped-def]
     """xx, yx, yy."""
     xx, yx, yy = np.float32(0), np.float32(0), np.float32(0)
@@ -100,7 +105,7 @@ def _pair(x, y):  # type: ignore[no-untyped-def]
     return xx, yx, yy
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _pairs(w, x, y, z):  # type: ignore[no-untyped-def]
     """wy, wz, xy, xz: two rows against two, so that each load serves two products."""
     wy, wz, xy, xz = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -112,7 +117,7 @@ def _pairs(w, x, y, z):  # type: ignore[no-untyped-def]
     return wy, wz, xy, xz
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@_part
 def _one_pair(x, y, z):  # type: ignore[no-untyped-def]
     """xy, xz."""
     xy, xz = np.float32(0), np.float32(0)
@@ -122,7 +127,7 @@ def _one_pair(x, y, z):  # type: ignore[no-untyped-def]
     return xy, xz
 
 
-@numba.njit(cache=True)
+@_part
 def _add_products(tile, width, gram):  # type: ignore[no-untyped-def]
     """Add the products of the first ``width`` columns of ``tile`` to the lower triangle of ``gram``."""
     count = tile.shape[0]
@@ -148,7 +153,7 @@ def _add_products(tile, width, gram):  # type: ignore[no-untyped-def]
         gram[i, i] += _dot(one, one)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(fastmath=_FAST, nogil=True, cache=True)
 def _moments_bf16(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
     for start in range(0, rows.shape[1], tile.shape[1]):
         width = min(tile.shape[1], rows.shape[1] - start)
@@ -158,7 +163,7 @@ def _moments_bf16(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
         _add_products(tile, width, gram)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(fastmath=_FAST, nogil=True, cache=True)
 def _moments_fp32(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
     for start in range(0, rows.shape[1], tile.shape[1]):
         width = min(tile.shape[1], rows.shape[1] - start)

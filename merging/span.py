@@ -51,6 +51,11 @@ class Span:
         if self.table is not None and (self.table.rows, self.table.names) != (self.ids, self.names):
             raise ValueError("the Gram table is not over this span's models and tensors")
 
+    @classmethod
+    def over(cls, table: GramTable) -> Self:
+        """The span of the models and tensors that ``table`` is about."""
+        return cls(table.rows, table.names, table)
+
     @cached_property
     def layers(self) -> Layers:
         """The layer stack the tensor names speak of."""

@@ -77,7 +77,7 @@ class Search:
             self.facts = self._read_facts()
             # A resumed run keeps the order it was started with, whatever the order of the founders in its file.
             self.models.sort(key=lambda model: self.facts.table.rows.index(model.id))
-            self.span = Span(self.facts.table.rows, self.facts.table.names, self.facts.table)
+            self.span = Span.over(self.facts.table)
             self._records = {record.id: record for record in self.ledger.records()}
         except BaseException:
             self._stack.close()

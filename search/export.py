@@ -22,7 +22,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     if facts is None:
         raise LedgerError(f"{ledger.path} holds no run yet.", hint="Start it with `kinship evolve`.")
     records = ledger.records()
-    span = Span(facts.table.rows, facts.table.names, facts.table)
+    span = Span.over(facts.table)
     leaders = best_so_far(records)
     founders = [id for id in leaders if id in facts.digests]
     best = leaders[-1] if leaders else None

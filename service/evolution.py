@@ -24,7 +24,7 @@ from merging.materialise import cast, common_dtype
 from merging.recipe import Recipe
 from search.config import RunConfig
 from search.coordinator import Observer, Search, best_offspring
-from search.export import export_run, to_json
+from search.export import to_json
 from search.ledger import Record
 from search.lineage import lineage_of
 from search.mating import BASE
@@ -45,11 +45,10 @@ def run_evolution(config: RunConfig, folder: Path, *, root: Path, cache: ScoreCa
         best = best_offspring(search.records)
         if best is not None:
             _write_best(search, best, folder, root)
-        _write_text(folder / "export.json", to_json(export_run(search.ledger)))
-        matrix = search.kinship()
-        _write_text(folder / "kinship.csv", matrix.to_csv())
     view = RunView.open(folder)
-    save_figure(heatmap(matrix), folder / "kinship.png", force=True)
+    _write_text(folder / "export.json", to_json(view.export))
+    _write_text(folder / "kinship.csv", view.kinship.to_csv())
+    save_figure(heatmap(view.kinship), folder / "kinship.png", force=True)
     figure = lineage_figure(lineage_of(view.export))
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"lineage.{suffix}", force=True)
@@ -63,7 +62,7 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
     recipe = search.span.recipe_of(best.genome)
     absolute = {id: str((root / Path(path).expanduser()).resolve()) for id, path in references.items()}
     _write_text(folder / "best-offspring.yml", _renamed(recipe, absolute).to_yaml())
-    parents = sorted({reference for entry in recipe.models if (reference := references[entry.model])})
+    parents = sorted({references[entry.model] for entry in recipe.models})
     write_model_folder(
         folder / "best-offspring",
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),

@@ -34,7 +34,7 @@ class RunView:
         finally:
             ledger.close()
         assert facts is not None  # export_run has refused an empty ledger
-        span = Span(facts.table.rows, facts.table.names, facts.table)
+        span = Span.over(facts.table)
         genomes = {record.id: record.genome for record in records if record.id != BASE}
         return cls(folder, export, span.kinship(genomes, export["config"]["strategy"]["metric"]))
 

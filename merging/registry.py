@@ -1,17 +1,30 @@
 """What a merge method is, and the list of those there are.
 
-Every method here stays in the span of its inputs: per tensor, its result is a linear combination of the models (and
-the base), and the kernel's work is to find the coefficients. A kernel is a plain function of the inputs' inner
-products and its parameters; it sees no tensor, file or name.
+A method merges tensor by tensor. Its kernel is a plain function and comes in two forms, told by the decorator:
+
+- `span_method`: the result is a linear combination of the inputs, and the kernel finds the coefficients from its
+  parameters and, where it asks for them, the inputs' inner products. It sees no tensor.
+- `tensor_method`: the kernel takes the inputs themselves and returns the merged tensor.
+
+Kernels see no file, name, config or device policy; randomness comes from a generator that they are given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NamedTuple
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kinship.errors import InvalidConfig
 from kinship.gram import Float64
+
+if TYPE_CHECKING:
+    import torch
+
+Taxon = Literal["basic", "weighted", "subspace", "sparsified", "alignment", "optimised"]
+
+# Third parties add methods by naming, under this entry-point group, a module that registers them when imported.
+ENTRY_POINTS = "model_kinship.merge_methods"
 
 
 class Combination(NamedTuple):
@@ -20,38 +33,86 @@ class Combination(NamedTuple):
     base: float
     models: tuple[float, ...]
 
+    @classmethod
+    def of_vectors(cls, coefficients: Sequence[float], has_base: bool) -> "Combination":
+        """``sum_i c_i v_i``: of task vectors, added to the base, if there is one; else of the tensors themselves."""
+        return cls(1.0 - sum(coefficients) if has_base else 0.0, tuple(coefficients))
+
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a method. ``per_model``: each model has its own value. ``default`` None: required."""
+    """One parameter of a method. ``per_model``: each model has its own value. ``default`` None: required.
+
+    Numbers must lie in ``low`` .. ``high``, both included. ``kind`` is what values are converted to.
+    """
 
     name: str
     help: str
     default: float | bool | None = None
     per_model: bool = False
+    kind: Literal["number", "integer", "boolean"] = "number"
+    low: float = -float("inf")
+    high: float = float("inf")
 
 
 @dataclass(frozen=True)
 class MergeMethod:
-    """A registered method.
+    """A registered method; exactly the traits that recipes, engine and documentation ask about.
 
+    combine / merge: the kernel in span form, in tensor form, or both, of which ``outside_span(values)`` picks.
     needs_base: the recipe must name a base model. base_is_input: that base is itself one of the models merged, and
-    comes first. needs_products: the kernel wants the (p, p) inner products of the models' tensors, which costs one
-    Gram pass over the founders.
+    comes first. on_task_vectors: the kernel works on models less the base, which is added to its result afterwards;
+    where the base is optional and the recipe names none, on the tensors themselves, and the kernel is told by the
+    keyword ``has_base``. needs_products: the span kernel wants the (p, p) inner products of its inputs. sees_base: the
+    tensor kernel is given the base's tensor as the keyword ``base``. random: it is given a ``generator``.
+    taxon, formula, reference: its place in the survey's taxonomy (arXiv 2408.07666), for the documentation.
     """
 
     name: str
-    kernel: Callable[..., Combination]
     parameters: tuple[Parameter, ...]
+    combine: Callable[..., Combination] | None = None
+    merge: "Callable[..., torch.Tensor] | None" = None
+    outside_span: Callable[[Mapping[str, Any]], bool] | None = None
     min_models: int = 1
     max_models: int | None = None
     needs_base: bool = False
     base_is_input: bool = False
+    on_task_vectors: bool = False
     needs_products: bool = False
+    sees_base: bool = False
+    random: bool = False
+    taxon: Taxon = "basic"
+    formula: str = ""
+    reference: str = ""
 
-    def combine(self, products: Float64 | None, values: dict[str, Any]) -> Combination:
-        """Coefficients for one tensor, from inner products (p, p) where needed and parameter values by name."""
-        return self.kernel(products, **values) if self.needs_products else self.kernel(**values)
+    def in_span(self, values: Mapping[str, Any]) -> bool:
+        """Whether the result with these parameter values is a linear combination of the inputs."""
+        if self.combine is None or self.merge is None:
+            return self.combine is not None
+        return self.outside_span is None or not self.outside_span(values)
+
+    def coefficients(self, products: Float64 | None, values: Mapping[str, Any], *, has_base: bool) -> Combination:
+        """Run the span kernel for one tensor; ``products`` (p, p) where the method needs them."""
+        if self.combine is None:
+            raise TypeError(f"{self.name} does not stay in the span of its inputs")
+        extra = {"has_base": has_base} if self.on_task_vectors and not self.needs_base else {}
+        return self.combine(*([products] if self.needs_products else []), **values, **extra)
+
+    def tensor(
+        self,
+        vectors: "torch.Tensor",
+        values: Mapping[str, Any],
+        *,
+        base: "torch.Tensor | None",
+        generator: "torch.Generator | None" = None,
+    ) -> "torch.Tensor":
+        """Run the tensor kernel on ``vectors`` (p, \\*shape) float32; returns the merged vector (\\*shape)."""
+        if self.merge is None:
+            raise TypeError(f"{self.name} has no kernel over tensors")
+        extra: dict[str, Any] = {"has_base": base is not None} if self.on_task_vectors and not self.needs_base else {}
+        extra |= {"base": base} if self.sees_base else {}
+        extra |= {"generator": generator} if self.random else {}
+        return self.merge(vectors, **values, **extra)
 
     def parameter(self, name: str) -> Parameter:
         """The parameter called ``name``."""
@@ -61,21 +122,41 @@ class MergeMethod:
 _METHODS: dict[str, MergeMethod] = {}
 
 
-def merge_method(
+def span_method(
     name: str, *parameters: Parameter, **traits: Any
 ) -> Callable[[Callable[..., Combination]], Callable[..., Combination]]:
-    """Register the decorated kernel as the method ``name``; ``traits`` are the other fields of `MergeMethod`."""
+    """Register the decorated span kernel as the method ``name``; ``traits`` are the other fields of `MergeMethod`."""
 
     def register(kernel: Callable[..., Combination]) -> Callable[..., Combination]:
-        _METHODS[name] = MergeMethod(name, kernel, parameters, **traits)
+        _register(MergeMethod(name, parameters, combine=kernel, **traits))
         return kernel
 
     return register
 
 
+def tensor_method(
+    name: str, *parameters: Parameter, **traits: Any
+) -> "Callable[[Callable[..., torch.Tensor]], Callable[..., torch.Tensor]]":
+    """Register the decorated tensor kernel as the method ``name``; ``traits`` are other fields of `MergeMethod`."""
+
+    def register(kernel: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tensor]":
+        _register(MergeMethod(name, parameters, merge=kernel, **traits))
+        return kernel
+
+    return register
+
+
+def _register(method: MergeMethod) -> None:
+    if method.name in _METHODS:
+        raise ValueError(f"there are two merge methods called {method.name!r}")
+    _METHODS[method.name] = method
+
+
 def methods() -> dict[str, MergeMethod]:
     """Every registered method by name."""
     import_module("merging.methods")
+    for plugin in entry_points(group=ENTRY_POINTS):
+        plugin.load()
     return dict(sorted(_METHODS.items()))
 
 

@@ -115,7 +115,7 @@ class Span:
                         hint=f"Give {parameter.name}, or a last filter that matches every tensor.",
                     )
                 values[parameter.name] = found if parameter.per_model else found[0]
-            combination = method.combine(products[index], values)
+            combination = method.coefficients(products[index], values, has_base=recipe.base_model is not None)
             if combination.base != 0.0:
                 child[index] += combination.base * parents[str(recipe.base_model)].coefficients[index]
             for factor, genome in zip(combination.models, genomes, strict=True):

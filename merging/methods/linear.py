@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from kinship.errors import InvalidConfig
-from merging.registry import Combination, Parameter, merge_method
+from merging.registry import Combination, Parameter, span_method
 
 
-@merge_method(
+@span_method(
     "linear",
     Parameter("weight", "share of this model", per_model=True),
     Parameter("normalize", "divide the weights by their sum", default=True),

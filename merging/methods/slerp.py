@@ -3,12 +3,12 @@
 import math
 
 from kinship.gram import Float64
-from merging.registry import Combination, Parameter, merge_method
+from merging.registry import Combination, Parameter, span_method
 
 LERP_ABOVE = 0.9995  # |cos| above which the arc is a line, as in mergekit
 
 
-@merge_method(
+@span_method(
     "slerp",
     Parameter("t", "0 gives the base model, 1 the other"),
     min_models=2,

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from merging.registry import Combination, Parameter, merge_method
+from merging.registry import Combination, Parameter, span_method
 
 
-@merge_method(
+@span_method(
     "task_arithmetic",
     Parameter("weight", "factor of this model's task vector", per_model=True),
     Parameter("normalize", "divide the weights by their sum", default=False),

@@ -17,7 +17,7 @@ Array = np.ndarray
 def merge(method: str, models: list[Array], base: Array | None = None, **values: Any) -> Array:
     """The merged tensor, in float64."""
     flat = np.stack([model.ravel() for model in models])
-    combination = get_method(method).combine(flat @ flat.T, values)
+    combination = get_method(method).coefficients(flat @ flat.T, values, has_base=True)
     assert len(combination.models) == len(models)
     result = sum(factor * model for factor, model in zip(combination.models, models, strict=True))
     if combination.base != 0.0:
@@ -73,12 +73,12 @@ def test_linear_scale_is_task_arithmetic_normalised(tensors: list[Array]) -> Non
 @pytest.mark.parametrize("weight", [[1, -1], [0, 0], [0.1, 0.2, -0.3]])
 def test_linear_weights_that_sum_to_zero_are_refused(weight: list[float]) -> None:
     with pytest.raises(InvalidConfig, match="sum to zero"):
-        get_method("linear").combine(None, {"weight": weight})
+        get_method("linear").coefficients(None, {"weight": weight}, has_base=True)
 
 
 def test_linear_scale_without_normalisation_is_refused() -> None:
     with pytest.raises(InvalidConfig, match="normalize"):
-        get_method("linear").combine(None, {"weight": [1, 1], "normalize": False, "scale": 2.0})
+        get_method("linear").coefficients(None, {"weight": [1, 1], "normalize": False, "scale": 2.0}, has_base=True)
 
 
 @given(

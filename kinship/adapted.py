@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from kinship.alignment import Alignment
 from kinship.checkpoint import Checkpoint
+from kinship.dtypes import FLOAT32
 from kinship.gram import Float64, GramTable, gram_table
 from kinship.lora import Adapter, LowRank
 from kinship.safetensors_header import TensorEntry
@@ -35,17 +36,15 @@ class AdaptedCheckpoint(Checkpoint):
     def read_into(self, name: str, start: int, view: memoryview) -> None:
         """See `Checkpoint.read_into`."""
         replaced, change = self.adapter.replaced.get(name), self.adapter.low_rank.get(name)
-        if replaced is None and change is None:
-            self.base.read_into(name, start, view)
-            return
-        count = len(view) // self.tensors[name].dtype.itemsize
-        if replaced is None:
-            weights = self.base.read(name, start, count).float()
-        else:
-            weights = replaced.flatten()[start : start + count]
+        size = self.tensors[name].dtype.itemsize
+        count = len(view) // size
         if change is not None:
-            weights = weights + _block(change, start, count)
-        view[:] = weights.numpy().data.cast("B")
+            weights = self.base.floats(name, start, count) if replaced is None else replaced.reshape(-1)[start:][:count]
+            view[:] = (weights + _block(change, start, count)).data.cast("B")
+        elif replaced is not None:
+            view[:] = replaced.reshape(-1).view(np.uint8).data[start * size :][: len(view)]
+        else:
+            self.base.read_into(name, start, view)
 
     def close(self) -> None:
         """Close the files of the base too."""
@@ -84,7 +83,7 @@ def adapter_gram_table(base: Checkpoint, models: Sequence[AdaptedCheckpoint], na
 def low_rank_moments(changes: Sequence[LowRank]) -> tuple[Float64, Float64]:
     """Gram (n, n) and sums (n,) of n low-rank changes of one matrix, from their factors.
 
-    >>> one = LowRank(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0, 0.0, 3.0]]), scale=0.5)
+    >>> one = LowRank(np.float32([[1], [2]]), np.float32([[1, 0, 3]]), scale=0.5)
     >>> low_rank_moments([one])[0].tolist() == [[float((one.dense() ** 2).sum())]]
     True
     """
@@ -96,30 +95,28 @@ def low_rank_moments(changes: Sequence[LowRank]) -> tuple[Float64, Float64]:
     return np.tril(products) + np.tril(products, -1).T, np.add.reduceat(left_sums * right_sums, starts) * scales
 
 
-def _row_moments(parts: Sequence[torch.Tensor]) -> tuple[Float64, Float64]:
-    """Gram (R, R) and sums (R,) of the rows of all ``parts``, matrices of equal widths, one upon the other.
-
-    In numpy: torch's threads wait for each other longer than such small products take.
-    """
+def _row_moments(parts: Sequence[NDArray[np.float32]]) -> tuple[Float64, Float64]:
+    """Gram (R, R) and sums (R,) of the rows of all ``parts``, matrices of equal widths, one upon the other."""
     height, width = sum(len(part) for part in parts), parts[0].shape[1]
     gram, sums = np.zeros((height, height)), np.zeros(height)
     step = max(1, STACK_ELEMENTS // height)
     for start in range(0, width, step):
-        stack = np.concatenate([part[:, start : start + step].numpy() for part in parts], dtype=np.float64)
+        stack = np.concatenate([part[:, start : start + step] for part in parts], dtype=np.float64)
         gram += stack @ stack.T
         sums += stack @ np.ones(stack.shape[1])
     return gram, sums
 
 
-def _block(change: LowRank, start: int, count: int) -> torch.Tensor:
+def _block(change: LowRank, start: int, count: int) -> NDArray[np.float32]:
     """Elements ``start .. start + count`` of the flattened change, fp32, computed from the tiles they lie in."""
     height, width = change.shape
     step = max(1, TILE_ELEMENTS // width)
     first, last = start // width // step * step, min(height, -(-(start + count) // width))
-    tiles = [change.left[row : row + step] @ change.right for row in range(first, last, step)]
-    return change.scale * torch.cat(tiles).flatten()[start - first * width :][:count]
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported by who reads it
+        tiles = [change.left[row : row + step] @ change.right for row in range(first, last, step)]
+    return np.float32(change.scale) * np.concatenate(tiles).reshape(-1)[start - first * width :][:count]
 
 
 def _changed(entry: TensorEntry) -> TensorEntry:
     """Floats that an adapter touches are read as fp32; a replaced buffer of integers keeps its dtype."""
-    return replace(entry, dtype=torch.float32, nbytes=4 * entry.count) if entry.dtype.is_floating_point else entry
+    return replace(entry, dtype=FLOAT32, nbytes=4 * entry.count) if entry.dtype.is_floating_point else entry

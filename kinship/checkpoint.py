@@ -8,12 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
+from kinship.dtypes import widen
 from kinship.errors import MalformedCheckpoint
 from kinship.safetensors_header import TensorEntry
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_ELEMENTS = 1 << 20
 
@@ -50,15 +55,25 @@ class Checkpoint:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
-    def read(self, name: str, start: int = 0, count: int | None = None) -> torch.Tensor:
-        """Elements ``start .. start + count`` of tensor ``name``, flat, in the stored dtype, on the CPU."""
+    def stored(self, name: str, start: int = 0, count: int | None = None) -> NDArray[np.uint8]:
+        """The bytes of elements ``start .. start + count`` of tensor ``name``."""
         entry = self.tensors[name]
         count = entry.count - start if count is None else count
-        if count == 0:
-            return torch.empty(0, dtype=entry.dtype)
-        buffer = bytearray(count * entry.dtype.itemsize)
-        self.read_into(name, start, memoryview(buffer))
-        return torch.frombuffer(buffer, dtype=entry.dtype)
+        buffer = np.empty(count * entry.dtype.itemsize, dtype=np.uint8)
+        if count:
+            self.read_into(name, start, buffer.data)
+        return buffer
+
+    def floats(self, name: str, start: int = 0, count: int | None = None) -> NDArray[np.float32]:
+        """Elements ``start .. start + count`` of tensor ``name``, flat, widened to fp32."""
+        return widen(self.stored(name, start, count), self.tensors[name].dtype)
+
+    def read(self, name: str, start: int = 0, count: int | None = None) -> "torch.Tensor":
+        """Elements ``start .. start + count`` of tensor ``name``, flat, in the stored dtype, on the CPU."""
+        import torch
+
+        stored, dtype = self.stored(name, start, count), self.tensors[name].dtype.torch
+        return torch.frombuffer(stored.data, dtype=dtype) if stored.size else torch.empty(0, dtype=dtype)
 
     def read_into(self, name: str, start: int, view: memoryview) -> None:
         """Fill ``view`` (bytes) with the elements of tensor ``name`` from ``start`` on, as stored."""
@@ -79,7 +94,7 @@ class Checkpoint:
                 self._descriptors[file] = os.open(file, os.O_RDONLY)
             return self._descriptors[file]
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def tensor(self, name: str) -> "torch.Tensor":
         """The whole tensor ``name`` in its shape and stored dtype."""
         return self.read(name).reshape(self.tensors[name].shape)
 
@@ -99,5 +114,5 @@ class Checkpoint:
         for name, entry in self.tensors.items():
             sha.update(json.dumps([name, str(entry.dtype), entry.shape]).encode())
             for start, count in self.blocks(name):
-                sha.update(self.read(name, start, count).view(torch.uint8).numpy().data)
+                sha.update(self.stored(name, start, count).data)
         return sha.hexdigest()

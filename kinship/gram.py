@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kinship.alignment import Alignment
 from kinship.checkpoint import Checkpoint
+from kinship.dtypes import BFLOAT16, FLOAT32
 from kinship.errors import NonFiniteWeights
 from kinship.moments import TILE, task_vector_moments
 from kinship.threads import worker_count
@@ -90,7 +90,7 @@ def gram_table(
         index, start, count = job
         if not hasattr(buffers, "rows"):
             buffers.rows = np.empty(size * chunk, dtype=np.float32)
-        rows = _read_rows(everyone, alignment.names[index], start, count, buffers.rows)
+        rows = read_rows(everyone, alignment.names[index], start, count, buffers.rows)
         gram, total = np.zeros((size, size)), np.zeros(size)
         task_vector_moments(rows, gram, total)
         return gram, total
@@ -122,7 +122,7 @@ def peak_memory(rows: int) -> int:
     return worker_count() * rows * (4 * chunk_elements(rows) + 4 * TILE)
 
 
-def _read_rows(
+def read_rows(
     models: Sequence[Checkpoint], name: str, start: int, count: int, buffer: NDArray[np.float32]
 ) -> NDArray[Any]:
     """A chunk of tensor ``name`` of every model (R, count): bf16 bit patterns or fp32, whichever all are stored in.
@@ -130,21 +130,21 @@ def _read_rows(
     Other and mixed dtypes are widened to fp32. ``buffer`` (at least R * count floats) holds the result.
     """
     dtypes = {model.tensors[name].dtype for model in models}
-    if dtypes <= {torch.bfloat16} or dtypes <= {torch.float32}:
-        stored = buffer.view(np.uint16) if torch.bfloat16 in dtypes else buffer
+    if dtypes <= {BFLOAT16} or dtypes <= {FLOAT32}:
+        stored = buffer.view(np.uint16) if BFLOAT16 in dtypes else buffer
         rows = stored[: len(models) * count].reshape(len(models), count)
         for index, model in enumerate(models):
             model.read_into(name, start, rows[index].data.cast("B"))
         return rows
     rows = buffer[: len(models) * count].reshape(len(models), count)
     for row, model in zip(rows, models, strict=True):
-        torch.from_numpy(row).copy_(model.read(name, start, count))
+        row[:] = model.floats(name, start, count)
     return rows
 
 
 def _non_finite(name: str, models: Sequence[Checkpoint]) -> NonFiniteWeights:
     for model in models:
-        if not all(model.read(name, *block).float().isfinite().all() for block in model.blocks(name)):
+        if not all(np.isfinite(model.floats(name, *block)).all() for block in model.blocks(name)):
             return NonFiniteWeights(
                 f"Tensor {name!r} of {model.id} holds NaN or infinity.",
                 hint="That checkpoint is damaged or its training diverged; leave it out.",

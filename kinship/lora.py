@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
+from kinship.dtypes import widen
 from kinship.errors import MalformedCheckpoint, MismatchedModels, NonFiniteWeights, UnsupportedCheckpoint
 from kinship.folder_files import find_file, read_json
 from kinship.safetensors_header import TensorEntry, read_header
@@ -45,8 +46,8 @@ _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 class LowRank:
     """A change of one matrix: ``scale * left @ right`` with left (out, r) and right (r, in), fp32."""
 
-    left: torch.Tensor
-    right: torch.Tensor
+    left: NDArray[np.float32]
+    right: NDArray[np.float32]
     scale: float
 
     @property
@@ -54,17 +55,20 @@ class LowRank:
         """Shape of the matrix changed."""
         return self.left.shape[0], self.right.shape[1]
 
-    def dense(self) -> torch.Tensor:
+    def dense(self) -> NDArray[np.float32]:
         """The change as a matrix (out, in), fp32."""
-        return self.scale * (self.left @ self.right)
+        return np.float32(self.scale) * (self.left @ self.right)
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter by the base model's tensor names: tensors it replaces whole, and low-rank changes made after that."""
+    """An adapter by the base model's tensor names: tensors it replaces whole, and low-rank changes made after that.
+
+    Tensors replaced are fp32; buffers of integers are kept as bytes.
+    """
 
     low_rank: Mapping[str, LowRank]
-    replaced: Mapping[str, torch.Tensor]
+    replaced: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ class _Factor:
     def shape(self) -> tuple[int, ...]:
         return self.entry.shape[::-1] if self.turned else self.entry.shape
 
-    def read(self, stream: BinaryIO) -> torch.Tensor:
+    def read(self, stream: BinaryIO) -> NDArray[np.float32]:
         tensor = _read(self.entry, stream)
-        return tensor.T.contiguous() if self.turned else tensor
+        return np.ascontiguousarray(tensor.T) if self.turned else tensor
 
 
 def read_adapter_config(file: Path) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def read_adapter(folder: Path, config: Mapping[str, Any], base: Mapping[str, Ten
             left, right = pair["B"].read(stream), pair["A"].read(stream)
             # A layer that stores (in, out) is changed by the transpose; embeddings say it by how they are stored.
             if config.get("fan_in_fan_out") and not pair["B"].turned:
-                left, right = right.T.contiguous(), left.T.contiguous()
+                left, right = np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)
             low_rank[f"{module}.weight"] = LowRank(left, right, scales[module])
         replaced = {name: _read(entry, stream) for name, entry in whole.items()}
     return Adapter(low_rank, replaced)
@@ -256,20 +260,20 @@ def _is_float(entry: TensorEntry) -> bool:
     return entry.dtype.is_floating_point
 
 
-def _read(entry: TensorEntry, stream: BinaryIO) -> torch.Tensor:
-    """The whole tensor, floats as fp32; raises `NonFiniteWeights`."""
-    flat = torch.empty(entry.count, dtype=entry.dtype)
-    if flat.nbytes:
+def _read(entry: TensorEntry, stream: BinaryIO) -> NDArray[Any]:
+    """The whole tensor, floats as fp32, integers as bytes; raises `NonFiniteWeights`."""
+    stored = np.empty(entry.nbytes, dtype=np.uint8)
+    if entry.nbytes:
         stream.seek(entry.offset)
-        if stream.readinto(flat.view(torch.uint8).numpy()) != entry.nbytes:  # type: ignore[attr-defined]
+        if stream.readinto(stored.data) != entry.nbytes:  # type: ignore[attr-defined]
             raise MalformedCheckpoint(f"{entry.file} ended within {entry.name!r}.", hint=_AGAIN)
     if not _is_float(entry):
-        return flat.reshape(entry.shape)
-    tensor = flat.float().reshape(entry.shape)
-    # NaN and infinity go through a sum; only a sum that overflows needs the second look. numpy's sum starts no threads.
+        return stored
+    tensor = widen(stored, entry.dtype).reshape(entry.shape)
+    # NaN and infinity go through a sum; only a sum that overflows needs the second look.
     with np.errstate(over="ignore", invalid="ignore"):
-        total = float(tensor.numpy().sum())
-    if not math.isfinite(total) and not tensor.isfinite().all():
+        total = float(tensor.sum())
+    if not math.isfinite(total) and not np.isfinite(tensor).all():
         raise NonFiniteWeights(
             f"Tensor {entry.name!r} of the adapter {entry.file.parent} holds NaN or infinity.",
             hint="That adapter is damaged or its training diverged; leave it out.",

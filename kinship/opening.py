@@ -12,12 +12,18 @@ from kinship.checkpoint import Checkpoint
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 from kinship.folder_files import find_file, read_json
 from kinship.lora import CONFIG_NAME, WEIGHTS_NAME, read_adapter, read_adapter_config
-from kinship.pickles import HINT, PICKLE_INDEX_NAME, PICKLE_NAME, SUFFIXES, PickledCheckpoint, read_pickle
 from kinship.quantised import refuse_gguf, refuse_quantised
 from kinship.references import Reference, locate, parse_reference
 from kinship.safetensors_header import TensorEntry, read_header
 
 INDEX_NAME = "model.safetensors.index.json"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
+PICKLE_NAME, PICKLE_INDEX_NAME = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+_NO_PICKLE = (
+    "Pickled weights are never downloaded, and local ones only read when asked for: `kinship matrix --allow-pickle`, "
+    "allow_pickle=True in Python. Or save the model with save_pretrained(...), as safetensors."
+)
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 
@@ -80,9 +86,11 @@ def _open_weights(name: str, path: Path, allow_pickle: bool) -> Checkpoint:
 def _open_files(name: str, path: Path, files: Sequence[Path], config: dict[str, Any], allow_pickle: bool) -> Checkpoint:
     for file in files:
         refuse_gguf(file)
-    if any(file.suffix in SUFFIXES for file in files):
+    if any(file.suffix in PICKLE_SUFFIXES for file in files):
         if not allow_pickle:
-            raise UnsupportedCheckpoint(f"{path} is a pickle, which is not read unless asked for.", hint=HINT)
+            raise UnsupportedCheckpoint(f"{path} is a pickle, which is not read unless asked for.", hint=_NO_PICKLE)
+        from kinship.pickles import PickledCheckpoint, read_pickle  # torch, which nothing else here needs
+
         pickled = PickledCheckpoint(name, path, {file: read_pickle(file) for file in files}, config)
         refuse_quantised(path, pickled.tensors)
         return pickled
@@ -164,5 +172,5 @@ def _no_weights(folder: Path) -> UnsupportedCheckpoint:
     found = f"only {', '.join(pickled)}" if pickled else "no weights"
     return UnsupportedCheckpoint(
         f"{folder} holds {found}; safetensors files were expected.",
-        hint=HINT,
+        hint=_NO_PICKLE,
     )

@@ -10,16 +10,9 @@ from typing import Any
 import torch
 
 from kinship.checkpoint import Checkpoint
+from kinship.dtypes import BY_NAME
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
-from kinship.safetensors_header import DTYPES, TensorEntry
-
-SUFFIXES = (".bin", ".pt", ".pth")
-PICKLE_NAME, PICKLE_INDEX_NAME = "pytorch_model.bin", "pytorch_model.bin.index.json"
-
-HINT = (
-    "Pickled weights are never downloaded, and local ones only read when asked for: `kinship matrix --allow-pickle`, "
-    "allow_pickle=True in Python. Or save the model with save_pretrained(...), as safetensors."
-)
+from kinship.safetensors_header import TensorEntry
 
 # Where training scripts put the state dict.
 _KEYS = ("state_dict", "model_state_dict", "model")
@@ -35,7 +28,9 @@ class PickledCheckpoint(Checkpoint):
             for name, tensor in tensors.items():
                 if name in entries:
                     raise MalformedCheckpoint(f"{path}: tensor {name!r} is stored in two files.", hint="Save it again.")
-                entries[name] = TensorEntry(name, tensor.dtype, tuple(tensor.shape), file, 0, tensor.nbytes)
+                entries[name] = TensorEntry(
+                    name, BY_NAME[_dtype_name(tensor)], tuple(tensor.shape), file, 0, tensor.nbytes
+                )
                 dense = tensor.resolve_neg().contiguous()
                 self._tensors[name] = dense.as_strided((dense.numel(),), (1,))  # flatten() may keep strides of its own
         super().__init__(id, path, entries, config)
@@ -89,9 +84,13 @@ def _is_archive(file: Path) -> bool:
 
 def _require_plain(file: Path, tensors: Mapping[Any, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
-        plain = isinstance(name, str) and tensor.layout == torch.strided and tensor.dtype in DTYPES.values()
+        plain = isinstance(name, str) and tensor.layout == torch.strided and _dtype_name(tensor) in BY_NAME
         # An expanded tensor names more elements than are stored: without end, in a hostile file.
         if not plain or tensor.device.type != "cpu" or tensor.nbytes > tensor.untyped_storage().nbytes():
             raise UnsupportedCheckpoint(
                 f"{file}: {str(name)[:200]!r} is no plain tensor of weights.", hint="Save model.state_dict()."
             )
+
+
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -12,27 +12,11 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-import torch
-
+from kinship.dtypes import DTYPES, DType
 from kinship.errors import MalformedCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 64  # more than torch can hold
-
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +24,7 @@ class TensorEntry:
     """Where one tensor lies: ``offset`` and ``nbytes`` are absolute positions in ``file``, in bytes."""
 
     name: str
-    dtype: torch.dtype
+    dtype: DType
     shape: tuple[int, ...]
     file: Path
     offset: int

@@ -46,7 +46,7 @@ def materialise(genome: Genome, names: Sequence[str], models: Sequence[Checkpoin
 
 def common_dtype(name: str, models: Sequence[Checkpoint]) -> torch.dtype:
     """The dtype to which the models' stored dtypes of a tensor promote; float8 joins others as bfloat16."""
-    dtypes = list(dict.fromkeys(model.tensors[name].dtype for model in models))
+    dtypes = list(dict.fromkeys(model.tensors[name].dtype.torch for model in models))
     if len(dtypes) == 1:
         return dtypes[0]
     # torch refuses to promote float8; bfloat16 holds both of its kinds exactly.

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from kinship import adapted, kinship_matrix
 from kinship.adapted import AdaptedCheckpoint
 from kinship.checkpoint import Checkpoint
+from kinship.dtypes import FLOAT32
 from kinship.errors import NonFiniteWeights
 from kinship.opening import open_checkpoint
 from tests.conftest import SHAPES, MakeModel
@@ -53,9 +54,10 @@ def merged(base: Path, adapter: Path) -> Path:
     """The merged model on disk, fp32, its weights computed here in float64."""
     with open_checkpoint(f"{base}+{adapter}") as checkpoint:
         assert isinstance(checkpoint, AdaptedCheckpoint)
-        tensors = load_file(base / "model.safetensors") | dict(checkpoint.adapter.replaced)
+        tensors = load_file(base / "model.safetensors")
+        tensors |= {name: torch.from_numpy(whole) for name, whole in checkpoint.adapter.replaced.items()}
         for name, change in checkpoint.adapter.low_rank.items():
-            delta = change.scale * (change.left.double() @ change.right.double())
+            delta = torch.from_numpy(change.scale * (change.left.astype(np.float64) @ change.right.astype(np.float64)))
             tensors[name] = (tensors[name].double() + delta).float()
     folder = base.parent / f"merged {adapter.name}"
     folder.mkdir()
@@ -118,7 +120,7 @@ def test_untouched_tensors_keep_their_bytes_and_dtype(make_model: MakeModel, tmp
     new_steps = {"base_model.model.steps": torch.arange(3, 6)}
     adapter = write(tmp_path / "lora", factors(base, {Q0: 2}) | new_steps)
     with open_checkpoint(f"{base}+{adapter}") as checkpoint:
-        assert checkpoint.tensors[f"{Q0}.weight"].dtype == torch.float32
+        assert checkpoint.tensors[f"{Q0}.weight"].dtype == FLOAT32
         assert torch.equal(checkpoint.tensor("steps"), torch.arange(3, 6))
         for name in tensors.keys() - {f"{Q0}.weight", "steps"}:
             assert checkpoint.tensors[name] == open_checkpoint(base).tensors[name]
@@ -281,7 +283,7 @@ def test_stack_of_factors_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(adapted, "STACK_ELEMENTS", 1000)
     monkeypatch.setattr(np, "concatenate", counted)
-    change = adapted.LowRank(torch.ones(5000, 3), torch.ones(3, 40), 1.0)
+    change = adapted.LowRank(np.ones((5000, 3), np.float32), np.ones((3, 40), np.float32), 1.0)
     gram, sums = adapted.low_rank_moments([change, change])
     assert max(seen) <= 1000
     assert gram.tolist() == [[1_800_000.0] * 2] * 2

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -51,9 +52,9 @@ def test_factors_and_their_scale_are_read(base: Path, tmp_path: Path) -> None:
     assert set(changes) == {f"{Q0}.weight", f"{UP0}.weight"}
     change = changes[f"{Q0}.weight"]
     assert (change.scale, change.shape) == (3.0, (8, 8))
-    assert torch.equal(change.left, tensors[B])
-    assert torch.equal(change.right, tensors[A])
-    assert torch.equal(change.dense(), 3.0 * (tensors[B] @ tensors[A]))
+    assert np.array_equal(change.left, tensors[B])
+    assert np.array_equal(change.right, tensors[A])
+    assert np.array_equal(change.dense(), 3.0 * (tensors[B].numpy() @ tensors[A].numpy()))
     assert changes[f"{UP0}.weight"].scale == 1.5
 
 
@@ -84,8 +85,8 @@ def test_scale_follows_the_config(
 def test_factors_of_other_dtypes_are_widened(base: Path, tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = {key: tensor.to(dtype) for key, tensor in factors(base, {Q0: 2}).items()}
     change = low_rank_of(write(tmp_path / "lora", tensors), base)[f"{Q0}.weight"]
-    assert change.left.dtype == change.right.dtype == torch.float32
-    assert torch.equal(change.left, tensors[B].float())
+    assert change.left.dtype == change.right.dtype == np.float32
+    assert np.array_equal(change.left, tensors[B].float())
 
 
 def test_layer_that_stores_its_transpose_is_changed_by_the_transpose(base: Path, tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_layer_that_stores_its_transpose_is_changed_by_the_transpose(base: Path,
     left, right = tensors.values()
     turned = {key: tensor.T for key, tensor in zip(tensors, (right, left), strict=True)}
     changes = low_rank_of(write(tmp_path / "lora", turned, fan_in_fan_out=True), base)
-    assert torch.allclose(changes[f"{UP0}.weight"].dense(), 4.0 * (right @ left))
+    assert np.allclose(changes[f"{UP0}.weight"].dense(), 4.0 * (right @ left), rtol=1e-5, atol=1e-7)
 
 
 def test_adapter_saved_without_peft_s_prefix_is_read(base: Path, tmp_path: Path) -> None:
@@ -272,14 +273,14 @@ def test_adapter_of_another_base_is_refused(base: Path, make_model: MakeModel, t
     wider = make_model("wider", shapes={f"{Q0}.weight": (16, 16)})
     folder = write(tmp_path / "lora", factors(wider, {Q0: 2}))
     open_checkpoint(f"{wider}+{folder}").close()
-    refused(folder, base, MismatchedModels, "in the base it has torch.float32 of shape [8, 8]")
+    refused(folder, base, MismatchedModels, "in the base it has float32 of shape [8, 8]")
 
 
 def test_integers_of_the_base_cannot_be_changed(base: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "lora", factors(base, {Q0: 2}))
     tensors = load_file(base / "model.safetensors")
     save_file(tensors | {f"{Q0}.weight": ones(8, 8, dtype=torch.int8)}, base / "model.safetensors")
-    refused(folder, base, MismatchedModels, "torch.int8")
+    refused(folder, base, MismatchedModels, "int8")
 
 
 def test_pickled_adapter_is_never_opened(base: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from kinship import kinship_matrix, open_checkpoint
 from kinship.checkpoint import Checkpoint
 from kinship.errors import KinshipError, MalformedCheckpoint, UnsupportedCheckpoint
-from kinship.pickles import PICKLE_INDEX_NAME
+from kinship.opening import PICKLE_INDEX_NAME
 from tests.conftest import MakeModel
 from tests.kinship.adapters import Q0, factors, write
 
@@ -92,7 +92,7 @@ def test_every_dtype_and_layout_is_read(tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "weights.pt")
     with opened(tmp_path / "weights.pt") as found:
         for name, tensor in tensors.items():
-            assert found.tensors[name].dtype == tensor.dtype
+            assert found.tensors[name].dtype.torch == tensor.dtype
             assert torch.equal(found.tensor(name).double(), tensor.double())
         assert torch.equal(found.read("turned", 5, 7), whole.T.flatten()[5:12])
 

@@ -1,5 +1,6 @@
 """A base model with a LoRA adapter on top, as a checkpoint; and kinship of adapters from their factors alone."""
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -45,6 +46,18 @@ class AdaptedCheckpoint(Checkpoint):
             view[:] = replaced.reshape(-1).view(np.uint8).data[start * size :][: len(view)]
         else:
             self.base.read_into(name, start, view)
+
+    def _fingerprint(self) -> str | None:
+        base = self.base._fingerprint()
+        if base is None:
+            return None
+        sha = hashlib.sha256(f"{base}+".encode())
+        for name, change in sorted(self.adapter.low_rank.items()):
+            sha.update(repr((name, change.left.shape, change.right.shape, change.scale)).encode())
+            sha.update(change.left.tobytes() + change.right.tobytes())
+        for name, whole in sorted(self.adapter.replaced.items()):
+            sha.update(repr((name, whole.shape)).encode() + whole.tobytes())
+        return sha.hexdigest()
 
     def close(self) -> None:
         """Close the files of the base too."""

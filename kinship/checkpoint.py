@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kinship.dtypes import widen
 from kinship.errors import MalformedCheckpoint
+from kinship.memory import fingerprint, recall, remember
 from kinship.safetensors_header import TensorEntry
 
 if TYPE_CHECKING:
@@ -105,14 +106,33 @@ class Checkpoint:
             yield start, min(size, total - start)
 
     @cached_property
+    def fingerprint(self) -> str | None:
+        """Cheap identity of the weights, from the state of their files: see `kinship.memory.fingerprint`."""
+        return self._fingerprint()
+
+    def changed(self) -> bool:
+        """Whether the files are no longer as they were when `fingerprint` was first asked for."""
+        return self._fingerprint() != self.fingerprint
+
+    def _fingerprint(self) -> str | None:
+        return fingerprint({entry.file for entry in self.tensors.values()})
+
+    @cached_property
     def digest(self) -> str:
         """Identity of the weights: sha256 over names, dtypes, shapes and bytes in order of names.
 
-        Independent of sharding, file names and metadata. Costs one read of all bytes, once per object.
+        Independent of sharding, file names and metadata. Costs one read of all bytes, and is remembered for as long
+        as the files stay as they are.
         """
+        before = self.fingerprint
+        if before is not None:
+            for _, known in recall("digest", before):
+                return known.decode()
         sha = hashlib.sha256()
         for name, entry in self.tensors.items():
             sha.update(json.dumps([name, str(entry.dtype), entry.shape]).encode())
             for start, count in self.blocks(name):
                 sha.update(self.stored(name, start, count).data)
+        if before is not None and not self.changed():
+            remember("digest", before, sha.hexdigest().encode())
         return sha.hexdigest()

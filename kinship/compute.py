@@ -12,6 +12,7 @@ from kinship.alignment import EVERYTHING, Alignment, Selection, align
 from kinship.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig
 from kinship.gram import GramTable, gram_table
+from kinship.gram_memory import recall_table, remember_table
 from kinship.groups import group_moments
 from kinship.matrix import KinshipMatrix, require_unique
 from kinship.metrics import cosine, get_metric
@@ -24,10 +25,14 @@ CLOSE = 0.97
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one reading of the weights yields. ``left_out`` names every tensor not compared, with the reason."""
+    """What one reading of the weights yields. ``left_out`` names every tensor not compared, with the reason.
+
+    remembered: it was known from an earlier comparison, and no weight was read.
+    """
 
     table: GramTable
     left_out: dict[str, str]
+    remembered: bool = False
 
     def matrix(self, metric: str = "pcc") -> KinshipMatrix:
         """Whole-model kinship."""
@@ -71,7 +76,7 @@ def compare(
         everyone, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle)
         opened_base, *opened = everyone
         total = sum(model.tensors[name].nbytes for model in [opened_base, *opened] for name in alignment.names)
-        done = 0
+        done, remembered = 0, False
 
         def advance(count: int) -> None:
             nonlocal done
@@ -83,10 +88,9 @@ def compare(
         if len(adapters) == len(opened) and all(_same_files(model.base, opened_base) for model in adapters):
             table = adapter_gram_table(opened_base, adapters, alignment.names)
         else:
-            table = gram_table(opened_base, opened, alignment, advance)
-            if metric == "euclidean":  # products of factors are exact enough as they are
-                _measure_close_pairs(table, opened, alignment)
-    return Comparison(table, alignment.left_out)
+            table = _table(opened_base, opened, alignment, advance, exact=metric == "euclidean")
+            remembered = not done
+    return Comparison(table, alignment.left_out, remembered)
 
 
 def kinship_matrix(
@@ -126,6 +130,22 @@ def open_aligned(
     alignment = align(opened[0], opened[1:], selection)
     in_part = {name: reason for name, reason in in_part.items() if name in alignment.names}
     return opened, Alignment(alignment.names, dict(sorted((alignment.left_out | in_part).items())))
+
+
+def _table(
+    base: Checkpoint, models: Sequence[Checkpoint], alignment: Alignment, advance: Callable[[int], None], *, exact: bool
+) -> GramTable:
+    """The Gram table as remembered, or read now; with the distances of close pairs measured where it is ``exact``."""
+    known = recall_table(base, models, alignment.names, exact=exact)
+    if known is not None:
+        return known
+    table = recall_table(base, models, alignment.names, exact=False) if exact else None
+    if table is None:
+        table = gram_table(base, models, alignment, advance)
+    if exact:
+        _measure_close_pairs(table, models, alignment)
+    remember_table(table, base, models, exact=exact)
+    return table
 
 
 def _measure_close_pairs(table: GramTable, models: Sequence[Checkpoint], alignment: Alignment) -> None:

@@ -11,6 +11,7 @@ from kinship.alignment import EVERYTHING, Alignment, Selection
 from kinship.checkpoint import Checkpoint
 from kinship.compute import open_aligned
 from kinship.gram import gram_table, peak_memory
+from kinship.gram_memory import recall_table
 
 _TRIAL_BYTES = 64_000_000
 
@@ -44,13 +45,15 @@ def plan_comparison(
     with ExitStack() as stack:
         opened, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle)
         total = sum(model.tensors[name].nbytes for model in opened for name in alignment.names)
+        if recall_table(opened[0], opened[1:], alignment.names, exact=False) is not None:
+            total = 0
         return Plan(
             models=len(models),
             tensors=len(alignment.names),
             parameters=sum(opened[0].tensors[name].count for name in alignment.names),
             bytes_to_read=total,
             peak_memory=peak_memory(len(opened)),
-            seconds=_trial(opened, alignment.names) * total,
+            seconds=_trial(opened, alignment.names) * total if total else 0.0,
             left_out=alignment.left_out,
         )
 

@@ -1,5 +1,7 @@
 """Models whose vocabularies differ: the rows of the tokens that all tokenizers share, in one order."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +45,15 @@ class SelectedRows(Checkpoint):
             count = min(int(self._runs[name][row]) * width - column, len(view) // size)
             self.inner.read_into(name, int(rows[row]) * width + column, view[: count * size])
             start, view = start + count, view[count * size :]
+
+    def _fingerprint(self) -> str | None:
+        inner = self.inner._fingerprint()
+        if inner is None:
+            return None
+        sha = hashlib.sha256(f"{inner}:rows".encode())
+        for name, rows in sorted(self._rows.items()):
+            sha.update(json.dumps([name, len(rows)]).encode() + rows.tobytes())
+        return sha.hexdigest()
 
     def close(self) -> None:
         """Close the files of ``inner`` too."""

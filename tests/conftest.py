@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from service.demo.family import Family
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["KINSHIP_CACHE"] = "off"  # but where a test is about it
 
 MakeModel = Callable[..., Path]
 

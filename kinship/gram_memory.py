@@ -1,0 +1,55 @@
+"""Gram tables, remembered: asking again, for some of the models or for other metrics, reads no weights."""
+
+import io
+import json
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from kinship.checkpoint import Checkpoint
+from kinship.gram import GramTable
+from kinship.memory import recall, remember
+
+_KIND = "gram/1"
+
+
+def recall_table(
+    base: Checkpoint, models: Sequence[Checkpoint], names: Sequence[str], *, exact: bool
+) -> GramTable | None:
+    """The table of ``names`` of ``base`` and ``models``, from any remembered one that covers them.
+
+    ``exact``: only one whose close pairs were measured from their differences.
+    """
+    prints = [model.fingerprint for model in models]
+    if base.fingerprint is None or None in prints:
+        return None
+    for detail, value in recall(_KIND, base.fingerprint):
+        known = json.loads(detail)
+        if not set(prints) <= set(known["models"]) or (exact and not known["exact"]):
+            continue
+        table = GramTable.load(io.BytesIO(zlib.decompress(value)))
+        # Which pairs are close, and so were measured, depends on the tensors compared.
+        if set(names) == set(table.names) or (not exact and set(names) <= set(table.names)):
+            rows = [0, *(1 + known["models"].index(print) for print in prints)]
+            places = {name: index for index, name in enumerate(table.names)}
+            chosen = [places[name] for name in names]
+            return GramTable(
+                (base.id, *(model.id for model in models)),
+                tuple(names),
+                table.counts[chosen],
+                table.sums[np.ix_(chosen, rows)],
+                table.grams[np.ix_(chosen, rows, rows)],
+            )
+    return None
+
+
+def remember_table(table: GramTable, base: Checkpoint, models: Sequence[Checkpoint], *, exact: bool) -> None:
+    """Keep ``table``, if the files of ``base`` and ``models`` are as they were when they were opened."""
+    prints = [model.fingerprint for model in models]
+    if base.fingerprint is None or None in prints or any(model.changed() for model in [base, *models]):
+        return
+    file = io.BytesIO()
+    table.save(file)
+    detail = json.dumps({"models": prints, "exact": exact, "names": list(table.names)})
+    remember(_KIND, base.fingerprint, zlib.compress(file.getvalue(), 1), detail)

@@ -1,0 +1,90 @@
+"""What was computed from files, kept on disk for as long as those files stay as they are.
+
+Files are known by path, size, time of change and inode, not by hashing them: to hash a file takes longer than the Gram
+pass over it. The user's cache folder holds it all, or the folder that the environment variable KINSHIP_CACHE names;
+``KINSHIP_CACHE=off`` keeps nothing. Losing the cache loses time alone; trouble with it is a warning.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+MAX_BYTES = 500_000_000  # beyond this the oldest entries are dropped
+YOUNG_SECONDS = 1.0
+
+Answer = TypeVar("Answer")
+
+_TABLE = """CREATE TABLE IF NOT EXISTS facts (
+    kind TEXT NOT NULL, key TEXT NOT NULL, detail TEXT NOT NULL, value BLOB NOT NULL, used REAL NOT NULL,
+    PRIMARY KEY (kind, key, detail))"""
+
+
+def cache_folder() -> Path | None:
+    """The folder of everything remembered; None where the user wants none."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("KINSHIP_CACHE", "")
+    if chosen.lower() in ("off", "0", "no", "false"):
+        return None
+    return Path(chosen).expanduser() if chosen else user_cache_path("model-kinship")
+
+
+def fingerprint(files: Iterable[Path]) -> str | None:
+    """Changes whenever one of ``files`` does; None for files so young that a change might go unseen.
+
+    A file system's clock is coarse: a file written twice within one tick keeps its time. Raises `OSError`.
+    """
+    facts: list[list[str | int]] = []
+    for file in sorted({file.resolve() for file in files}):
+        status = file.stat()
+        if time.time() - status.st_mtime < YOUNG_SECONDS:
+            return None
+        facts.append([str(file), status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def recall(kind: str, key: str) -> list[tuple[str, bytes]]:
+    """(detail, value) of every fact of this ``kind`` under ``key``, the latest first."""
+
+    def find(database: sqlite3.Connection) -> list[tuple[str, bytes]]:
+        query = "SELECT detail, value FROM facts WHERE kind = ? AND key = ? ORDER BY used DESC"
+        return database.execute(query, (kind, key)).fetchall()
+
+    return _with_database(find) or []
+
+
+def remember(kind: str, key: str, value: bytes, detail: str = "") -> None:
+    """Keep ``value``, in place of what is known under the same words; drop the oldest where there is too much."""
+
+    def keep(database: sqlite3.Connection) -> None:
+        facts = (kind, key, detail, value, time.time())
+        database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", facts)
+        total = 0
+        for row, size in database.execute("SELECT rowid, length(value) FROM facts ORDER BY used DESC").fetchall():
+            total += size
+            if total > MAX_BYTES:
+                database.execute("DELETE FROM facts WHERE rowid = ?", (row,))
+
+    _with_database(keep)
+
+
+def _with_database(action: Callable[[sqlite3.Connection], Answer]) -> Answer | None:
+    """What ``action`` returns, in one transaction; None where nothing is kept, or the file cannot be used."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(folder / "kinship.sqlite", timeout=30)) as database, database:
+            database.execute(_TABLE)
+            return action(database)
+    except (OSError, sqlite3.Error) as error:
+        warnings.warn(f"Nothing is remembered in {folder}: {error}", stacklevel=3)
+        return None

@@ -28,7 +28,9 @@ class KinshipMatrix:
     """Kinship of n models: ``values`` (n, n) float64, symmetric, rows and columns in the order of ``ids``.
 
     NaN stands where a pair has no value (a zero task vector has no direction); JSON has null there.
-    ``tensors`` counts the tensors compared, ``left_out`` names the others with the reason.
+    ``tensors`` counts the tensors compared, ``left_out`` names the others with the reason. ``compared`` identifies that
+    set of tensors: a further model that lacks some of them changes every entry, and entries of matrices are comparable
+    only where it is the same.
     """
 
     metric: str
@@ -37,6 +39,7 @@ class KinshipMatrix:
     values: Float64
     tensors: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
+    compared: str = ""
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.ids), len(self.ids)):
@@ -47,7 +50,7 @@ class KinshipMatrix:
     def from_gram(cls, table: GramTable, metric: str, left_out: dict[str, str] | None = None) -> Self:
         """Whole-model kinship of the models of ``table`` (its rows but the base)."""
         values = get_metric(metric).kernel(*table.total())[1:, 1:]
-        return cls(metric, table.rows[0], table.rows[1:], values, len(table.names), left_out or {})
+        return cls(metric, table.rows[0], table.rows[1:], values, len(table.names), left_out or {}, table.compared)
 
     @property
     def spec(self) -> Metric:
@@ -78,6 +81,7 @@ class KinshipMatrix:
             "values": [[None if math.isnan(value) else value for value in row] for row in self.values.tolist()],
             "mean": None if math.isnan(self.mean()) else self.mean(),
             "tensors": self.tensors,
+            "compared": self.compared,
             "left_out": self.left_out,
         }
 
@@ -127,9 +131,8 @@ class KinshipMatrix:
         if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
             raise MalformedCheckpoint(f"{path} is not a {SCHEMA} file.", hint="Write it with `kinship matrix`.")
         values = np.array(fields["values"], dtype=np.float64)
-        return cls(
-            fields["metric"], fields["base"], tuple(fields["ids"]), values, fields["tensors"], fields["left_out"]
-        )
+        ids, compared = tuple(fields["ids"]), fields.get("compared", "")
+        return cls(fields["metric"], fields["base"], ids, values, fields["tensors"], fields["left_out"], compared)
 
 
 def require_unique(ids: Sequence[str]) -> None:

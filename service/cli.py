@@ -54,6 +54,10 @@ Models = Annotated[
 ]
 Base = Annotated[str, typer.Option(help="The model they were fine-tuned from.", show_default=False)]
 Metric = Annotated[MetricName, typer.Option(help="How kinship is measured.")]
+Vocab = Annotated[VocabName, typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have.")]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read local .bin, .pt and .pth too, running no code in them.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 
 
@@ -79,12 +83,8 @@ def matrix(
     by: Annotated[GroupName | None, typer.Option(help="Also tell it apart by these.", show_default=False)] = None,
     include: Annotated[str | None, typer.Option(help="Only tensors whose name matches this.", metavar="REGEX")] = None,
     exclude: Annotated[str | None, typer.Option(help="No tensors whose name matches this.", metavar="REGEX")] = None,
-    vocab: Annotated[
-        VocabName, typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have.")
-    ] = VocabName.same,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read local .bin, .pt and .pth too, running no code in them.")
-    ] = False,
+    vocab: Vocab = VocabName.same,
+    allow_pickle: AllowPickle = False,
     out: Annotated[
         list[Path] | None,
         typer.Option(help="Also write .csv .json .npz .html .png .svg; may be repeated.", show_default=False),
@@ -116,11 +116,18 @@ def matrix(
 
 
 @app.command()
-def advise(models: Models, base: Base, metric: Metric = MetricName.pcc, as_json: Json = False) -> None:
+def advise(
+    models: Models,
+    base: Base,
+    metric: Metric = MetricName.pcc,
+    vocab: Vocab = VocabName.same,
+    allow_pickle: AllowPickle = False,
+    as_json: Json = False,
+) -> None:
     """Rank pairs for merging by kinship, and say what that is worth."""
     from service.commands.matrix import run_advise
 
-    run_advise(models, base, metric.value, as_json=as_json)
+    run_advise(models, base, metric.value, vocab=vocab.value, allow_pickle=allow_pickle, as_json=as_json)
 
 
 @app.command()
@@ -128,6 +135,8 @@ def tree(
     what: Annotated[list[str], typer.Argument(help="One run folder, or several models.", show_default=False)],
     base: Annotated[str | None, typer.Option(help="For models: what they were fine-tuned from.")] = None,
     metric: Metric = MetricName.pcc,
+    vocab: Vocab = VocabName.same,
+    allow_pickle: AllowPickle = False,
     out: Annotated[list[Path] | None, typer.Option(help="Write the picture: .png or .svg; may be repeated.")] = None,
     as_json: Json = False,
     force: Force = False,
@@ -135,7 +144,8 @@ def tree(
     """Draw the lineage of a run, or a dendrogram of models."""
     from service.commands.tree import run
 
-    run(what, base, metric.value, out or [], as_json=as_json, force=force)
+    options = {"metric": metric.value, "vocab": vocab.value, "allow_pickle": allow_pickle}
+    run(what, base, out or [], options, as_json=as_json, force=force)
 
 
 @app.command()

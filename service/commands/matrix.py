@@ -9,8 +9,8 @@ from rich.filesize import decimal
 
 from kinship.advice import EVIDENCE, advise
 from kinship.alignment import Selection
-from kinship.compute import Comparison, compare
-from kinship.errors import InvalidConfig
+from kinship.compute import Comparison, compare, kinship_matrix
+from kinship.errors import InvalidConfig, KinshipError
 from kinship.groups import GROUPINGS
 from kinship.matrix import KinshipMatrix
 from kinship.names import short_names
@@ -53,6 +53,7 @@ def run(
     with byte_progress("Reading weights", quiet=as_json) as progress:
         comparison = compare(models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle)
     matrix = comparison.matrix(metric)
+    replaced = [path for path in out if path.exists() and _compared_otherwise(path, matrix)]
     groups = comparison.by_group(by, metric) if by else {}
     for path in out:
         if by:
@@ -69,14 +70,18 @@ def run(
         return
     console().print(groups_table(groups, str(by)) if by else matrix_table(matrix))
     print_summary(comparison, matrix)
+    if comparison.remembered:
+        notes().print("Known from an earlier comparison of these files; no weights were read.")
+    for path in replaced:
+        notes().print(f"[yellow]Note:[/] {path} was about other tensors: its entries and these are not comparable.")
     for path in out:
         notes().print(f"Wrote {path}")
 
 
-def run_advise(models: list[str], base: str, metric: str, *, as_json: bool) -> None:
+def run_advise(models: list[str], base: str, metric: str, *, vocab: str, allow_pickle: bool, as_json: bool) -> None:
     """Rank pairs for merging."""
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        matrix = compare(models, base, metric, progress).matrix(metric)
+        matrix = kinship_matrix(models, base, metric, progress, vocab=vocab, allow_pickle=allow_pickle)
     ranking = advise(matrix)
     if as_json:
         pairs = [
@@ -140,6 +145,17 @@ def save(matrix: KinshipMatrix, path: Path, *, force: bool = False) -> None:
             partial.write_text(matrix_page(matrix), encoding="utf-8")
         else:
             matrix.save(partial, path.suffix)
+
+
+def _compared_otherwise(path: Path, matrix: KinshipMatrix) -> bool:
+    """Whether ``path`` holds a matrix that was made over another set of tensors."""
+    if path.suffix not in (".json", ".npz"):
+        return False
+    try:
+        before = KinshipMatrix.load(path)
+    except KinshipError:
+        return False
+    return bool(before.compared) and before.compared != matrix.compared
 
 
 def matrix_table(matrix: KinshipMatrix) -> "Table":

@@ -10,8 +10,10 @@ from service.console import byte_progress, console, notes, print_json
 from service.figures import PICTURES, require_suffix, save_figure
 
 
-def run(what: list[str], base: str | None, metric: str, out: list[Path], *, as_json: bool, force: bool) -> None:
-    """Draw the lineage of a run, or the dendrogram of models."""
+def run(
+    what: list[str], base: str | None, out: list[Path], options: dict[str, Any], *, as_json: bool, force: bool
+) -> None:
+    """Draw the lineage of a run, or the dendrogram of models, compared with these ``options`` of `kinship_matrix`."""
     for path in out:
         require_suffix(path, PICTURES)
         require_writable(path, force=force)
@@ -23,7 +25,7 @@ def run(what: list[str], base: str | None, metric: str, out: list[Path], *, as_j
             hint="kinship tree RUN, or kinship tree MODEL MODEL... --base BASE",
         )
     else:
-        _dendrogram(what, base, metric, out, as_json=as_json, force=force)
+        _dendrogram(what, base, out, options, as_json=as_json, force=force)
     for path in out:
         notes().print(f"Wrote {path}")
 
@@ -50,18 +52,20 @@ def _lineage(folder: Path, out: list[Path], *, as_json: bool, force: bool) -> No
         console().print(f"{'  ' * facts['generation']}{node}{born}  score {score}")
 
 
-def _dendrogram(models: list[str], base: str, metric: str, out: list[Path], *, as_json: bool, force: bool) -> None:
+def _dendrogram(
+    models: list[str], base: str, out: list[Path], options: dict[str, Any], *, as_json: bool, force: bool
+) -> None:
     from kinship.compute import kinship_matrix
     from kinship.plots import dendrogram_figure
     from kinship.trees import cluster
 
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        matrix = kinship_matrix(models, base, metric, progress)
+        matrix = kinship_matrix(models, base, progress=progress, **options)
     linkage = cluster(matrix)
     for path in out:
         save_figure(dendrogram_figure(matrix), path, force=force)
     if as_json:
-        content = {"ids": list(matrix.ids), "metric": metric, "linkage": linkage.tolist()}
+        content = {"ids": list(matrix.ids), "metric": matrix.metric, "linkage": linkage.tolist()}
         print_json({"schema": "kinship.dendrogram/1", **content})
         return
     groups = [[id] for id in matrix.ids]

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from kinship import KinshipMatrix, gram, kinship_matrix
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, ReferenceNotFound
 from kinship.opening import INDEX_NAME
+from tests.conftest import SHAPES, MakeModel
 
-MakeModel = Callable[..., Path]
 Tensors = dict[str, torch.Tensor]
 
 
@@ -171,6 +170,16 @@ def test_left_out_tensors_do_not_count(base: Path, models: list[Path], make_mode
     np.testing.assert_allclose(matrix.values, np.corrcoef(np.stack(flat)), atol=1e-6)
     assert set(matrix.left_out) == {"model.embed_tokens.weight", "added.weight"}
     assert matrix.tensors == len(common)
+
+
+def test_model_that_lacks_tensors_changes_what_is_compared(
+    base: Path, models: list[Path], make_model: MakeModel
+) -> None:
+    smaller = make_model("smaller", shapes={name: shape for name, shape in SHAPES.items() if "norm" not in name})
+    before, again, after = (
+        kinship_matrix(chosen, base).compared for chosen in (models[:2], models, [*models, smaller])
+    )
+    assert before == again != after
 
 
 def test_progress_counts_up_to_its_total(base: Path, models: list[Path]) -> None:

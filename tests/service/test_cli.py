@@ -1,6 +1,7 @@
 """The commands as a user types them, right and wrong."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,45 @@ def test_matrix_writes_every_format_and_replaces_only_with_force(
     assert outputs[0].read_bytes() == before
     assert kinship("matrix", models[0], "--base", base, "--out", outputs[0], "--force").code == 0
     assert outputs[0].read_bytes() != before
+
+
+def test_replacing_a_matrix_over_other_tensors_is_noted(
+    kinship: Kinship, make_model: MakeModel, tmp_path: Path
+) -> None:
+    base = make_model("base")
+    models = [make_model(name, seed, base) for seed, name in enumerate("ab", 1)]
+    command = ["matrix", *models, "--base", base, "--out", tmp_path / "m.json", "--force"]
+    assert "other tensors" not in kinship(*command).err
+    assert "other tensors" not in kinship(*command).err
+    assert "other tensors" in kinship(*command, "--include", "mlp").err
+
+
+def test_asking_again_says_that_nothing_was_read(
+    kinship: Kinship, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINSHIP_CACHE", str(tmp_path / "cache"))
+    base = make_model("base")
+    models = [make_model(name, seed, base) for seed, name in enumerate("ab", 1)]
+    for file in (file for folder in [base, *models] for file in folder.iterdir()):
+        os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 60))
+    first, again = (kinship("matrix", *models, "--base", base) for _ in range(2))
+    assert "no weights were read" not in first.err
+    assert "no weights were read" in again.err
+    assert again.out == first.out
+
+
+def test_pickles_are_read_on_request_by_advise_and_tree_too(
+    kinship: Kinship, make_model: MakeModel, tmp_path: Path
+) -> None:
+    base = make_model("base")
+    models = []
+    for seed, name in enumerate("ab", 1):
+        models.append(tmp_path / f"{name}.bin")
+        weights = load_file(make_model(name, seed, base) / "model.safetensors")
+        torch.save({key: torch.from_numpy(value) for key, value in weights.items()}, models[-1])
+    for command in ("advise", "tree"):
+        assert "--allow-pickle" in kinship(command, *models, "--base", base).err
+        assert kinship(command, *models, "--base", base, "--allow-pickle", "--vocab", "same").code == 0
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kinship.alignment import Alignment
 from kinship.checkpoint import Checkpoint
+from kinship.device import DeviceMoments, full_precision
 from kinship.dtypes import BFLOAT16, FLOAT32
 from kinship.errors import NonFiniteWeights
 from kinship.moments import TILE, task_vector_moments
@@ -25,6 +26,7 @@ from kinship.threads import worker_count
 # Elements that a thread reads of all models together before it reduces them: enough to make reading cheap, few enough
 # to stay in cache until they are used.
 CHUNK_ELEMENTS, MIN_CHUNK = 1 << 21, 1 << 14
+DEVICE_CHUNKS = 8  # so much more at a time for an accelerator, whose every call takes a while to start
 
 Float64 = NDArray[np.float64]
 
@@ -71,13 +73,15 @@ def gram_table(
     models: Sequence[Checkpoint],
     alignment: Alignment,
     progress: Callable[[int], None] | None = None,
+    device: str = "cpu",
 ) -> GramTable:
     """One streaming pass over the aligned tensors of ``base`` and ``models``; every byte is read once.
 
     Chunks of all models are read and reduced side by side on `worker_count` threads, and added up in order, so results
     do not depend on the number of threads. Integer buffers are no weights: their rows stay zero, their counts too.
-    ``progress`` is told the number of bytes done since the last call. Peak memory: a few MB a thread, whatever the
-    models' size. Time grows linearly with bytes until n is about 8. Raises `NonFiniteWeights` naming tensor and model.
+    ``progress`` is told the number of bytes done since the last call. ``device`` is where products are computed:
+    ``cpu``, or one that torch knows. Peak memory: a few MB a thread, whatever the models' size. Time grows linearly with
+    bytes until n is about 8. Raises `NonFiniteWeights` naming tensor and model.
     """
     everyone = [base, *models]
     size = len(everyone)
@@ -85,7 +89,7 @@ def gram_table(
     grams = np.zeros((len(alignment.names), size, size))
     floats = [base.tensors[name].dtype.is_floating_point for name in alignment.names]
     counts = np.array([base.tensors[name].count for name in alignment.names], dtype=np.float64) * floats
-    chunk = chunk_elements(size)
+    chunk = chunk_elements(size) * (1 if device == "cpu" else DEVICE_CHUNKS)
     jobs = [
         (index, start, count)
         for index, name in enumerate(alignment.names)
@@ -96,14 +100,13 @@ def gram_table(
 
     def reduce(job: tuple[int, int, int]) -> tuple[Float64, Float64]:
         index, start, count = job
-        if not hasattr(buffers, "rows"):
-            buffers.rows = np.empty(size * chunk, dtype=np.float32)
-        rows = read_rows(everyone, alignment.names[index], start, count, buffers.rows)
-        gram, total = np.zeros((size, size)), np.zeros(size)
-        task_vector_moments(rows, gram, total)
+        if not hasattr(buffers, "moments"):
+            buffers.moments = _CpuMoments(size * chunk) if device == "cpu" else DeviceMoments(size * chunk, device)
+        rows = read_rows(everyone, alignment.names[index], start, count, buffers.moments.buffer)
+        gram, total = buffers.moments(rows)
         return gram, total
 
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with full_precision(device), ThreadPoolExecutor(worker_count()) as pool:
         try:
             for (index, _, count), (gram, total) in zip(jobs, pool.map(reduce, jobs), strict=True):
                 grams[index] += gram
@@ -116,8 +119,20 @@ def gram_table(
     for index, name in enumerate(alignment.names):
         if not np.isfinite(grams[index]).all():
             raise _non_finite(name, everyone)
-    grams += np.tril(grams, -1).transpose(0, 2, 1)
+    grams = np.tril(grams) + np.tril(grams, -1).transpose(0, 2, 1)
     return GramTable(tuple(model.id for model in everyone), alignment.names, counts, sums, grams)
+
+
+class _CpuMoments:
+    """`task_vector_moments` with a ``buffer`` to read rows to; one object belongs to one thread."""
+
+    def __init__(self, elements: int) -> None:
+        self.buffer = np.empty(elements, dtype=np.float32)
+
+    def __call__(self, rows: NDArray[Any]) -> tuple[Float64, Float64]:
+        gram, sums = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
+        task_vector_moments(rows, gram, sums)
+        return gram, sums
 
 
 def chunk_elements(rows: int) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from kinship.adapted import AdaptedCheckpoint, adapter_gram_table
 from kinship.alignment import EVERYTHING, Alignment, Selection, align
 from kinship.checkpoint import Checkpoint
+from kinship.device import choose_device
 from kinship.errors import InvalidConfig
 from kinship.gram import GramTable, gram_table
 from kinship.gram_memory import recall_table, remember_table
@@ -65,12 +66,14 @@ def compare(
     *,
     vocab: str = "same",
     allow_pickle: bool = False,
+    device: str = "cpu",
 ) -> Comparison:
     """Read ``models``, fine-tunes of ``base``, once; see `kinship_matrix` for the arguments.
 
     With the metric ``euclidean``, pairs closer than `CLOSE` are read once more, for their difference itself.
     """
     get_metric(metric)
+    device = choose_device(device)
     require_unique([str(model) for model in models])
     with ExitStack() as stack:
         everyone, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle)
@@ -88,7 +91,7 @@ def compare(
         if len(adapters) == len(opened) and all(_same_files(model.base, opened_base) for model in adapters):
             table = adapter_gram_table(opened_base, adapters, alignment.names)
         else:
-            table = _table(opened_base, opened, alignment, advance, exact=metric == "euclidean")
+            table = _table(opened_base, opened, alignment, advance, device, exact=metric == "euclidean")
             remembered = not done
     return Comparison(table, alignment.left_out, remembered)
 
@@ -102,6 +105,7 @@ def kinship_matrix(
     *,
     vocab: str = "same",
     allow_pickle: bool = False,
+    device: str = "cpu",
 ) -> KinshipMatrix:
     """Kinship of ``models``, fine-tunes of ``base``.
 
@@ -110,10 +114,13 @@ def kinship_matrix(
     ``cosine`` or ``euclidean``. ``progress(done, total)`` is told bytes; ``selection`` picks
     tensors. With ``vocab="shared"`` embeddings and heads are compared by the tokens that all tokenizers share, else
     left out where their rows differ in number. ``allow_pickle`` lets local ``.bin``, ``.pt`` and ``.pth`` be read too.
+    ``device`` computes the products: ``cpu``, ``cuda`` (untested for want of one), or ``auto``.
     Reads every file once, in a few MB.
     Raises the errors of `open_checkpoint`, `align`, `share_vocabulary` and `gram_table`.
     """
-    comparison = compare(models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle)
+    comparison = compare(
+        models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle, device=device
+    )
     return comparison.matrix(metric)
 
 
@@ -133,7 +140,13 @@ def open_aligned(
 
 
 def _table(
-    base: Checkpoint, models: Sequence[Checkpoint], alignment: Alignment, advance: Callable[[int], None], *, exact: bool
+    base: Checkpoint,
+    models: Sequence[Checkpoint],
+    alignment: Alignment,
+    advance: Callable[[int], None],
+    device: str,
+    *,
+    exact: bool,
 ) -> GramTable:
     """The Gram table as remembered, or read now; with the distances of close pairs measured where it is ``exact``."""
     known = recall_table(base, models, alignment.names, exact=exact)
@@ -141,7 +154,7 @@ def _table(
         return known
     table = recall_table(base, models, alignment.names, exact=False) if exact else None
     if table is None:
-        table = gram_table(base, models, alignment, advance)
+        table = gram_table(base, models, alignment, advance, device)
     if exact:
         _measure_close_pairs(table, models, alignment)
     remember_table(table, base, models, exact=exact)

@@ -80,8 +80,8 @@ def gram_table(
     Chunks of all models are read and reduced side by side on `worker_count` threads, and added up in order, so results
     do not depend on the number of threads. Integer buffers are no weights: their rows stay zero, their counts too.
     ``progress`` is told the number of bytes done since the last call. ``device`` is where products are computed:
-    ``cpu``, or one that torch knows. Peak memory: a few MB a thread, whatever the models' size. Time grows linearly with
-    bytes until n is about 8. Raises `NonFiniteWeights` naming tensor and model.
+    ``cpu``, or one that torch knows. Peak memory: a few MB a thread, whatever the models' size. Time grows linearly
+    with bytes until n is about 8. Raises `NonFiniteWeights` naming tensor and model.
     """
     everyone = [base, *models]
     size = len(everyone)

@@ -36,6 +36,14 @@ class VocabName(StrEnum):
     shared = "shared"
 
 
+class DeviceName(StrEnum):
+    """Where products are computed."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+    auto = "auto"
+
+
 class GroupName(StrEnum):
     """Groups of tensors."""
 
@@ -85,6 +93,9 @@ def matrix(
     exclude: Annotated[str | None, typer.Option(help="No tensors whose name matches this.", metavar="REGEX")] = None,
     vocab: Vocab = VocabName.same,
     allow_pickle: AllowPickle = False,
+    device: Annotated[
+        DeviceName, typer.Option(help="What computes the products; reading takes most of the time.")
+    ] = DeviceName.cpu,
     out: Annotated[
         list[Path] | None,
         typer.Option(help="Also write .csv .json .npz .html .png .svg; may be repeated.", show_default=False),
@@ -109,6 +120,7 @@ def matrix(
         out or [],
         vocab=vocab.value,
         allow_pickle=allow_pickle,
+        device=device.value,
         dry_run=dry_run,
         as_json=as_json,
         force=force,

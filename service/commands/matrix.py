@@ -37,6 +37,7 @@ def run(
     *,
     vocab: str,
     allow_pickle: bool,
+    device: str,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -51,7 +52,9 @@ def run(
         require_suffix(path, PICTURES if by else FORMATS)
         require_writable(path, force=force)
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        comparison = compare(models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle)
+        comparison = compare(
+            models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle, device=device
+        )
     matrix = comparison.matrix(metric)
     replaced = [path for path in out if path.exists() and _compared_otherwise(path, matrix)]
     groups = comparison.by_group(by, metric) if by else {}

@@ -35,10 +35,12 @@ class Advice:
 def advise(matrix: KinshipMatrix) -> list[Advice]:
     """Every pair, the least related first. Pairs without a value are left out.
 
-    Raises `InvalidConfig` for a distance, on which the bands are not defined.
+    Raises `InvalidConfig` for a metric on which the bands are not defined.
     """
-    if not matrix.spec.higher_is_closer:
-        raise InvalidConfig(f"Advice needs a similarity, not the {matrix.metric} distance.", hint="Use pcc or cosine.")
+    if matrix.metric not in ("pcc", "cosine"):
+        raise InvalidConfig(
+            f"Advice needs a similarity by pcc or cosine, not the {matrix.spec.label}.", hint="Use --metric pcc."
+        )
     pairs = [(matrix[pair], pair) for pair in combinations(matrix.ids, 2)]
     return [Advice(pair, value, *_band(value)) for value, pair in sorted(pairs) if not math.isnan(value)]
 

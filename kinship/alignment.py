@@ -1,5 +1,7 @@
 """Which tensors of several checkpoints can be compared, and why the others cannot."""
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,11 @@ class Alignment:
 
     names: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+
+
+def compared(names: Sequence[str], counts: Sequence[float]) -> str:
+    """Identity of a set of tensors compared: 16 hexadecimal digits over their names and numbers of elements."""
+    return hashlib.sha256(json.dumps([list(names), list(counts)]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

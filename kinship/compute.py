@@ -1,5 +1,6 @@
 """From model references to kinship: open, align, read once, and answer any question from the Gram table."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from kinship.gram import GramTable, gram_table
 from kinship.gram_memory import recall_table, remember_table
 from kinship.groups import group_moments
 from kinship.matrix import KinshipMatrix, require_unique
-from kinship.metrics import cosine, get_metric
+from kinship.metrics import cosine, get_metric, gram_kernel
 from kinship.opening import open_checkpoint
-from kinship.vocabulary import VOCABULARIES, share_vocabulary
+from kinship.references import Fetch
+from kinship.signs import SignTable, sign_table
+from kinship.subspaces import RANK, OverlapTable, overlap_table
+from kinship.vocabulary import VOCABULARIES, moved_tokens, share_vocabulary
 
 # Above this cosine the Gram matrix leaves fewer than six digits of a distance, so it is measured directly.
 CLOSE = 0.97
@@ -28,28 +32,49 @@ CLOSE = 0.97
 class Comparison:
     """What one reading of the weights yields. ``left_out`` names every tensor not compared, with the reason.
 
-    remembered: it was known from an earlier comparison, and no weight was read.
+    remembered: it was known from an earlier comparison, and no weight was read. notes: what to beware of.
     """
 
-    table: GramTable
+    table: GramTable | SignTable | OverlapTable
     left_out: dict[str, str]
     remembered: bool = False
+    notes: tuple[str, ...] = ()
 
     def matrix(self, metric: str = "pcc") -> KinshipMatrix:
-        """Whole-model kinship."""
-        return KinshipMatrix.from_gram(self.table, metric, self.left_out)
+        """Whole-model kinship. A comparison made for ``sign`` or ``subspace`` gives that metric alone."""
+        if isinstance(self.table, GramTable):
+            return KinshipMatrix.from_gram(self.table, metric, self.left_out)
+        return self._own(metric, self.table).matrix()
 
     def by_group(self, by: str, metric: str = "pcc") -> dict[str, KinshipMatrix]:
         """Kinship within each layer, module kind or tensor (``by``), by label."""
-        kernel = get_metric(metric).kernel
+        if not isinstance(self.table, GramTable):
+            return self._own(metric, self.table).by_group(by)
+        kernel = gram_kernel(metric)
         base, ids = self.table.rows[0], self.table.rows[1:]
         return {
             label: KinshipMatrix(metric, base, ids, kernel(*moments)[1:, 1:])
             for label, moments in group_moments(self.table, by).items()
         }
 
+    def unrelated(self, metric: str = "pcc") -> float | None:
+        """About what unrelated models would have; None where that is not known."""
+        if isinstance(self.table, OverlapTable):
+            chance = self.table.chance()
+            return None if math.isnan(chance) else chance
+        return get_metric(metric).unrelated
+
+    @staticmethod
+    def _own(metric: str, table: SignTable | OverlapTable) -> SignTable | OverlapTable:
+        own = "sign" if isinstance(table, SignTable) else "subspace"
+        if metric != own:
+            raise InvalidConfig(f"This comparison was made for {own}, not {metric}.", hint="Compare again for that.")
+        return table
+
     def relative_norms(self) -> dict[str, float]:
-        """Length of each task vector over that of the base; empty where the base was not read (adapters)."""
+        """Length of each task vector over that of the base; empty where lengths were not measured."""
+        if not isinstance(self.table, GramTable):
+            return {}
         squares = np.diagonal(self.table.total()[0])
         if squares[0] == 0:
             return {}
@@ -67,6 +92,7 @@ def compare(
     vocab: str = "same",
     allow_pickle: bool = False,
     device: str = "cpu",
+    rank: int = RANK,
 ) -> Comparison:
     """Read ``models``, fine-tunes of ``base``, once; see `kinship_matrix` for the arguments.
 
@@ -87,13 +113,22 @@ def compare(
             if progress is not None:
                 progress(min(done, total), total)
 
+        table: GramTable | SignTable | OverlapTable
         adapters = [model for model in opened if isinstance(model, AdaptedCheckpoint)]
-        if len(adapters) == len(opened) and all(_same_files(model.base, opened_base) for model in adapters):
+        if metric == "sign":
+            table = sign_table(opened_base, opened, alignment, advance)
+        elif metric == "subspace":
+            table = overlap_table(opened_base, opened, alignment, rank, advance)
+        elif len(adapters) == len(opened) and all(_same_files(model.base, opened_base) for model in adapters):
             table = adapter_gram_table(opened_base, adapters, alignment.names)
         else:
             table = _table(opened_base, opened, alignment, advance, device, exact=metric == "euclidean")
             remembered = not done
-    return Comparison(table, alignment.left_out, remembered)
+        if done < total:  # remembered, or tensors that the metric leaves out
+            advance(total - done)
+        notes = moved_tokens(everyone, alignment.names) if vocab == "same" else ()
+    left_out = alignment.left_out if isinstance(table, GramTable) else table.left_out
+    return Comparison(table, left_out, remembered, notes)
 
 
 def kinship_matrix(
@@ -106,31 +141,43 @@ def kinship_matrix(
     vocab: str = "same",
     allow_pickle: bool = False,
     device: str = "cpu",
+    rank: int = RANK,
 ) -> KinshipMatrix:
     """Kinship of ``models``, fine-tunes of ``base``.
 
     Each is a local folder, a ``.safetensors`` file, a Hub id (``org/name@revision``), or such a base with an adapter
     (``base+adapter``). Adapters on ``base`` are compared from their factors; no weight is read. ``metric`` is ``pcc``,
-    ``cosine`` or ``euclidean``. ``progress(done, total)`` is told bytes; ``selection`` picks
-    tensors. With ``vocab="shared"`` embeddings and heads are compared by the tokens that all tokenizers share, else
-    left out where their rows differ in number. ``allow_pickle`` lets local ``.bin``, ``.pt`` and ``.pth`` be read too.
-    ``device`` computes the products: ``cpu``, ``cuda`` (untested for want of one), or ``auto``.
-    Reads every file once, in a few MB.
-    Raises the errors of `open_checkpoint`, `align`, `share_vocabulary` and `gram_table`.
+    ``cosine``, ``euclidean``, ``sign`` (of the weights that both changed, the share changed in the same direction) or
+    ``subspace`` (overlap of the ``rank`` leading singular directions of each matrix's change; takes tens of times as
+    long). ``progress(done, total)`` is told bytes; ``selection`` picks tensors. With ``vocab="shared"`` embeddings and
+    heads are compared by the tokens that all tokenizers share, else left out where their rows differ in number.
+    ``allow_pickle`` lets local ``.bin``, ``.pt`` and ``.pth`` be read too. ``device`` computes the products: ``cpu``,
+    ``cuda`` (untested for want of one), or ``auto``. Reads every file once, in a few MB; for ``subspace`` matrix by
+    matrix. Raises the errors of `open_checkpoint`, `align`, `share_vocabulary` and `gram_table`.
     """
     comparison = compare(
-        models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle, device=device
+        models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle, device=device, rank=rank
     )
     return comparison.matrix(metric)
 
 
 def open_aligned(
-    references: Sequence[str | Path], stack: ExitStack, selection: Selection, vocab: str, allow_pickle: bool
+    references: Sequence[str | Path],
+    stack: ExitStack,
+    selection: Selection,
+    vocab: str,
+    allow_pickle: bool,
+    fetch: Fetch | None = None,
 ) -> tuple[list[Checkpoint], Alignment]:
-    """Open ``references`` (the first is the base) until ``stack`` ends, and align them; see `kinship_matrix`."""
+    """Open ``references`` (the first is the base) until ``stack`` ends, and align them.
+
+    See `kinship_matrix` and, for ``fetch``, `open_checkpoint`.
+    """
     if vocab not in VOCABULARIES:
         raise InvalidConfig(f"There is no vocab {vocab!r}.", hint=f"Use one of: {', '.join(VOCABULARIES)}.")
-    opened = [stack.enter_context(open_checkpoint(model, allow_pickle=allow_pickle)) for model in references]
+    opened = [
+        stack.enter_context(open_checkpoint(model, allow_pickle=allow_pickle, fetch=fetch)) for model in references
+    ]
     in_part: dict[str, str] = {}
     if vocab == "shared":
         opened, in_part = share_vocabulary(opened)

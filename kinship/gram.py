@@ -4,8 +4,6 @@ For base t0 and models t1..tn, the rows are [t0, d1, .., dn] with task vectors d
 first, in fp32 (exact for bf16 inputs), then multiplied: the Gram of raw weights would lose them to cancellation.
 """
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,12 +46,6 @@ class GramTable:
     def total(self) -> tuple[Float64, Float64, float]:
         """Gram (R, R), sums (R,) and count of the whole model: the tensors laid end to end."""
         return self.grams.sum(axis=0), self.sums.sum(axis=0), float(self.counts.sum())
-
-    @property
-    def compared(self) -> str:
-        """Identity of the set of tensors compared: 16 hexadecimal digits over their names and sizes."""
-        facts = json.dumps([self.names, self.counts.tolist()])
-        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def save(self, file: BinaryIO) -> None:
         """Write as ``.npz`` (no pickle) to an open binary file."""

@@ -1,9 +1,10 @@
 """Which layer and which kind of module a tensor belongs to, by its name; and kinship by such groups."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kinship.errors import InvalidConfig
 from kinship.gram import Float64, GramTable
@@ -60,23 +61,30 @@ GROUPINGS: dict[str, Callable[[str], str]] = {
 }
 
 
-def group_moments(table: GramTable, by: str) -> dict[str, tuple[Float64, Float64, float]]:
-    """Gram (R, R), sums (R,) and count of each group of tensors, layers in their order, others by name.
+def group_members(names: Sequence[str], by: str) -> dict[str, NDArray[np.bool_]]:
+    """Which of ``names`` are in each group, as masks; layers in their order, other groups by name.
 
     Raises `InvalidConfig` for an unknown grouping.
+
+    >>> {label: mask.tolist() for label, mask in group_members(["h.1.mlp", "wte", "h.1.ln_1"], "layer").items()}
+    {'embeddings': [False, True, False], 'layer 1': [True, False, True]}
     """
     if by not in GROUPINGS:
         raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
-    labels = [GROUPINGS[by](name) for name in table.names]
-    found = {}
-    for label in sorted(set(labels), key=_natural):
-        members = np.array([other == label for other in labels])
-        found[label] = (
+    labels = np.array([GROUPINGS[by](name) for name in names])
+    return {label: labels == label for label in sorted(set(labels.tolist()), key=_natural)}
+
+
+def group_moments(table: GramTable, by: str) -> dict[str, tuple[Float64, Float64, float]]:
+    """Gram (R, R), sums (R,) and count of each group of tensors: see `group_members`."""
+    return {
+        label: (
             table.grams[members].sum(axis=0),
             table.sums[members].sum(axis=0),
             float(table.counts[members].sum()),
         )
-    return found
+        for label, members in group_members(table.names, by).items()
+    }
 
 
 def _natural(label: str) -> list[tuple[bool, int, str]]:

@@ -5,22 +5,128 @@ Offline mode (``HF_HUB_OFFLINE``), tokens and the cache are those of `huggingfac
 
 import glob
 import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from kinship.errors import ReferenceNotFound
+
+CONNECTIONS = 8
 
 # Weights as safetensors only: no pickle and no code is ever downloaded.
 _PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "README.md")
 
 
-def fetch_snapshot(repo: str, revision: str | None = None, subfolder: str | None = None) -> Path:
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a snapshot: its path in the repository, bytes, place in the cache, and whether it has to be fetched."""
+
+    name: str
+    size: int
+    place: Path
+    missing: bool
+
+
+def fetch_snapshot(
+    repo: str, revision: str | None = None, subfolder: str | None = None, *, cached_only: bool = False
+) -> Path:
     """Local snapshot of ``repo`` at ``revision`` (a branch, tag or commit; default main), downloading what is missing.
 
-    Only files directly in the repository, or directly in ``subfolder``, are downloaded. The snapshot's name is the
-    commit. Raises `ReferenceNotFound` for what is not there, not allowed, not reachable or breaks off; what a broken
-    download has left behind is not used.
+    Only files directly in the repository, or directly in ``subfolder``, are downloaded; with ``cached_only``, none. The
+    snapshot's name is the commit. Raises `ReferenceNotFound` for what is not there, not allowed, not reachable or
+    breaks off; what a broken download has left behind is not used.
     """
     from huggingface_hub import snapshot_download
+
+    allowed, ignored = _patterns(subfolder)
+    with _in_our_words(repo, revision):
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                endpoint=_endpoint(),
+                allow_patterns=allowed,
+                ignore_patterns=ignored,
+                local_files_only=cached_only,
+            )
+        )
+
+
+def list_snapshot(
+    repo: str, revision: str | None = None, subfolder: str | None = None
+) -> tuple[str, list[HubFile]] | None:
+    """The commit of ``revision``, and the files that `fetch_snapshot` would bring; None where the Hub does not answer.
+
+    One request, and one for each file that is missing here; the cache stays as it is. Raises `ReferenceNotFound`.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
+    with _in_our_words(repo, revision):
+        try:
+            found = HfApi(endpoint=_endpoint()).model_info(repo, revision=revision or "main")
+        except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
+            raise
+        except Exception:  # offline mode, no network, a broken Hub: `fetch_snapshot` would turn to the cache
+            return None
+        commit = found.sha or ""
+        if not re.fullmatch("[0-9a-f]{40}", commit):
+            raise ValueError(f"{commit!r} is no commit")
+
+        def look(name: str) -> HubFile:
+            file = hf_hub_download(repo, name, revision=commit, endpoint=_endpoint(), dry_run=True)
+            if file.file_size is None or file.file_size < 0:
+                raise ValueError(f"the size of {name} is not told")
+            return HubFile(name, file.file_size, Path(file.local_path), file.will_download)
+
+        allowed, ignored = _patterns(subfolder)
+        everything = [file.rfilename for file in found.siblings or []]
+        names = filter_repo_objects(everything, allow_patterns=allowed, ignore_patterns=ignored)
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            return commit, list(pool.map(look, names))
+
+
+def copy_start(repo: str, commit: str, name: str, count: int, out: BinaryIO) -> None:
+    """Write the first ``count`` bytes of a file to ``out``, by a range request.
+
+    A server that knows no ranges and sends the whole file is hung up on. Raises `ReferenceNotFound`.
+    """
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        build_hf_headers,
+        hf_raise_for_status,
+        http_stream_backoff,
+    )
+
+    url = hf_hub_url(repo, name, revision=commit, endpoint=_endpoint())
+    headers = build_hf_headers() | {"Range": f"bytes=0-{count - 1}", "Accept-Encoding": "identity"}
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with (
+        _in_our_words(repo, commit),
+        http_stream_backoff("GET", url, headers=headers, timeout=timeout) as response,
+    ):
+        hf_raise_for_status(response)
+        missing = count
+        try:
+            for chunk in response.iter_raw():
+                out.write(chunk[:missing])
+                missing = max(0, missing - len(chunk))
+                if not missing and response.status_code != 206:
+                    break
+        except Exception as error:  # not for the retries, which only a request without an answer can have
+            raise OSError(f"{name} broke off: {error}") from error
+        if missing:
+            raise OSError(f"{name} broke off after {count - missing} of {count} bytes")
+
+
+@contextmanager
+def _in_our_words(repo: str, revision: str | None) -> Iterator[None]:
+    """What can go wrong between here and the Hub, as `ReferenceNotFound`."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -33,15 +139,8 @@ def fetch_snapshot(repo: str, revision: str | None = None, subfolder: str | None
         raise ReferenceNotFound(
             f"{revision!r} is no revision of {repo}.", hint="Give a branch, a tag or a commit; none can hold '..'."
         )
-    prefix = f"{glob.escape(subfolder.strip('/'))}/" if subfolder else ""
     try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            endpoint=(os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None,
-            allow_patterns=[prefix + pattern for pattern in _PATTERNS],
-            ignore_patterns=[f"{prefix}*/*"],
-        )
+        yield
     except GatedRepoError:
         raise ReferenceNotFound(
             f"{repo} is gated on the Hub: it is there, but its files are only for those who were granted access.",
@@ -69,4 +168,13 @@ def fetch_snapshot(repo: str, revision: str | None = None, subfolder: str | None
             f"{named} could not be downloaded from the Hub ({type(error).__name__}: {reason}).",
             hint="Try again: files that came whole are kept. Or give a local folder.",
         ) from error
-    return Path(folder)
+
+
+def _endpoint() -> str | None:
+    return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
+
+
+def _patterns(subfolder: str | None) -> tuple[list[str], list[str]]:
+    """Which files of a repository are wanted, and which of these are not."""
+    prefix = f"{glob.escape(subfolder.strip('/'))}/" if subfolder else ""
+    return [prefix + pattern for pattern in _PATTERNS], [f"{prefix}*/*"]

@@ -13,9 +13,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from kinship.alignment import compared
 from kinship.errors import InvalidConfig, MalformedCheckpoint
 from kinship.gram import Float64, GramTable
-from kinship.metrics import Metric, get_metric
+from kinship.metrics import Metric, get_metric, gram_kernel
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,8 +50,9 @@ class KinshipMatrix:
     @classmethod
     def from_gram(cls, table: GramTable, metric: str, left_out: dict[str, str] | None = None) -> Self:
         """Whole-model kinship of the models of ``table`` (its rows but the base)."""
-        values = get_metric(metric).kernel(*table.total())[1:, 1:]
-        return cls(metric, table.rows[0], table.rows[1:], values, len(table.names), left_out or {}, table.compared)
+        values = gram_kernel(metric)(*table.total())[1:, 1:]
+        over = compared(table.names, table.counts.tolist())
+        return cls(metric, table.rows[0], table.rows[1:], values, len(table.names), left_out or {}, over)
 
     @property
     def spec(self) -> Metric:

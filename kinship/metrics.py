@@ -17,12 +17,17 @@ Kernel = Callable[[Float64, Float64, float], Float64]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and its direction: ``higher_is_closer`` is true of similarities, false of distances."""
+    """A metric and its direction: ``higher_is_closer`` is true of similarities, false of distances.
+
+    ``kernel`` computes it from a Gram matrix; None where it does not follow from one, and the weights are read for it.
+    ``unrelated``: what it is between unrelated models, where that is known.
+    """
 
     name: str
     label: str
     higher_is_closer: bool
-    kernel: Kernel
+    kernel: Kernel | None = None
+    unrelated: float | None = None
 
     def closeness(self, value: float) -> float:
         """A number that grows with kinship, whatever the direction of the metric."""
@@ -65,9 +70,11 @@ def euclidean(gram: Float64, sums: Float64, count: float) -> Float64:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("pcc", "Pearson correlation", True, pcc),
-        Metric("cosine", "cosine similarity", True, cosine),
+        Metric("pcc", "Pearson correlation", True, pcc, unrelated=0.0),
+        Metric("cosine", "cosine similarity", True, cosine, unrelated=0.0),
         Metric("euclidean", "Euclidean distance", False, euclidean),
+        Metric("sign", "sign agreement", True, unrelated=0.5),
+        Metric("subspace", "subspace overlap", True),
     )
 }
 
@@ -77,3 +84,12 @@ def get_metric(name: str) -> Metric:
     if name not in METRICS:
         raise InvalidConfig(f"There is no metric {name!r}.", hint=f"Use one of: {', '.join(METRICS)}.")
     return METRICS[name]
+
+
+def gram_kernel(name: str) -> Kernel:
+    """How the metric called ``name`` follows from a Gram matrix; raises `InvalidConfig` where it does not."""
+    kernel = get_metric(name).kernel
+    if kernel is None:
+        follow = ", ".join(metric.name for metric in METRICS.values() if metric.kernel)
+        raise InvalidConfig(f"{name} does not follow from inner products.", hint=f"Use one of: {follow}.")
+    return kernel

@@ -13,7 +13,7 @@ from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 from kinship.folder_files import find_file, read_json
 from kinship.lora import CONFIG_NAME, WEIGHTS_NAME, read_adapter, read_adapter_config
 from kinship.quantised import refuse_gguf, refuse_quantised
-from kinship.references import Reference, locate, parse_reference
+from kinship.references import Fetch, Reference, locate, parse_reference
 from kinship.safetensors_header import TensorEntry, read_header
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -34,13 +34,15 @@ def open_checkpoint(
     id: str | None = None,
     root: Path | None = None,
     allow_pickle: bool = False,
+    fetch: Fetch | None = None,
 ) -> Checkpoint:
     """Open a model: a local folder, a ``.safetensors`` file, a Hub id, any of them with an adapter.
 
     Relative paths count from ``root`` (or the cwd). ``id`` is the name that results carry; by default the reference as
     given. Reads ``config.json`` (where there is one) and the headers only, and adapters whole. An adapter's config is
     looked at before its base is downloaded. Nothing outside the model's folder is read. ``allow_pickle`` lets local
-    ``.bin``, ``.pt`` and ``.pth`` files be read as well, by a loader that runs no code.
+    ``.bin``, ``.pt`` and ``.pth`` files be read as well, by a loader that runs no code. ``fetch`` finds Hub models in
+    place of `kinship.hub.fetch_snapshot`.
     Raises `ReferenceNotFound`, `MalformedCheckpoint`, `UnsupportedCheckpoint`, and `InvalidConfig` for a reference
     that makes no sense; with an adapter also `MismatchedModels` and `NonFiniteWeights`.
     """
@@ -49,9 +51,9 @@ def open_checkpoint(
     name = id or (str(parsed) if isinstance(reference, Mapping) else str(reference))
     try:
         if parsed.adapter is None:
-            return _open_weights(name, locate(parsed, root), allow_pickle)
-        folder, config = _open_adapter(parsed.adapter, root)
-        base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root), allow_pickle)
+            return _open_weights(name, locate(parsed, root, fetch), allow_pickle)
+        folder, config = _open_adapter(parsed.adapter, root, fetch)
+        base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root, fetch), allow_pickle)
         return AdaptedCheckpoint(name, base, read_adapter(folder, config, base.tensors))
     except OSError as error:
         raise MalformedCheckpoint(
@@ -60,8 +62,8 @@ def open_checkpoint(
         ) from error
 
 
-def _open_adapter(reference: Reference, root: Path) -> tuple[Path, dict[str, object]]:
-    folder = locate(reference, root)
+def _open_adapter(reference: Reference, root: Path, fetch: Fetch | None) -> tuple[Path, dict[str, object]]:
+    folder = locate(reference, root, fetch)
     file = find_file(folder, CONFIG_NAME)
     if file is None:
         raise UnsupportedCheckpoint(

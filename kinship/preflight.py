@@ -1,4 +1,4 @@
-"""What a comparison would do, from headers alone."""
+"""What a comparison would do, from headers alone; those of Hub models are read there, and no weights downloaded."""
 
 import time
 from collections.abc import Sequence
@@ -12,20 +12,27 @@ from kinship.checkpoint import Checkpoint
 from kinship.compute import open_aligned
 from kinship.gram import gram_table, peak_memory
 from kinship.gram_memory import recall_table
+from kinship.outline import outlines
 
 _TRIAL_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes in bytes, ``seconds`` estimated from a short trial on these files."""
+    """Sizes in bytes, ``seconds`` estimated from a short trial on these files.
+
+    ``bytes_to_download`` counts what the Hub cache lacks of the models' files. Where weights are missing,
+    ``weights_here`` is false, and zeros took their place in the trial.
+    """
 
     models: int
     tensors: int
     parameters: int
+    bytes_to_download: int
     bytes_to_read: int
     peak_memory: int
     seconds: float
+    weights_here: bool
     left_out: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,8 +49,8 @@ def plan_comparison(
     allow_pickle: bool = False,
 ) -> Plan:
     """Align from headers, and time the pass on the first tensors. Raises what the comparison itself would raise."""
-    with ExitStack() as stack:
-        opened, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle)
+    with outlines(tokenizers=vocab == "shared") as hub, ExitStack() as stack:
+        opened, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle, hub.fetch)
         total = sum(model.tensors[name].nbytes for model in opened for name in alignment.names)
         if recall_table(opened[0], opened[1:], alignment.names, exact=False) is not None:
             total = 0
@@ -51,9 +58,11 @@ def plan_comparison(
             models=len(models),
             tensors=len(alignment.names),
             parameters=sum(opened[0].tensors[name].count for name in alignment.names),
+            bytes_to_download=hub.bytes_to_download,
             bytes_to_read=total,
             peak_memory=peak_memory(len(opened)),
             seconds=_trial(opened, alignment.names) * total if total else 0.0,
+            weights_here=hub.weights_here,
             left_out=alignment.left_out,
         )
 

@@ -7,7 +7,7 @@ or a mapping with ``path``, ``revision``, ``subfolder`` and ``adapter``.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from kinship.hub import fetch_snapshot
 # Names on the Hub begin with a letter or digit, so that ./model and ../model are never asked for there.
 _HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 _KEYS = ("path", "revision", "subfolder", "adapter")
+
+# From repository, revision and subfolder to the folder of a snapshot, as `kinship.hub.fetch_snapshot` does it.
+Fetch = Callable[[str, str | None, str | None], Path]
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,11 @@ subfolder=None, adapter=None))
     return Reference(text)
 
 
-def locate(reference: Reference, root: Path = Path()) -> Path:
+def locate(reference: Reference, root: Path = Path(), fetch: Fetch | None = None) -> Path:
     """The local folder or file of a reference (without its adapter), downloaded from the Hub where it is a Hub id.
 
-    Only safetensors, configs and tokenizer files are downloaded. Raises `ReferenceNotFound` or `InvalidConfig`.
+    Only safetensors, configs and tokenizer files are downloaded, or what ``fetch`` brings in place of `fetch_snapshot`.
+    Raises `ReferenceNotFound` or `InvalidConfig`.
     """
     if reference.subfolder and (os.path.isabs(reference.subfolder) or ".." in Path(reference.subfolder).parts):
         raise InvalidConfig(
@@ -78,7 +82,7 @@ def locate(reference: Reference, root: Path = Path()) -> Path:
                 f"There is no model at {reference.path!r}: {path.absolute()} does not exist.",
                 hint="Give a folder that holds config.json and *.safetensors, one .safetensors file, or a Hub id.",
             )
-        path = fetch_snapshot(reference.path, reference.revision, reference.subfolder)
+        path = (fetch or fetch_snapshot)(reference.path, reference.revision, reference.subfolder)
     elif reference.revision:
         raise InvalidConfig(
             f"{reference.path} is a local path, which has no revision {reference.revision!r}.",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinship.checkpoint import Checkpoint
-from kinship.errors import MalformedCheckpoint, MismatchedModels, UnsupportedCheckpoint
+from kinship.errors import KinshipError, MalformedCheckpoint, MismatchedModels, UnsupportedCheckpoint
 from kinship.folder_files import find_file, read_json
 from kinship.tied import has_token_rows
 
@@ -98,6 +98,44 @@ def share_vocabulary(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], di
     return [SelectedRows(model, chosen) for model, chosen in zip(models, rows, strict=True)], reasons
 
 
+def moved_tokens(models: Sequence[Checkpoint], names: Collection[str]) -> tuple[str, ...]:
+    """What to say of models whose tokenizers give tokens other ids than the first's.
+
+    Only if tensors with a row for each token are among ``names``: their rows are compared one by one. A model without
+    ``tokenizer.json`` is passed over, and one whose file is damaged is noted: nothing is raised. Tokens that only one
+    model has do not count: mostly reserved rows, renamed. Equal files are not parsed. Cost: a hash of each file.
+    """
+    if not any(map(has_token_rows, names)):
+        return ()
+    notes: list[str] = []
+    alike: dict[str, list[Checkpoint]] = {}
+    digests: dict[Path, str | None] = {}
+    for model in models:
+        try:
+            if model.path not in digests:
+                digests[model.path] = _tokenizer_digest(model.path)
+        except (KinshipError, OSError) as error:
+            notes.append(_unread([model], error))
+        else:
+            if digest := digests[model.path]:
+                alike.setdefault(digest, []).append(model)
+    first: tuple[str, dict[str, int]] | None = None
+    for group in alike.values() if len(alike) > 1 else ():
+        try:
+            vocabulary = read_vocabulary(group[0])
+        except (KinshipError, OSError) as error:
+            notes.append(_unread(group, error))
+            continue
+        if first is None:
+            first = group[0].id, vocabulary
+        elif moved := sum(vocabulary.get(token, id) != id for token, id in first[1].items()):
+            notes.append(
+                f"{_ids(group)}: {moved} of {len(vocabulary)} tokens have another id than in {first[0]}, so that rows "
+                "of different tokens were compared; --vocab shared compares them by token."
+            )
+    return tuple(notes)
+
+
 def read_vocabulary(model: Checkpoint) -> dict[str, int]:
     """Ids by token from the ``tokenizer.json`` in the folder of ``model``, added tokens among them."""
     file = find_file(model.path, TOKENIZER_NAME)
@@ -121,6 +159,28 @@ def read_vocabulary(model: Checkpoint) -> dict[str, int]:
             hint="Save the tokenizer again.",
         ) from None
     return dict(found)
+
+
+def _tokenizer_digest(folder: Path) -> str | None:
+    """Hash of the ``tokenizer.json`` in ``folder``; None where there is none."""
+    file = find_file(folder, TOKENIZER_NAME)
+    if file is None:
+        return None
+    if file.stat().st_size > MAX_TOKENIZER_BYTES:
+        raise MalformedCheckpoint(f"{file} has more than {MAX_TOKENIZER_BYTES} bytes.")
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _unread(models: Sequence[Checkpoint], error: Exception) -> str:
+    return (
+        f"{_ids(models)}: whether embeddings were compared token by token is not known. "
+        f"{error.message if isinstance(error, KinshipError) else error}"
+    )
+
+
+def _ids(models: Sequence[Checkpoint]) -> str:
+    return ", ".join(model.id for model in models)
 
 
 def _shared_rows(vocabularies: Sequence[Mapping[str, int]], heights: Sequence[int]) -> NDArray[np.int64]:

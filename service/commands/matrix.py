@@ -3,7 +3,7 @@
 import math
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
@@ -38,6 +38,7 @@ def run(
     vocab: str,
     allow_pickle: bool,
     device: str,
+    rank: int,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -52,9 +53,8 @@ def run(
         require_suffix(path, PICTURES if by else FORMATS)
         require_writable(path, force=force)
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        comparison = compare(
-            models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle, device=device
-        )
+        options: dict[str, Any] = {"vocab": vocab, "allow_pickle": allow_pickle, "device": device, "rank": rank}
+        comparison = compare(models, base, metric, progress, selection, **options)
     matrix = comparison.matrix(metric)
     replaced = [path for path in out if path.exists() and _compared_otherwise(path, matrix)]
     groups = comparison.by_group(by, metric) if by else {}
@@ -66,7 +66,11 @@ def run(
         else:
             save(matrix, path, force=force)
     if as_json:
-        content = matrix.to_dict() | {"relative_norms": comparison.relative_norms()}
+        content = matrix.to_dict() | {
+            "relative_norms": comparison.relative_norms(),
+            "unrelated": comparison.unrelated(metric),
+            "notes": list(comparison.notes),
+        }
         if by:
             content |= {"by": by, "groups": {label: group.to_dict()["values"] for label, group in groups.items()}}
         print_json(content)
@@ -111,7 +115,10 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
         print_json(plan.to_dict())
         return
     console().print(f"{plan.models} models, {plan.tensors} tensors, {plan.parameters:,} parameters each")
-    console().print(f"{decimal(plan.bytes_to_read)} to read, about {plan.seconds:.1f} s once in memory")
+    if plan.bytes_to_download:
+        console().print(f"{decimal(plan.bytes_to_download)} to download, which the Hub cache lacks")
+    trial = "" if plan.weights_here else " (timed on zeros: the weights are not here yet)"
+    console().print(f"{decimal(plan.bytes_to_read)} to read, about {plan.seconds:.1f} s once in memory{trial}")
     console().print(f"{decimal(plan.peak_memory)} of memory beside the program")
     for name, reason in plan.left_out.items():
         console().print(f"left out: {name}: {reason}")
@@ -119,9 +126,14 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
 
 def print_summary(comparison: Comparison, matrix: KinshipMatrix) -> None:
     """What the table does not say: what was compared, and what was not."""
+    from rich.markup import escape
+
     summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors"
     if not math.isnan(matrix.mean()):
         summary += f"; mean of all pairs {matrix.mean():.4f}"
+    unrelated = comparison.unrelated(matrix.metric)
+    if unrelated:  # that it is 0 goes without saying
+        summary += f" (unrelated models: about {unrelated:.4g})"
     console().print(summary + ".")
     names = dict(zip(matrix.ids, short_names(matrix.ids), strict=True))
     norms = [f"{names[id]} {value:.3g}" for id, value in comparison.relative_norms().items()]
@@ -129,6 +141,8 @@ def print_summary(comparison: Comparison, matrix: KinshipMatrix) -> None:
         console().print(f"Length of the task vectors over that of the base: {', '.join(norms)}.")
     for name in matrix.without_direction():
         notes().print(f"[yellow]Note:[/] {name} equals the base: it has no direction, so no {matrix.metric} either.")
+    for note in comparison.notes:
+        notes().print(f"[yellow]Note:[/] {escape(note)}")
     if matrix.left_out:
         name, reason = next(iter(matrix.left_out.items()))
         notes().print(f"[yellow]Note:[/] {len(matrix.left_out)} tensors were left out, such as {name}: {reason}.")

@@ -100,7 +100,7 @@ def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
             zmax=high,
             colorscale="Cividis",
             reversescale=not matrix.spec.higher_is_closer,
-            colorbar={"title": matrix.metric},
+            colorbar={"title": matrix.spec.label},
             hovertemplate="%{y} and %{x}: %{z:.4f}<extra></extra>",
         )
     )

@@ -1,8 +1,10 @@
-"""A Hub on this machine: enough of the Hugging Face Hub's protocol for `huggingface_hub.snapshot_download`."""
+"""A Hub on this machine: enough of the Hugging Face Hub's protocol for downloads, listings and range requests."""
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +12,8 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
+
+_PIECE = 1 << 16
 
 
 @dataclass
@@ -24,14 +28,21 @@ class Repo:
 class HubServer:
     """Serves `repos` on 127.0.0.1 while it is used as a context manager; `log` holds (method, path) as requested.
 
-    ``cuts[file]`` lists after how many bytes the next answers with that file break off; ``broken`` answers 500 to all.
+    `sent` counts the bytes of each file that went out. ``cuts[file]`` lists after how many bytes the next answers with
+    that file break off; ``broken`` answers 500 to all, ``ranges = False`` whole files to those who ask for a part.
+    ``sizes[file]`` is what is told of a file's size if it is a lie. With ``redirects``, weights lie on another host, as
+    those of the Hub itself do.
     """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.log: list[tuple[str, str]] = []
+        self.sent: Counter[str] = Counter()
         self.cuts: dict[str, list[int]] = {}
+        self.sizes: dict[str, int] = {}
         self.broken = False
+        self.ranges = True
+        self.redirects = False
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (_Handler,), {"hub": self}))
         self._thread = Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -94,7 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts[:2] == ["api", "models"] and len(parts) >= 6:
             self._api("/".join(parts[2:4]), parts[4], "/".join(parts[5:]))
         elif len(parts) >= 5 and parts[2] == "resolve":
-            self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]), body)
+            self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]), body, self.hub.redirects)
+        elif parts[0] == "cdn":
+            self._file("/".join(parts[1:3]), parts[3], "/".join(parts[4:]), body)
         else:
             self._refuse(404, "")
 
@@ -125,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
         self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
-    def _file(self, name: str, revision: str, file: str, body: bool) -> None:
+    def _file(self, name: str, revision: str, file: str, body: bool, redirect: bool = False) -> None:
         commit = self._commit(name, revision, closed=("gated", "gated files"))
         if commit is None:
             return
@@ -134,24 +147,42 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound")
             return
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
+        if redirect and file.endswith(".safetensors"):
+            elsewhere = self.hub.url.replace("127.0.0.1", "localhost")
+            headers |= {"Location": f"{elsewhere}/cdn/{name}/{commit}/{file}", "X-Linked-Size": str(len(content))}
+            self._send(302, b"", headers, body=body)
+            return
+        if file in self.hub.sizes:
+            headers["X-Linked-Size"] = str(self.hub.sizes[file])
         status, wanted = 200, self.headers.get("Range")
-        if wanted:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            status, content = 206, content[start:]
+        if wanted and self.hub.ranges:
+            first, last = wanted.removeprefix("bytes=").split("-")
+            part = content[int(first) : int(last) + 1 if last else None]
+            headers["Content-Range"] = f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}"
+            status, content = 206, part
         cuts = self.hub.cuts.get(file) if body else None
-        self._send(status, content, headers, sent=cuts.pop(0) if cuts else len(content), body=body)
+        self._send(status, content, headers, sent=cuts.pop(0) if cuts else len(content), body=body, file=file)
 
     def _refuse(self, status: int, code: str) -> None:
         self._send(status, b"{}", {"X-Error-Code": code} if code else {}, body=self.command != "HEAD")
 
     def _send(
-        self, status: int, content: bytes, headers: Mapping[str, str], sent: int | None = None, body: bool = True
+        self,
+        status: int,
+        content: bytes,
+        headers: Mapping[str, str],
+        sent: int | None = None,
+        body: bool = True,
+        file: str | None = None,
     ) -> None:
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if body:
-            self.wfile.write(content[:sent])
+        going = content[:sent] if body else b""
+        with suppress(ConnectionError):  # who asked has hung up
+            for start in range(0, len(going), _PIECE):
+                self.wfile.write(piece := going[start : start + _PIECE])
+                if file:
+                    self.hub.sent[file] += len(piece)

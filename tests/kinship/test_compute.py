@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinship import KinshipMatrix, gram, kinship_matrix
+from kinship.compute import compare
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, ReferenceNotFound
 from kinship.opening import INDEX_NAME
 from tests.conftest import SHAPES, MakeModel
@@ -217,3 +218,38 @@ def test_no_models_give_an_empty_matrix(base: Path) -> None:
     matrix = kinship_matrix([], base)
     assert isinstance(matrix, KinshipMatrix)
     assert matrix.values.shape == (0, 0)
+
+
+# Metrics that read the weights for themselves
+
+
+@pytest.mark.parametrize(("metric", "unrelated"), [("sign", 0.5), ("subspace", None)])
+def test_signs_and_subspaces_are_compared_by_name(
+    base: Path, models: list[Path], metric: str, unrelated: float | None
+) -> None:
+    told: list[tuple[int, int]] = []
+    comparison = compare(models, base, metric, lambda *progress: told.append(progress), rank=2)
+    matrix = comparison.matrix(metric)
+    assert (matrix.metric, matrix.ids) == (metric, tuple(map(str, models)))
+    assert matrix.compared
+    assert told[-1][0] == told[-1][1]
+    np.testing.assert_array_equal(kinship_matrix(models, base, metric, rank=2).values, matrix.values)
+    for group in comparison.by_group("layer", metric).values():
+        assert group.values.shape == matrix.values.shape
+    assert comparison.relative_norms() == {}
+    if unrelated is not None:
+        assert comparison.unrelated(metric) == unrelated
+    else:
+        assert 0 < (comparison.unrelated(metric) or 0) < 1
+    with pytest.raises(InvalidConfig, match=f"made for {metric}, not pcc"):
+        comparison.matrix("pcc")
+
+
+def test_negated_task_vector_agrees_in_no_sign(make_model: MakeModel, base: Path, tmp_path: Path) -> None:
+    model = make_model("model", 5, base)
+    weights, start = load(model), load(base)
+    (tmp_path / "mirrored").mkdir()
+    save_file({name: 2 * start[name] - weights[name] for name in start}, tmp_path / "mirrored/model.safetensors")
+    matrix = kinship_matrix([model, tmp_path / "mirrored"], base, "sign")
+    assert matrix.mean() < 0.01  # rounding may turn the smallest
+    assert np.diagonal(matrix.values).tolist() == [1.0, 1.0]

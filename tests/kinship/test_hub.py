@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -22,20 +21,6 @@ from tests.conftest import MakeModel
 from tests.kinship.hub_server import HubServer
 
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[HubServer]:
-    with HubServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url + "/")
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        yield server
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:

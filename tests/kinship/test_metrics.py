@@ -4,13 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinship.errors import InvalidConfig
-from kinship.metrics import METRICS, cosine, euclidean, get_metric, pcc
+from kinship.metrics import METRICS, cosine, euclidean, get_metric, gram_kernel, pcc
 
 Rows = np.ndarray
 
+OF_PRODUCTS = sorted(name for name, metric in METRICS.items() if metric.kernel)
+
 
 def measure(kernel: str, rows: Rows) -> Rows:
-    return METRICS[kernel].kernel(rows @ rows.T, rows.sum(axis=1), float(rows.shape[1]))
+    return gram_kernel(kernel)(rows @ rows.T, rows.sum(axis=1), float(rows.shape[1]))
 
 
 ROWS = np.random.default_rng(0).normal(0.2, 1.0, (5, 200)) * np.array([[1.0], [1e-3], [40.0], [1.0], [1.0]])
@@ -60,7 +62,7 @@ def test_constant_rows_have_no_correlation(value: float) -> None:
 @settings(deadline=None, max_examples=60)
 def test_metrics_are_symmetric_bounded_and_scale_as_they_should(seed: int, scale: float, count: int) -> None:
     rows = np.random.default_rng(seed).normal(size=(4, count + 1))
-    for name in METRICS:
+    for name in OF_PRODUCTS:
         values = measure(name, rows)
         np.testing.assert_allclose(values, values.T)
         assert np.diagonal(values).tolist() == [0.0 if name == "euclidean" else 1.0] * 4
@@ -76,7 +78,7 @@ def test_pcc_ignores_a_shift_and_cosine_does_not() -> None:
     assert abs(measure("cosine", shifted)[0, 1] - measure("cosine", ROWS[:2])[0, 1]) > 1e-3
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", OF_PRODUCTS)
 def test_closeness_grows_with_kinship(name: str) -> None:
     near, far = np.array([1.0, 2.0, 3.5]), np.array([3.0, -1.0, 0.5])
     values = measure(name, np.stack([np.array([1.0, 2.0, 3.0]), near, far]))
@@ -96,4 +98,12 @@ def test_registry_holds_the_kernels_under_their_names() -> None:
         "pcc": pcc,
         "cosine": cosine,
         "euclidean": euclidean,
+        "sign": None,
+        "subspace": None,
     }
+
+
+def test_metric_that_needs_more_than_products_is_refused_naming_those_that_do_not() -> None:
+    with pytest.raises(InvalidConfig, match="sign does not follow") as refusal:
+        gram_kernel("sign")
+    assert "pcc, cosine, euclidean" in refusal.value.hint

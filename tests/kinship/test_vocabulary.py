@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinship import gram, kinship_matrix, open_checkpoint
+from kinship import gram, kinship_matrix, open_checkpoint, vocabulary
 from kinship.alignment import Selection
+from kinship.compute import compare
 from kinship.errors import InvalidConfig, KinshipError, MalformedCheckpoint, MismatchedModels, UnsupportedCheckpoint
 from kinship.preflight import plan_comparison
 from kinship.vocabulary import SelectedRows, read_vocabulary, share_vocabulary
@@ -205,3 +206,67 @@ def test_what_cannot_be_matched_is_refused(tmp_path: Path) -> None:
         assert "has no tokenizer.json" in error.message
         assert "--vocab same" in error.hint
     assert isinstance(refusal(other, vocab="other"), InvalidConfig)
+
+
+# Without being asked for: rows that do not belong together are noted
+
+
+def test_tokens_that_moved_are_noted(tmp_path: Path) -> None:
+    base = model(tmp_path / "base", "abcdefgh", 0)
+    texts = {"swapped": "bacdefgh", "also": "bacdefgh", "regrown": "abcdefgh"}
+    swapped, also, regrown = (model(tmp_path / name, text, seed) for seed, (name, text) in enumerate(texts.items(), 1))
+    (note,) = compare([swapped, also, regrown], base).notes
+    assert note.startswith(f"{swapped}, {also}: 2 of 8 tokens have another id than in {base}, ")
+    assert "--vocab shared" in note
+    assert compare([swapped, also], base, vocab="shared").notes == ()
+    assert compare([also], swapped).notes == ()
+
+
+def test_nothing_is_noted_where_rows_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, other = (model(tmp_path / name, "abcd", seed) for seed, name in enumerate(("base", "other")))
+    grown, turned = model(tmp_path / "grown", "dcbaef", 2), model(tmp_path / "turned", "dcba", 3)
+    assert len(compare([turned], base).notes) == 1
+    assert compare([grown], base).notes == ()  # its embedding is left out
+    assert compare([turned], base, selection=Selection(include="mlp")).notes == ()
+    assert compare([model(tmp_path / "renamed", "abXd", 6)], base).notes == ()  # a reserved token put to use
+    bare = model(tmp_path / "bare", "abcd", 4)
+    (bare / "tokenizer.json").unlink()
+    assert compare([bare, turned / "model.safetensors"], base).notes == ()
+    content = json.loads((other / "tokenizer.json").read_text())
+    (other / "tokenizer.json").write_text(json.dumps(content | {"version": "1.0"}, indent=2))
+    assert compare([other], base).notes == ()
+    equal = model(tmp_path / "equal", "abcd", 5)
+    monkeypatch.setattr(vocabulary, "read_vocabulary", None)  # files of equal bytes are not parsed
+    assert compare([equal], base).notes == ()
+
+
+def test_models_are_compared_with_the_first_that_has_a_tokenizer(tmp_path: Path) -> None:
+    texts = {"base": "abcd", "one": "abcd", "two": "dcab"}
+    base, one, two = (model(tmp_path / name, text, seed) for seed, (name, text) in enumerate(texts.items()))
+    (base / "tokenizer.json").unlink()
+    (note,) = compare([one, two], base).notes
+    assert note.startswith(f"{two}: 4 of 4 tokens have another id than in {one}, ")
+
+
+def test_a_damaged_tokenizer_is_noted_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, other = model(tmp_path / "base", "abcd", 0), model(tmp_path / "other", "abcd", 1)
+    wanted = kinship_matrix([other], base)
+
+    def note() -> str:
+        found = compare([other], base)
+        np.testing.assert_array_equal(found.matrix().values, wanted.values)
+        (only,) = found.notes
+        return only
+
+    (other / "tokenizer.json").write_text("{")
+    assert note().startswith(f"{other}: whether embeddings were compared token by token is not known. ")
+    assert "is not valid JSON" in note()
+    write_tokenizer(other, {"model": {"vocab": 7}})
+    assert "does not give its tokens" in note()
+    (other / "tokenizer.json").unlink()
+    (other / "tokenizer.json").mkdir()
+    assert "is not a file but a folder" in note()
+    monkeypatch.setattr(vocabulary, "MAX_TOKENIZER_BYTES", 300)
+    (other / "tokenizer.json").rmdir()
+    (other / "tokenizer.json").write_text(" " * 301)
+    assert "has more than 300 bytes" in note()

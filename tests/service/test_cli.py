@@ -102,6 +102,23 @@ def test_asking_again_says_that_nothing_was_read(
     assert again.out == first.out
 
 
+def test_every_metric_is_printed_and_told_in_json(kinship: Kinship, make_model: MakeModel, tmp_path: Path) -> None:
+    base = make_model("base")
+    models = [make_model(name, seed, base) for seed, name in enumerate("ab", 1)]
+    command = ["matrix", *models, "--base", base, "--metric"]
+    assert "unrelated models: about 0.5" in kinship(*command, "sign", "--by", "layer").out
+    outcome = kinship(*command, "subspace", "--rank", "2", "--json", "--out", tmp_path / "matrix.html")
+    content = json.loads(outcome.out)
+    assert content["metric"] == "subspace"
+    assert 0 < content["unrelated"] < 1
+    assert content["notes"] == []
+    assert "subspace overlap" in (tmp_path / "matrix.html").read_text()
+    assert kinship("tree", *models, "--base", base, "--metric", "sign").code == 0
+    refusal = kinship("advise", *models, "--base", base, "--metric", "sign")
+    assert refusal.code == 1
+    assert "pcc" in refusal.err
+
+
 def test_pickles_are_read_on_request_by_advise_and_tree_too(
     kinship: Kinship, make_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -275,3 +292,33 @@ def test_replacing_needs_a_run_folder(kinship: Kinship, run_file: Path, tmp_path
     for option in ("--force", "--resume"):
         assert kinship("evolve", run_file, "--out", precious, option).code == 1
         assert (precious / "thesis.tex").exists()
+
+
+def test_a_dry_run_of_a_merge_writes_nothing_and_a_merge_can_be_verified(
+    kinship: Kinship, make_model: MakeModel, tmp_path: Path
+) -> None:
+    base = make_model("base")
+    models = [
+        {"model": str(make_model(name, seed, base)), "parameters": {"weight": 1}} for seed, name in ((1, "a"), (2, "b"))
+    ]
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(yaml.safe_dump({"merge_method": "linear", "models": models}))
+    outcome = kinship("merge", recipe, tmp_path / "child", "--dry-run", "--json")
+    assert outcome.code == 0
+    plan = json.loads(outcome.out)
+    assert plan["schema"] == "kinship.merge-plan/1"
+    assert not (tmp_path / "child").exists()
+    assert "6 by linear" in kinship("merge", recipe, tmp_path / "child", "--dry-run").out
+
+    assert kinship("merge", recipe, tmp_path / "child").code == 0
+    assert (tmp_path / "child/model.safetensors").stat().st_size == plan["bytes_out"]
+    assert kinship("merge", recipe, tmp_path / "child", "--dry-run").code == 1
+    told = json.loads(kinship("verify", tmp_path / "child", "--json").out)
+    assert (told["schema"], told["ok"]) == ("kinship.verify/1", True)
+
+    weights = bytearray((tmp_path / "child/model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "child/model.safetensors").write_bytes(weights)
+    outcome = kinship("verify", tmp_path / "child")
+    assert outcome.code == 1
+    assert "changed: model.safetensors" in outcome.out

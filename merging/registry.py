@@ -9,6 +9,7 @@ A method merges tensor by tensor. Its kernel is a plain function and comes in tw
 Kernels see no file, name, config or device policy; randomness comes from a generator that they are given.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -147,9 +148,15 @@ def tensor_method(
 
 
 def _register(method: MergeMethod) -> None:
-    if method.name in _METHODS:
+    known = _METHODS.get(method.name)
+    if known is not None and _source(known) != _source(method):
         raise ValueError(f"there are two merge methods called {method.name!r}")
     _METHODS[method.name] = method
+
+
+def _source(method: MergeMethod) -> str | None:
+    """The file of its kernel: a module that is loaded again registers the same methods once more."""
+    return inspect.getsourcefile(method.combine or method.merge or _register)
 
 
 def methods() -> dict[str, MergeMethod]:

@@ -1,5 +1,7 @@
 """The merge methods, one pure kernel a file. Importing this package registers them all."""
 
-from merging.methods import linear, slerp, task_arithmetic
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["linear", "slerp", "task_arithmetic"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,1 @@
+"""Building blocks of merge methods: arrays in, arrays out, each once."""

@@ -1,0 +1,39 @@
+"""DARE: drop elements of task vectors at random and rescale the rest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from merging.kernels.sparsify import DENSITY, keep_drawn, sparse_sum, sum_parameters
+from merging.registry import tensor_method
+
+
+@tensor_method(
+    "dare_linear",
+    *sum_parameters(DENSITY, rescale=True),
+    needs_base=True,
+    on_task_vectors=True,
+    random=True,
+    taxon="sparsified",
+    formula="θ = θ₀ + λ Σᵢ wᵢ sᵢ mᵢ ⊙ τᵢ;  mᵢ ~ Bernoulli(density),  sᵢ = |τᵢ|₁ / |mᵢ ⊙ τᵢ|₁",
+    reference="Yu et al., Language Models are Super Mario, arXiv 2311.03099",
+)
+def dare_linear(
+    vectors: torch.Tensor,
+    *,
+    weight: Sequence[float],
+    density: Sequence[float],
+    generator: torch.Generator,
+    normalize: bool = False,
+    rescale: bool = True,
+    **rest: Any,
+) -> torch.Tensor:
+    """DARE of task vectors (p, \\*shape) fp32: (\\*shape) fp32 (arXiv 2311.03099, section 3.2).
+
+    Elements stay with probability ``density``. As in mergekit ``rescale`` restores the L1 norm of each task vector
+    rather than divide by density, which is the same on average; a task vector of which nothing stayed is zero.
+    Draws one number per model from ``generator``.
+    """
+    keeps = [keep_drawn(share, generator) for share in density]
+    return sparse_sum(vectors, keeps, weight, elect=False, normalize=normalize, rescale=rescale, **rest)

@@ -1,0 +1,45 @@
+"""DELLA: drop small elements of task vectors more often, elect signs, and merge what agrees."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from merging.kernels.magprune import EPSILON, magprune
+from merging.kernels.sparsify import DENSITY, sparse_sum, sum_parameters
+from merging.registry import tensor_method
+
+
+@tensor_method(
+    "della",
+    *sum_parameters(DENSITY, EPSILON, normalize=True, rescale=True),
+    needs_base=True,
+    on_task_vectors=True,
+    random=True,
+    taxon="sparsified",
+    formula="θ = θ₀ + λ Σᵢ∈A wᵢ sᵢ mᵢ ⊙ τᵢ / Σᵢ∈A wᵢ;  mᵢ ~ Bernoulli(pᵢ),  pᵢ = density ± ε by rank;  A as in TIES",
+    reference="Deep et al., DELLA-Merging, arXiv 2406.11617",
+)
+def della(
+    vectors: torch.Tensor,
+    *,
+    weight: Sequence[float],
+    density: Sequence[float],
+    epsilon: Sequence[float],
+    generator: torch.Generator,
+    normalize: bool = True,
+    rescale: bool = True,
+    **rest: Any,
+) -> torch.Tensor:
+    """DELLA of task vectors (p, \\*shape) fp32: (\\*shape) fp32 (arXiv 2406.11617, section 3).
+
+    Includes TIES' sign election (arXiv 2306.01708).
+    Overwrites ``vectors``. See `magprune` for what is dropped; ``rescale`` restores the L1 norm of
+    each task vector. Draws one number from ``generator`` for each model of which something is dropped.
+    """
+    vectors = vectors.contiguous()
+    keeps = [
+        magprune(vector, share, spread, rescale=rescale, generator=generator)
+        for vector, share, spread in zip(vectors, density, epsilon, strict=True)
+    ]
+    return sparse_sum(vectors, keeps, weight, elect=True, normalize=normalize, rescale=False, **rest)

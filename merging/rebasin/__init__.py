@@ -1,0 +1,1 @@
+"""Permutation alignment of differently initialised networks (Ainsworth et al., arXiv 2209.04836)."""

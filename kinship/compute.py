@@ -1,7 +1,7 @@
 """From model references to kinship: open, align, read once, and answer any question from the Gram table."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +32,15 @@ CLOSE = 0.97
 class Comparison:
     """What one reading of the weights yields. ``left_out`` names every tensor not compared, with the reason.
 
-    remembered: it was known from an earlier comparison, and no weight was read. notes: what to beware of.
+    remembered: it was known from an earlier comparison, and no weight was read. notes: what to beware of. share: of the
+    base's parameters, those in the tensors compared.
     """
 
     table: GramTable | SignTable | OverlapTable
     left_out: dict[str, str]
     remembered: bool = False
     notes: tuple[str, ...] = ()
+    share: float = 1.0
 
     def matrix(self, metric: str = "pcc") -> KinshipMatrix:
         """Whole-model kinship. A comparison made for ``sign`` or ``subspace`` gives that metric alone."""
@@ -128,7 +130,7 @@ def compare(
             advance(total - done)
         notes = moved_tokens(everyone, alignment.names) if vocab == "same" else ()
     left_out = alignment.left_out if isinstance(table, GramTable) else table.left_out
-    return Comparison(table, left_out, remembered, notes)
+    return Comparison(table, left_out, remembered, notes, _share(opened_base, table.names, left_out))
 
 
 def kinship_matrix(
@@ -222,6 +224,13 @@ def _measure_close_pairs(table: GramTable, models: Sequence[Checkpoint], alignme
                 i, j = one + 1, other + 1
                 products = table.grams[:, i, i] + table.grams[:, j, j] - differences.grams[:, place, place]
                 table.grams[:, i, j] = table.grams[:, j, i] = products / 2
+
+
+def _share(base: Checkpoint, names: Sequence[str], left_out: Mapping[str, str]) -> float:
+    """The part of the base's parameters that are in the tensors ``names``; a tied head counts with its embedding."""
+    counts = {name: entry.count for name, entry in base.tensors.items() if entry.dtype.is_floating_point}
+    once = [count for name, count in counts.items() if not left_out.get(name, "").startswith("tied to")]
+    return sum(counts[name] for name in names) / sum(once)
 
 
 def _same_files(one: Checkpoint, other: Checkpoint) -> bool:

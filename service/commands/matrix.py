@@ -1,5 +1,6 @@
 """`kinship matrix` and `kinship advise`."""
 
+import csv
 import math
 from itertools import combinations
 from pathlib import Path
@@ -50,7 +51,7 @@ def run(
         print_plan(plan_comparison(models, base, selection, vocab=vocab, allow_pickle=allow_pickle), as_json=as_json)
         return
     for path in out:
-        require_suffix(path, PICTURES if by else FORMATS)
+        require_suffix(path, (".csv", *PICTURES) if by else FORMATS)
         require_writable(path, force=force)
     with byte_progress("Reading weights", quiet=as_json) as progress:
         options: dict[str, Any] = {"vocab": vocab, "allow_pickle": allow_pickle, "device": device, "rank": rank}
@@ -60,9 +61,7 @@ def run(
     groups = comparison.by_group(by, metric) if by else {}
     for path in out:
         if by:
-            from kinship.plots import profile
-
-            save_figure(profile(groups, by), path, force=force)
+            save_groups(groups, by, path, force=force)
         else:
             save(matrix, path, force=force)
     if as_json:
@@ -70,6 +69,7 @@ def run(
             "relative_norms": comparison.relative_norms(),
             "unrelated": comparison.unrelated(metric),
             "notes": list(comparison.notes),
+            "share": comparison.share,
         }
         if by:
             content |= {"by": by, "groups": {label: group.to_dict()["values"] for label, group in groups.items()}}
@@ -128,7 +128,8 @@ def print_summary(comparison: Comparison, matrix: KinshipMatrix) -> None:
     """What the table does not say: what was compared, and what was not."""
     from rich.markup import escape
 
-    summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors"
+    share = "all" if comparison.share == 1 else f"{comparison.share:.2%}"
+    summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
     if not math.isnan(matrix.mean()):
         summary += f"; mean of all pairs {matrix.mean():.4f}"
     unrelated = comparison.unrelated(matrix.metric)
@@ -173,6 +174,22 @@ def _compared_otherwise(path: Path, matrix: KinshipMatrix) -> bool:
     except KinshipError:
         return False
     return bool(before.compared) and before.compared != matrix.compared
+
+
+def save_groups(groups: dict[str, KinshipMatrix], by: str, path: Path, *, force: bool = False) -> None:
+    """Write kinship by group as a picture, or as ``.csv``: a row for each group and pair."""
+    if path.suffix in PICTURES:
+        from kinship.plots import profile
+
+        save_figure(profile(groups, by), path, force=force)
+        return
+    with output_file(path, force=force) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([by, "one", "other", next(iter(groups.values())).metric])
+        for label, matrix in groups.items():
+            for one, other in combinations(matrix.ids, 2):
+                value = matrix[one, other]
+                writer.writerow([label, one, other, "" if math.isnan(value) else repr(value)])
 
 
 def matrix_table(matrix: KinshipMatrix) -> "Table":

@@ -1,6 +1,8 @@
 """The commands as a user types them, right and wrong."""
 
+import csv
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
-from tests.conftest import MakeModel
+from tests.conftest import SHAPES, MakeModel
 from tests.service.conftest import Kinship
 
 if TYPE_CHECKING:
@@ -100,6 +102,32 @@ def test_asking_again_says_that_nothing_was_read(
     assert "no weights were read" not in first.err
     assert "no weights were read" in again.err
     assert again.out == first.out
+
+
+def test_kinship_by_group_is_written_as_rows(kinship: Kinship, make_model: MakeModel, tmp_path: Path) -> None:
+    base = make_model("base")
+    models = [make_model(name, seed, base) for seed, name in enumerate("abc", 1)]
+    out = tmp_path / "groups.csv"
+    outcome = kinship("matrix", *models, "--base", base, "--by", "tensor", "--json", "--out", out)
+    groups, ids = json.loads(outcome.out)["groups"], [str(model) for model in models]
+    with open(out, newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["tensor", "one", "other", "pcc"]
+    assert {(row[0], row[1], row[2]): float(row[3]) for row in rows} == {
+        (label, ids[i], ids[j]): values[i][j] for label, values in groups.items() for i, j in ((0, 1), (0, 2), (1, 2))
+    }
+
+
+def test_share_of_the_parameters_is_told(kinship: Kinship, make_model: MakeModel) -> None:
+    base = make_model("base")
+    command = ["matrix", make_model("a", 1, base), "--base", base]
+    assert "6 tensors with all of the parameters" in kinship(*command).out.replace("\n", "")
+    counts = {name: math.prod(shape) for name, shape in SHAPES.items()}
+    want = 1 - counts["model.norm.weight"] / sum(counts.values())
+    assert json.loads(kinship(*command, "--exclude", "norm", "--json").out)["share"] == pytest.approx(want)
+    assert f"5 tensors with {want:.2%} of the parameters" in kinship(*command, "--exclude", "norm").out.replace(
+        "\n", ""
+    )
 
 
 def test_every_metric_is_printed_and_told_in_json(kinship: Kinship, make_model: MakeModel, tmp_path: Path) -> None:

@@ -73,11 +73,11 @@ print(json.dumps([os.waitstatus_to_exitcode(status), cost]))
 
 
 def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[str, Cost]:
-    """Output and cost of one process; raises `CannotRunError` if it fails."""
+    """Output and cost of one process, in which we remember nothing of earlier ones; raises `CannotRunError`."""
     with tempfile.NamedTemporaryFile("r") as output:
         launched = subprocess.run(
             [sys.executable, "-S", "-c", LAUNCHER, output.name, *command],
-            env=os.environ | (environment or {}),
+            env=os.environ | {"KINSHIP_CACHE": "off"} | (environment or {}),
             capture_output=True,
             text=True,
         )

@@ -122,7 +122,7 @@ def compare(
         elif metric == "subspace":
             table = overlap_table(opened_base, opened, alignment, rank, advance)
         elif len(adapters) == len(opened) and all(_same_files(model.base, opened_base) for model in adapters):
-            table = adapter_gram_table(opened_base, adapters, alignment.names)
+            table = adapter_gram_table(opened_base, adapters, alignment.names, exact=metric == "euclidean")
         else:
             table = _table(opened_base, opened, alignment, advance, device, exact=metric == "euclidean")
             remembered = not done

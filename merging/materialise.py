@@ -1,76 +1,149 @@
 """From a genome to weights, straight from the founders' files."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from kinship.checkpoint import Checkpoint
+from kinship.dtypes import BY_NAME, FLOAT32, DType
 from kinship.errors import MismatchedModels, NonFiniteWeights
+from merging.engine import execute
+from merging.graph import Blend, Leaf, Node, Same
+from merging.plan import TensorPlan
+from merging.precision import promoted
 from merging.span import Genome
+from merging.writer import Spec
 
-Tensors = Iterator[tuple[str, torch.Tensor]]
+if TYPE_CHECKING:
+    import torch
 
-
-def blend(tensors: Sequence[torch.Tensor], coefficients: Sequence[float]) -> torch.Tensor:
-    """``sum_i c_i x_i`` in fp32, accumulated in the order given; each x_i any float dtype, all of one shape."""
-    total = tensors[0].float() * coefficients[0]
-    for tensor, coefficient in zip(tensors[1:], coefficients[1:], strict=True):
-        total.add_(tensor.float(), alpha=coefficient)
-    return total
+Tensors = Iterator[tuple[str, "torch.Tensor"]]
 
 
-def materialise(genome: Genome, names: Sequence[str], models: Sequence[Checkpoint]) -> Tensors:
-    """Yield (name, fp32 tensor) for every tensor of ``genome``, whose columns are ``models`` and rows ``names``.
+class TensorStream(Iterator[tuple[str, "torch.Tensor"]]):
+    """Named tensors, made one after another, of which names, dtypes and shapes are known beforehand: ``specs``."""
 
-    Founders that a tensor does not use are not read. Holds one tensor of each founder at a time. Integer buffers are
-    no weights: they are copied, and must be equal.
+    def __init__(self, specs: Iterable[Spec], tensors: Tensors) -> None:
+        self.specs = list(specs)
+        self._tensors = tensors
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[str, "torch.Tensor"]:
+        return next(self._tensors)
+
+    def pieces(self) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
+        """What `ShardWriter.write` takes: (name, first byte, bytes)."""
+        import torch
+
+        for name, tensor in self:
+            yield name, 0, tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def materialise(
+    genome: Genome, names: Sequence[str], models: Sequence[Checkpoint], dtype: "torch.dtype | None" = None
+) -> TensorStream:
+    """(name, tensor) for every tensor of ``genome``, whose columns are ``models`` and rows ``names``.
+
+    dtype: what weights are rounded to, once; default fp32. Founders that a tensor does not use are not read. All cores
+    work; a few tensors are in memory at a time. Integer buffers are no weights: they are copied, and must be equal.
     Raises `NonFiniteWeights` or `MismatchedModels` naming the tensor.
     """
-    for name, row in zip(names, genome.coefficients, strict=True):
-        used = [index for index, coefficient in enumerate(row) if coefficient != 0.0] or [0]
-        tensors = [models[index].tensor(name) for index in used]
-        if not tensors[0].dtype.is_floating_point:
-            if not all(torch.equal(tensor, tensors[0]) for tensor in tensors):
-                raise MismatchedModels(f"The integer buffer {name!r} differs between the models of a merge.")
-            yield name, tensors[0]
-            continue
-        tensor = blend(tensors, [float(row[index]) for index in used])
-        if not tensor.isfinite().all():
-            raise NonFiniteWeights(
-                f"Tensor {name!r} of the merge holds NaN or infinity.",
-                hint="Look for a damaged checkpoint, or for extreme merge parameters.",
+    plans = genome_plan(genome, names, models, BY_NAME[str(dtype).removeprefix("torch.")] if dtype else FLOAT32)
+    return TensorStream([plan.spec for plan in plans], _tensors(plans))
+
+
+def materialise_into(
+    genome: Genome, names: Sequence[str], models: Sequence[Checkpoint], places: "Mapping[str, torch.Tensor]"
+) -> None:
+    """Put the weights of ``genome`` into ``places`` (contiguous, on the CPU, any float dtype), with no copy in between.
+
+    Raises as `materialise`, and `MismatchedModels` for a tensor without a place of its shape.
+    """
+    import torch
+
+    plans, memory = [], {}
+    for plan in genome_plan(genome, names, models, FLOAT32):
+        place = places.get(plan.name)
+        if place is None or tuple(place.shape) != plan.spec.shape:
+            found = "none" if place is None else str(list(place.shape))
+            raise MismatchedModels(
+                f"Tensor {plan.name!r} has shape {list(plan.spec.shape)}; the place for it: {found}.",
+                hint="Is the model of another architecture than the founders?",
             )
-        yield name, tensor
+        dtype = plan.dtype if isinstance(plan.node, Same) else BY_NAME[str(place.dtype).removeprefix("torch.")]
+        plans.append(TensorPlan(plan.name, dtype, plan.node))
+        memory[plan.name] = place.detach().view(-1).view(torch.uint8).numpy()
+    for _ in execute(plans, into=lambda plan: memory[plan.name]):
+        pass
 
 
-def common_dtype(name: str, models: Sequence[Checkpoint]) -> torch.dtype:
+def genome_plan(
+    genome: Genome, names: Sequence[str], models: Sequence[Checkpoint], dtype: DType
+) -> tuple[TensorPlan, ...]:
+    """How `execute` makes ``genome``: founders without a share are no part of it."""
+    plans = []
+    for name, row in zip(names, genome.coefficients, strict=True):
+        used = np.flatnonzero(row).tolist() or [0]
+        leaves = tuple(Leaf(models[index], name) for index in used)
+        stored = leaves[0].entry.dtype
+        node: Node = Blend(leaves, row[used]) if stored.is_floating_point else Same(leaves)
+        plans.append(TensorPlan(name, dtype if stored.is_floating_point else stored, node))
+    return tuple(plans)
+
+
+def _tensors(plans: Sequence[TensorPlan]) -> Tensors:
+    import torch
+
+    memory: dict[str, NDArray[np.uint8]] = {}
+
+    def place(plan: TensorPlan) -> NDArray[np.uint8]:
+        memory[plan.name] = np.empty(plan.spec.nbytes, dtype=np.uint8)
+        return memory[plan.name]
+
+    empty = [plan for plan in plans if not plan.spec.nbytes]
+    for piece in execute(plans, into=place):
+        if piece.last:
+            dtype = piece.tensor.dtype.torch
+            yield (
+                piece.tensor.name,
+                torch.from_numpy(memory.pop(piece.tensor.name)).view(dtype).view(piece.tensor.spec.shape),
+            )
+    for plan in empty:
+        yield plan.name, torch.empty(plan.spec.shape, dtype=plan.dtype.torch)
+
+
+def common_dtype(name: str, models: Sequence[Checkpoint]) -> "torch.dtype":
     """The dtype to which the models' stored dtypes of a tensor promote; float8 joins others as bfloat16."""
-    dtypes = list(dict.fromkeys(model.tensors[name].dtype.torch for model in models))
-    if len(dtypes) == 1:
-        return dtypes[0]
-    # torch refuses to promote float8; bfloat16 holds both of its kinds exactly.
-    return reduce(torch.promote_types, (torch.bfloat16 if _is_float8(dtype) else dtype for dtype in dtypes))
+    dtypes = [model.tensors[name].dtype for model in models]
+    return (promoted(dtypes) if all(dtype.is_floating_point for dtype in dtypes) else dtypes[0]).torch
 
 
-def _is_float8(dtype: torch.dtype) -> bool:
-    return dtype.is_floating_point and dtype.itemsize == 1
-
-
-def cast(tensors: Tensors, dtype_of: Callable[[str], torch.dtype]) -> Tensors:
+def cast(tensors: Tensors, dtype_of: "Callable[[str], torch.dtype]") -> TensorStream:
     """Each weight in the dtype that ``dtype_of`` gives for its name; one rounding, to nearest even.
 
-    Raises `NonFiniteWeights` for a weight too large for its dtype.
+    Raises `NonFiniteWeights` for a weight too large for its dtype, `TypeError` where ``tensors`` is no `TensorStream`.
     """
-    for name, tensor in tensors:
-        if not tensor.is_floating_point():
-            yield name, tensor
-            continue
-        dtype = dtype_of(name)
-        rounded = tensor.to(dtype)
-        if dtype != tensor.dtype and not rounded.float().isfinite().all():
-            raise NonFiniteWeights(
-                f"Tensor {name!r} of the merge holds weights beyond the range of {dtype}.",
-                hint="Write the merge in bfloat16 or float32.",
-            )
-        yield name, rounded
+    if not isinstance(tensors, TensorStream):
+        raise TypeError("only a TensorStream tells what it holds before it is read")
+
+    def rounded() -> Tensors:
+        for name, tensor in tensors:
+            dtype = dtype_of(name) if tensor.is_floating_point() else tensor.dtype
+            result = tensor.to(dtype)
+            if dtype != tensor.dtype and not result.float().isfinite().all():
+                raise NonFiniteWeights(
+                    f"Tensor {name!r} of the merge holds weights beyond the range of {dtype}.",
+                    hint="Write the merge in bfloat16 or float32.",
+                )
+            yield name, result
+
+    def spec_of(spec: Spec) -> Spec:
+        if not spec.dtype.is_floating_point:
+            return spec
+        return spec._replace(dtype=BY_NAME[str(dtype_of(spec.name)).removeprefix("torch.")])
+
+    return TensorStream(map(spec_of, tensors.specs), rounded())

@@ -1,11 +1,30 @@
 """The value of a parameter for one tensor: filters, and gradients over the layers, as in mergekit 0.1.5."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Any, Self
 
+from pydantic import Field, StrictBool
+
+from kinship.errors import InvalidConfig
 from kinship.groups import layer_index
-from merging.recipe import Filtered, Scalar, Setting
+from kinship.validation import Strict
+from merging.registry import MergeMethod, Parameter
+
+# Text such as '1e-1', which YAML does not take for a number, is one; text is never true or false.
+Scalar = StrictBool | Annotated[float, Field(allow_inf_nan=False)]
+Gradient = Annotated[list[Scalar], Field(min_length=1)]
+
+
+class Filtered(Strict):
+    """A value for the tensors whose name contains ``filter``; ``*`` or none means all."""
+
+    filter: str | None = Field(None, description="plain substring of tensor names")
+    value: Scalar | Gradient = Field(description="a number, or a gradient over the layers")
+
+
+Setting = Scalar | Gradient | Annotated[list[Filtered], Field(min_length=1)]
+Scope = Mapping[str, Setting]
 
 
 @dataclass(frozen=True)
@@ -27,7 +46,58 @@ class Layers:
         return index / (self.count - 1) if self.count > 1 else 1.0
 
 
-def resolve(scopes: Sequence[Mapping[str, Setting]], key: str, name: str, position: float) -> Scalar | None:
+def values_for(
+    method: MergeMethod, inputs: Sequence[tuple[str, Sequence[Scope]]], name: str, position: float
+) -> dict[str, Any]:
+    """The values of all parameters of ``method`` for tensor ``name``, of those by model one an input.
+
+    inputs: (label, scopes from the narrowest to the widest) of each model merged. Raises `InvalidConfig` naming model
+    and tensor where a required parameter has no value.
+    """
+    values: dict[str, Any] = {}
+    for parameter in method.parameters:
+        found: list[Any] = []
+        for label, scopes in inputs if parameter.per_model else inputs[:1]:
+            value = resolve(scopes, parameter.name, name, position)
+            if value is None and parameter.default is None:
+                raise InvalidConfig(
+                    f"The {method.name} merge gives {label} no {parameter.name!r} for tensor {name!r}.",
+                    hint=f"Give {parameter.name}, or a last filter that matches every tensor.",
+                )
+            found.append(parameter.default if value is None else _converted(value, parameter))
+        values[parameter.name] = found if parameter.per_model else found[0]
+    return values
+
+
+def check_setting(setting: Setting, parameter: Parameter, where: str) -> None:
+    """Raise `InvalidConfig` where a value is not of the parameter's kind or out of its range."""
+    boolean = parameter.kind == "boolean" or isinstance(parameter.default, bool)
+    for value in _scalars(setting):
+        if isinstance(value, bool) != boolean:
+            wanted = "true or false" if boolean else "a number"
+            raise InvalidConfig(f"{parameter.name!r} is {wanted}, not {value!r} (given for {where}).")
+        if parameter.kind == "integer" and value != int(value):
+            raise InvalidConfig(f"{parameter.name!r} is a whole number, not {value!r} (given for {where}).")
+        if not parameter.low <= value <= parameter.high:
+            raise InvalidConfig(
+                f"{parameter.name!r} is {value:g} (given for {where}).",
+                hint=f"It lies between {parameter.low:g} and {parameter.high:g}, both included.",
+            )
+
+
+def _scalars(setting: Setting) -> Iterator[Scalar]:
+    for part in setting if isinstance(setting, list) else [setting]:
+        if isinstance(part, Filtered):
+            yield from _scalars(part.value)
+        else:
+            yield part
+
+
+def _converted(value: Scalar, parameter: Parameter) -> Scalar:
+    return int(value) if parameter.kind == "integer" else value
+
+
+def resolve(scopes: Sequence[Scope], key: str, name: str, position: float) -> Scalar | None:
     """The value of parameter ``key`` for tensor ``name``: the first scope with a matching value wins."""
     for scope in scopes:
         if key in scope:

@@ -1,19 +1,37 @@
 """One merge from its recipe to its folder: what `kinship merge` does."""
 
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
+import yaml
+from numpy.typing import NDArray
 
 from kinship.alignment import Alignment, require_same_tensors
 from kinship.checkpoint import Checkpoint
-from kinship.gram import gram_table
+from kinship.errors import OutputNotWritable
+from kinship.folder_files import find_file
+from kinship.gram import Float64, gram_table
 from kinship.opening import open_checkpoint
 from kinship.output import require_writable
+from kinship.threads import worker_count
+from merging.engine import execute, peak_memory
 from merging.folder import write_model_folder
-from merging.materialise import cast, common_dtype, materialise
+from merging.plan import MergePlan, TensorPlan, plan_merge
 from merging.recipe import Recipe
 from merging.span import Span
+from merging.writer import SHARD_BYTES, Spec, file_bytes
+
+Progress = Callable[[int, int], None]
+
+# More than config, tokenizer and card of a model take.
+_COMPANION_BYTES = 64 << 20
+_CARD_BYTES = 1 << 20
 
 
 def open_span(models: list[Checkpoint], *, with_products: bool) -> Span:
@@ -27,33 +45,151 @@ def open_span(models: list[Checkpoint], *, with_products: bool) -> Span:
     return Span(tuple(model.id for model in models), names, table)
 
 
-def run_merge(recipe: Recipe, output: Path, *, force: bool = False) -> Path:
+@contextmanager
+def planned(recipe: Recipe) -> Iterator[MergePlan]:
+    """The checked plan of ``recipe``, its models open; raises the errors of `open_checkpoint` and `plan_merge`."""
+    recipe.check()
+    with ExitStack() as stack:
+        models = {reference: stack.enter_context(open_checkpoint(reference)) for reference in recipe.references}
+        yield plan_merge(recipe, models)
+
+
+def run_merge(
+    recipe: Recipe,
+    output: Path,
+    *,
+    seed: int = 0,
+    force: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> Path:
     """Merge as ``recipe`` says and write the folder ``output``; returns it.
 
-    Raises the errors of `open_checkpoint`, `Span.merge` and `write_model_folder`; nothing half-written remains.
+    seed: of the methods that draw at random. ``progress`` is told (bytes written, bytes in all). Raises the errors of
+    `planned`, `execute` and `write_model_folder`, and `OutputNotWritable` where the disk is too small; nothing
+    half-written remains.
     """
-    recipe.check()
     require_writable(output, force=force)
-    with ExitStack() as stack:
-        models = [stack.enter_context(open_checkpoint(reference)) for reference in recipe.references]
-        span = open_span(models, with_products=recipe.method.needs_products)
-        genome = span.merge(recipe, {id: span.founder(id) for id in span.ids})
-
-        def dtype_of(name: str) -> torch.dtype:
-            stored = common_dtype(name, models)
-            return getattr(torch, recipe.dtype) if recipe.dtype else stored
-
+    with planned(recipe) as plan:
+        require_space(plan, output, shard_bytes)
+        weights = _Execution(plan, seed, progress)
         write_model_folder(
             output,
-            cast(materialise(genome, span.names, models), dtype_of),
-            template=models[0],
+            weights,
+            template=plan.template,
             recipe=recipe,
-            lineage={
-                "schema": "kinship.lineage/1",
-                "parents": [{"model": model.id, "digest": model.digest} for model in models],
-                "recipe": recipe.to_dict(),
-            },
-            parents=[entry.model for entry in recipe.models],
+            lineage=weights.lineage,
+            parents=[model.id for model in plan.models],
+            licences=licences(plan.models),
+            config=plan.config,
+            tokenizer=plan.tokenizer,
+            files=plan.files,
             force=force,
+            shard_bytes=shard_bytes,
         )
     return output
+
+
+def require_space(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Raise `OutputNotWritable` where the disk has no room for what the merge will write."""
+    needed, free = file_bytes(plan.specs, shard_bytes) + _COMPANION_BYTES, free_space(output)
+    if needed > free:
+        raise OutputNotWritable(
+            f"{output} needs {needed} bytes; the disk has {free} bytes free.", hint="Choose a folder on another disk."
+        )
+
+
+def free_space(output: Path) -> int:
+    """Bytes free where ``output`` will be."""
+    place = output.absolute().parent
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def describe(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
+    """What the merge would do: the documented JSON object of ``kinship merge --dry-run``."""
+    return {
+        "schema": "kinship.merge-plan/1",
+        "out": str(output),
+        "models": [model.id for model in plan.models],
+        "tensors": len(plan.tensors),
+        "by_method": plan.by_method,
+        "parameters": sum(spec.size for spec in plan.specs),
+        "dtypes": sorted({spec.dtype.name for spec in plan.specs}),
+        "bytes_in": plan.bytes_read,
+        "bytes_out": file_bytes(plan.specs, shard_bytes),
+        "peak_memory": peak_memory(plan.tensors),
+        "disk_free": free_space(output),
+        "recipe": plan.recipe.to_dict(),
+    }
+
+
+@dataclass
+class _Execution:
+    """The weights of a merge in the making, and what is to be remembered of it."""
+
+    plan: MergePlan
+    seed: int
+    progress: Progress | None
+    coefficients: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def specs(self) -> Sequence[Spec]:
+        """Names, dtypes and shapes."""
+        return self.plan.specs
+
+    def pieces(self) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
+        """All bytes, in order."""
+        done, total = 0, self.plan.bytes_written
+        pieces = execute(self.plan.tensors, rounding=self.plan.rounding, seed=self.seed, observer=self._remember)
+        for tensor, start, _, data in pieces:
+            yield tensor.name, start, data
+            done += data.nbytes
+            if self.progress is not None:
+                self.progress(done, total)
+
+    def lineage(self) -> dict[str, Any]:
+        """``lineage.json``: the parents by content, the recipe, and what weights decided in it."""
+        models = self.plan.models
+        with ThreadPoolExecutor(worker_count()) as pool:
+            digests = list(pool.map(lambda model: model.digest, models))
+        parents = [{"model": model.id, "digest": digest} for model, digest in zip(models, digests, strict=True)]
+        found: dict[str, Any] = {
+            "schema": "kinship.lineage/1",
+            "parents": parents,
+            "recipe": self.plan.recipe.to_dict(),
+        }
+        if any(tensor.is_random for tensor in self.plan.tensors):
+            found["seed"] = self.seed
+        return found | ({"coefficients": self.coefficients} if self.coefficients else {})
+
+    def _remember(self, tensor: TensorPlan, factors: Float64) -> None:
+        """Where a cosine decides between arc and line, a replay could flip; so the coefficients are kept."""
+        models = self.plan.models
+        row = np.zeros(len(models))
+        for leaf, factor in zip(tensor.node.leaves, factors, strict=True):
+            row[models.index(leaf.model)] += factor
+        self.coefficients[tensor.name] = row.tolist()
+
+
+def licences(models: Sequence[Checkpoint]) -> dict[str, str]:
+    """What the cards of the models say of their licence, by id."""
+    found = {}
+    for model in models:
+        card = find_file(model.path, "README.md") if model.path.is_dir() else None
+        licence = _front_matter(card).get("license") if card else None
+        if isinstance(licence, str):
+            found[model.id] = licence
+    return found
+
+
+def _front_matter(card: Path) -> Mapping[str, Any]:
+    """The YAML at the head of a model card; nothing where there is none that can be read."""
+    with open(card, encoding="utf-8", errors="replace") as file:
+        head, *rest = file.read(_CARD_BYTES).split("---\n", 2)
+    try:
+        content = yaml.safe_load(rest[0]) if not head and len(rest) == 2 else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, Mapping) else {}

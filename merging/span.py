@@ -8,15 +8,15 @@ to every other follows from the founders' `GramTable` without reading a weight.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from kinship.errors import InvalidConfig
 from kinship.gram import Float64, GramTable
 from kinship.matrix import KinshipMatrix
-from merging.parameters import Layers, resolve
+from merging.parameters import Layers, values_for
 from merging.recipe import Recipe
+from merging.registry import MergeMethod
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Span:
 
     def products(self, genomes: Sequence[Genome]) -> Float64:
         """Inner products (T, p, p) of the raw tensors of p genomes."""
-        rows = np.stack([_on_gram_rows(genome) for genome in genomes], axis=1)
+        rows = np.stack([_on_gram_rows(genome.coefficients) for genome in genomes], axis=1)
         return _transform(self._table.grams, rows)
 
     def kinship(self, genomes: Mapping[str, Genome], metric: str = "pcc") -> KinshipMatrix:
@@ -78,7 +78,9 @@ class Span:
         Exact up to rounding for weights in fp32; a child stored in bf16 differs by its own rounding.
         """
         founders = self._table
-        rows = np.stack([_on_gram_rows(genome) for genome in [self.founder(self.ids[0]), *genomes.values()]], axis=1)
+        rows = np.stack(
+            [_on_gram_rows(genome.coefficients) for genome in [self.founder(self.ids[0]), *genomes.values()]], axis=1
+        )
         rows[:, 1:, 0] -= 1.0  # a task vector is the model less the base
         table = GramTable(
             (self.ids[0], *genomes),
@@ -95,31 +97,16 @@ class Span:
         Raises `InvalidConfig` naming model and tensor where a required parameter has no value.
         """
         method = recipe.check().method
-        inputs = list(recipe.models)
-        if method.base_is_input:
-            inputs.sort(key=lambda entry: entry.model != recipe.base_model)
-        genomes = [parents[entry.model] for entry in inputs]
-        products = self.products(genomes) if method.needs_products else [None] * len(self.names)
+        (part,) = recipe.parts
+        inputs = [(entry.model, (entry.parameters, *part.scopes)) for entry in part.merged(method)]
+        rows = np.stack([parents[str(model)].coefficients for model, _ in inputs], axis=1)
+        base = None if part.base is None else parents[str(part.base)].coefficients
         child = np.zeros((len(self.names), len(self.ids)))
         for index, name in enumerate(self.names):
-            position = self.layers.position(name)
-            values: dict[str, object] = {}
-            for parameter in method.parameters:
-                scopes = [[entry.parameters, recipe.parameters] for entry in inputs]
-                found = [resolve(pair, parameter.name, name, position) for pair in scopes]
-                found = [parameter.default if value is None else value for value in found]
-                if None in found:
-                    raise InvalidConfig(
-                        f"The {method.name} merge gives {inputs[found.index(None)].model} no {parameter.name!r} "
-                        f"for tensor {name!r}.",
-                        hint=f"Give {parameter.name}, or a last filter that matches every tensor.",
-                    )
-                values[parameter.name] = found if parameter.per_model else found[0]
-            combination = method.coefficients(products[index], values, has_base=recipe.base_model is not None)
-            if combination.base != 0.0:
-                child[index] += combination.base * parents[str(recipe.base_model)].coefficients[index]
-            for factor, genome in zip(combination.models, genomes, strict=True):
-                child[index] += factor * genome.coefficients[index]
+            scopes = [(str(model), scopes) for model, scopes in inputs]
+            values = values_for(method, scopes, name, self.layers.position(name))
+            gram = self._table.grams[index] if method.needs_products else None
+            child[index] = child_row(method, values, rows[index], None if base is None else base[index], gram)
         return Genome(child)
 
     def recipe_of(self, genome: Genome) -> Recipe:
@@ -140,10 +127,29 @@ class Span:
         return self.table
 
 
-def _on_gram_rows(genome: Genome) -> Float64:
+def child_row(
+    method: MergeMethod, values: Mapping[str, Any], parents: Float64, base: Float64 | None, gram: Float64 | None
+) -> Float64:
+    """One tensor of a child as coefficients (R,) on founders [t0, t1 .. tn] (R of them), from those of its parents.
+
+    parents: (p, R). base: (R,), where the recipe has one. gram: (R, R) inner products of [t0, d1 .. dn], where the
+    method asks for products. Cost: p R^2.
+    """
+    products = None
+    if method.needs_products and gram is not None:
+        rows = _on_gram_rows(parents - base if method.on_task_vectors and base is not None else parents)
+        products = rows @ gram @ rows.T
+    combination = method.coefficients(products, values, has_base=base is not None)
+    child = np.array(combination.models) @ parents
+    if combination.base != 0.0 and base is not None:
+        child += combination.base * base
+    return np.asarray(child)
+
+
+def _on_gram_rows(coefficients: Float64) -> Float64:
     """Coefficients on [t0, d1 .. dn] from those on [t0, t1 .. tn]: sum_i c_i t_i = (sum_i c_i) t0 + sum_i c_i d_i."""
-    rows = genome.coefficients.copy()
-    rows[:, 0] = genome.coefficients.sum(axis=1)
+    rows = coefficients.copy()
+    rows[..., 0] = coefficients.sum(axis=-1)
     return rows
 
 

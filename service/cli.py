@@ -27,6 +27,8 @@ class MetricName(StrEnum):
     pcc = "pcc"
     cosine = "cosine"
     euclidean = "euclidean"
+    sign = "sign"
+    subspace = "subspace"
 
 
 class VocabName(StrEnum):
@@ -88,6 +90,7 @@ def matrix(
     models: Models,
     base: Base,
     metric: Metric = MetricName.pcc,
+    rank: Annotated[int, typer.Option(min=1, help="Singular directions of each matrix, for subspace.")] = 16,
     by: Annotated[GroupName | None, typer.Option(help="Also tell it apart by these.", show_default=False)] = None,
     include: Annotated[str | None, typer.Option(help="Only tensors whose name matches this.", metavar="REGEX")] = None,
     exclude: Annotated[str | None, typer.Option(help="No tensors whose name matches this.", metavar="REGEX")] = None,
@@ -121,6 +124,7 @@ def matrix(
         vocab=vocab.value,
         allow_pickle=allow_pickle,
         device=device.value,
+        rank=rank,
         dry_run=dry_run,
         as_json=as_json,
         force=force,
@@ -164,13 +168,30 @@ def tree(
 def merge(
     recipe: Annotated[Path, typer.Argument(help="Recipe in mergekit YAML.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of methods that draw at random.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and tell what it takes, from headers alone.")
+    ] = False,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Merge models as a recipe says, into a model folder."""
     from service.commands.merge import run
 
-    run(recipe, out, as_json=as_json, force=force)
+    run(recipe, out, seed=seed, dry_run=dry_run, as_json=as_json, force=force)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Model folder.", show_default=False)], as_json: Json = False
+) -> None:
+    """Check a model folder: checksums, headers, index, tied heads, config.
+
+    Exit code 1 where something is wrong.
+    """
+    from service.commands.verify import run
+
+    run(folder, as_json=as_json)
 
 
 @app.command()

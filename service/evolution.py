@@ -62,7 +62,7 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
     recipe = search.span.recipe_of(best.genome)
     absolute = {id: str((root / Path(path).expanduser()).resolve()) for id, path in references.items()}
     _write_text(folder / "best-offspring.yml", _renamed(recipe, absolute).to_yaml())
-    parents = sorted({references[entry.model] for entry in recipe.models})
+    parents = sorted({references[str(entry.model)] for entry in recipe.models})
     write_model_folder(
         folder / "best-offspring",
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
@@ -100,7 +100,7 @@ def _card_scores(best: Record) -> dict[str, float]:
 
 def _renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
     """The recipe with its models' ids replaced by references."""
-    models = [entry.model_copy(update={"model": names[entry.model]}) for entry in recipe.models]
+    models = [entry.model_copy(update={"model": names[str(entry.model)]}) for entry in recipe.models]
     return recipe.model_copy(update={"models": models})
 
 

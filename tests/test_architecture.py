@@ -18,6 +18,7 @@ HELP = [
     ["advise"],
     ["tree"],
     ["merge"],
+    ["verify"],
     ["score"],
     ["evolve"],
     ["runs"],

@@ -11,10 +11,13 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from kinship.dtypes import BY_NAME
 from kinship.errors import OutputExists
 from kinship.opening import INDEX_NAME, open_checkpoint
 from merging.folder import write_model_folder
+from merging.materialise import TensorStream
 from merging.recipe import Recipe, load_recipe, parse_recipe
+from merging.writer import Spec
 
 MakeModel = Callable[..., Path]
 Tensors = dict[str, torch.Tensor]
@@ -58,9 +61,9 @@ def template(make_model: MakeModel) -> Path:
 
 @pytest.fixture
 def write(tmp_path: Path, template: Path, recipe: Recipe) -> Callable[..., Path]:
-    def write(tensors: Tensors | Iterator[tuple[str, torch.Tensor]] = TENSORS, **options: Any) -> Path:
+    def write(tensors: Tensors | TensorStream = TENSORS, **options: Any) -> Path:
         path = tmp_path / "out"
-        stream = iter(tensors.items()) if isinstance(tensors, dict) else tensors
+        stream = made(tensors) if isinstance(tensors, dict) else tensors
         options = {"lineage": {"schema": "kinship.lineage/1"}, "parents": ["org/a", "org/b"]} | options
         write_model_folder(path, stream, template=open_checkpoint(template), recipe=recipe, **options)
         return path
@@ -69,6 +72,14 @@ def write(tmp_path: Path, template: Path, recipe: Recipe) -> Callable[..., Path]
 
 
 Write = Callable[..., Path]
+
+
+def made(tensors: Tensors, stream: Iterator[tuple[str, torch.Tensor]] | None = None) -> TensorStream:
+    specs = [
+        Spec(name, BY_NAME[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    ]
+    return TensorStream(specs, iter(tensors.items()) if stream is None else stream)
 
 
 def test_folder_is_complete(write: Write, template: Path, recipe: Recipe) -> None:
@@ -147,9 +158,7 @@ def test_config_tells_the_dtype_of_the_weights(write: Write, template: Path, key
 
 def test_template_may_be_a_single_file(write: Write, template: Path, recipe: Recipe, tmp_path: Path) -> None:
     with open_checkpoint(template / "model.safetensors") as single:
-        write_model_folder(
-            tmp_path / "bare", iter(TENSORS.items()), template=single, recipe=recipe, lineage={}, parents=["a"]
-        )
+        write_model_folder(tmp_path / "bare", made(TENSORS), template=single, recipe=recipe, lineage={}, parents=["a"])
     assert not (tmp_path / "bare/tokenizer.json").exists()
     assert load_file(tmp_path / "bare/model.safetensors").keys() == TENSORS.keys()
 
@@ -175,7 +184,7 @@ def test_exception_midway_leaves_nothing(write: Write, tmp_path: Path, shard_byt
 
     before = sorted(tmp_path.iterdir())
     with pytest.raises(RuntimeError, match="midway"):
-        write(failing(), shard_bytes=shard_bytes)
+        write(made(dict.fromkeys("abc", torch.zeros(3)), failing()), shard_bytes=shard_bytes)
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +6,12 @@ import torch
 from safetensors.torch import save_file
 
 from kinship.checkpoint import Checkpoint
+from kinship.dtypes import BY_NAME
 from kinship.errors import MismatchedModels, NonFiniteWeights
 from kinship.opening import open_checkpoint
-from merging.materialise import blend, cast, common_dtype, materialise
+from merging.materialise import TensorStream, cast, common_dtype, materialise, materialise_into
 from merging.span import Genome
+from merging.writer import Spec
 
 Tensors = dict[str, torch.Tensor]
 
@@ -22,23 +23,6 @@ def model(folder: Path, id: str, tensors: Tensors) -> Checkpoint:
 
 def genome(*rows: list[float]) -> Genome:
     return Genome(np.array(rows))
-
-
-def test_blend_is_the_weighted_sum_in_fp32() -> None:
-    generator = torch.Generator().manual_seed(0)
-    tensors = [
-        torch.randn(4, 5, generator=generator).to(dtype) for dtype in (torch.bfloat16, torch.float16, torch.float32)
-    ]
-    got = blend(tensors, [0.3, -1.2, 2.0])
-    want = 0.3 * tensors[0].double() - 1.2 * tensors[1].double() + 2.0 * tensors[2].double()
-    assert got.dtype == torch.float32
-    torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=1e-6)
-
-
-def test_blend_leaves_its_inputs_alone() -> None:
-    one, two = torch.ones(3), torch.ones(3)
-    blend([one, two], [2.0, 3.0])
-    assert one.tolist() == two.tolist() == [1.0] * 3
 
 
 def test_a_founder_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -113,8 +97,12 @@ def test_common_dtype_is_what_the_inputs_promote_to(
     assert common_dtype("w", models[::-1]) == want
 
 
-def made(**tensors: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    return iter(tensors.items())
+def made(**tensors: torch.Tensor) -> TensorStream:
+    specs = [
+        Spec(name, BY_NAME[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    ]
+    return TensorStream(specs, iter(tensors.items()))
 
 
 def test_cast_rounds_to_nearest_even_and_spares_integers() -> None:
@@ -133,3 +121,67 @@ def test_cast_asks_for_the_dtype_of_each_tensor() -> None:
 def test_cast_refuses_what_the_dtype_cannot_hold() -> None:
     with pytest.raises(NonFiniteWeights, match="'w'"):
         list(cast(made(w=torch.tensor([1.0, 7e4])), lambda name: torch.float16))
+
+
+def test_cast_knows_what_it_will_give() -> None:
+    stream = cast(made(w=torch.ones(2, 3), ids=torch.tensor([300])), lambda name: torch.bfloat16)
+    specs = {spec.name: spec for spec in stream.specs}
+    for name, tensor in stream:
+        assert (specs[name].dtype.torch, specs[name].shape) == (tensor.dtype, tuple(tensor.shape))
+    with pytest.raises(TypeError):
+        cast(iter([("w", torch.ones(1))]), lambda name: torch.bfloat16)
+
+
+# Straight into memory
+
+
+@pytest.fixture
+def founders(tmp_path: Path) -> list[Checkpoint]:
+    """Two models of several chunks a tensor, one in bf16."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        model(
+            tmp_path,
+            id,
+            {
+                "big": torch.randn(1300, 1000, generator=generator).to(dtype),
+                "ids": torch.arange(5),
+                "none": torch.empty(0, 3, dtype=dtype),
+                "scalar": torch.tensor(float(len(id)), dtype=dtype),
+            },
+        )
+        for id, dtype in [("m", torch.bfloat16), ("nn", torch.float32)]
+    ]
+
+
+TABLE = [[0.25, 0.5], [1.0, 0.0], [0.5, 0.5], [0.5, 0.25]]
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_live_memory_gets_the_sum_rounded_once(
+    founders: list[Checkpoint], monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, threads: str
+) -> None:
+    monkeypatch.setenv("KINSHIP_THREADS", threads)
+    names = list(founders[0].tensors)
+    places = {
+        name: torch.full(entry.shape, -1, dtype=dtype if entry.dtype.is_floating_point else torch.int64)
+        for name, entry in founders[0].tensors.items()
+    }
+    materialise_into(genome(*TABLE), names, founders, places)
+    weights = [{name: founder.tensor(name).double() for name in names} for founder in founders]
+    assert places["ids"].tolist() == list(range(5))
+    assert places["scalar"].item() == 0.5 * 1 + 0.25 * 2
+    want = 0.25 * weights[0]["big"] + 0.5 * weights[1]["big"]
+    step = torch.finfo(dtype).eps * want.abs().clamp(min=1e-3)
+    assert bool(((places["big"].double() - want).abs() <= 0.501 * step + 3e-7).all())
+    for name, tensor in materialise(genome(*TABLE), names, founders, dtype):
+        assert torch.equal(tensor, places[name]), name
+
+
+def test_places_must_fit(founders: list[Checkpoint]) -> None:
+    names = list(founders[0].tensors)
+    with pytest.raises(MismatchedModels, match="'big'"):
+        materialise_into(genome(*TABLE), names, founders, {"big": torch.empty(3)})
+    with pytest.raises(MismatchedModels, match="'big'"):
+        materialise_into(genome(*TABLE), names, founders, {})

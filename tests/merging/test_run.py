@@ -61,11 +61,18 @@ def test_merge_is_written_with_its_lineage(base: Path, one: Path, two: Path, tmp
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_dtype_of_the_recipe_is_honoured(one: Path, two: Path, tmp_path: Path, dtype: str) -> None:
+    """It is the dtype that inputs are rounded to, as in mergekit; out_dtype rounds the result alone."""
+    kind = getattr(torch, dtype)
     exact = load(run_merge(linear({one: 1, two: 1}), tmp_path / "exact"))
-    folder = run_merge(linear({one: 1, two: 1}, dtype=dtype), tmp_path / "out")
+    folder = run_merge(linear({one: 1, two: 1}, out_dtype=dtype), tmp_path / "out")
+    early = run_merge(linear({one: 1, two: 1}, dtype=dtype), tmp_path / "early")
     for name, tensor in load(folder).items():
-        assert torch.equal(tensor, exact[name].to(getattr(torch, dtype)))
-    assert json.loads((folder / "config.json").read_text())["dtype"] == dtype
+        assert torch.equal(tensor, exact[name].to(kind))
+        first, second = (load(path)[name].to(kind).double() for path in (one, two))
+        eps = torch.finfo(kind).eps
+        torch.testing.assert_close(load(early)[name].double(), (first + second) / 2, rtol=0.5 * eps, atol=1e-6 + eps**2)
+    for path in (folder, early):
+        assert json.loads((path / "config.json").read_text())["dtype"] == dtype
 
 
 def test_without_dtype_the_stored_ones_promote(make_model: MakeModel, base: Path, tmp_path: Path) -> None:
@@ -130,8 +137,7 @@ def test_refusals_come_before_reading_and_leave_nothing(
     def unexpected(*args: object) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr(run, "materialise", unexpected)
-    monkeypatch.setattr(run, "gram_table", unexpected)
+    monkeypatch.setattr(run, "execute", unexpected)
     (tmp_path / "taken").mkdir()
     with pytest.raises(OutputExists):
         run_merge(linear({one: 1, two: 1}), tmp_path / "taken")
@@ -170,16 +176,12 @@ def llamas(tmp_path: Path) -> Callable[[bool], list[Path]]:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_sharded_merge_loads_in_transformers(
-    llamas: Callable[[bool], list[Path]], tmp_path: Path, tied: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sharded_merge_loads_in_transformers(llamas: Callable[[bool], list[Path]], tmp_path: Path, tied: bool) -> None:
     from transformers import AutoModelForCausalLM
 
     one, two = llamas(tied)
     assert ("lm_head.weight" in load(one)) is not tied
-    write = run.write_model_folder
-    monkeypatch.setattr(run, "write_model_folder", lambda *args, **options: write(*args, **options, shard_bytes=4000))
-    folder = run_merge(linear({one: 1, two: 3}), tmp_path / "out")
+    folder = run_merge(linear({one: 1, two: 3}), tmp_path / "out", shard_bytes=4000)
     assert (folder / INDEX_NAME).exists()
     with open_checkpoint(folder) as checkpoint:
         assert checkpoint.tensors.keys() == load(one).keys()

@@ -1,0 +1,44 @@
+"""Which chat template a merge gets."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from kinship.checkpoint import Checkpoint
+from kinship.errors import InvalidConfig
+from kinship.folder_files import find_file, read_json
+
+TEMPLATE_NAME = "chat_template.jinja"
+
+_KNOWN = {
+    "chatml": "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+}
+
+
+def chat_template_files(wanted: str, models: Sequence[Checkpoint]) -> dict[str, str]:
+    """The file to write for ``wanted``: ``auto``, a name, or a template itself; none where no model has a template.
+
+    ``auto`` is the template that most models have, the first where several are as common. Raises `InvalidConfig`.
+    """
+    if wanted == "auto":
+        found = Counter(template for model in models if (template := _template_of(model)))
+        return {TEMPLATE_NAME: found.most_common(1)[0][0]} if found else {}
+    if "{" in wanted:
+        return {TEMPLATE_NAME: wanted}
+    if wanted not in _KNOWN:
+        raise InvalidConfig(
+            f"There is no chat template {wanted!r} here.",
+            hint=f"Say auto, {', '.join(_KNOWN)}, or write the Jinja template itself.",
+        )
+    return {TEMPLATE_NAME: _KNOWN[wanted]}
+
+
+def _template_of(model: Checkpoint) -> str | None:
+    file = find_file(model.path, TEMPLATE_NAME)
+    if file is not None:
+        return file.read_text(encoding="utf-8")
+    file = find_file(model.path, "tokenizer_config.json")
+    template = read_json(file).get("chat_template") if file is not None else None
+    return template if isinstance(template, str) else None

@@ -1,0 +1,9 @@
+"""Merge methods that look at data: what each input is worth is measured by running the models, not read off weights.
+
+- `batches`, `predictions`, `models`: a stream of batches, and what a model says of one.
+- `statistics`: what was measured of one model, kept as a file, so that it is measured once and shared.
+- `diagonals`, `fisher`: Fisher-weighted averaging. `grams`, `regmean`: RegMean. `adamerging`: AdaMerging.
+- `run`: whole models. `specs`: the table of these methods, for the documentation.
+
+CUDA is served by the same code through a ``device`` argument and is UNTESTED: no GPU was at hand.
+"""

@@ -1,0 +1,226 @@
+"""The numbers of one tensor of a merge: in chunks where it is a linear combination of its leaves, else whole."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinship.dtypes import BFLOAT16, FLOAT32, DType, widen
+from kinship.errors import MismatchedModels, NonFiniteWeights
+from kinship.gram import Float64, chunk_elements
+from kinship.moments import task_vector_moments
+from merging.blend import blend_rows
+from merging.graph import Leaf, Merge, Node, coefficients
+from merging.precision import narrow, rounds
+from merging.span import child_row
+
+# Elements of a result that are one piece of work, and of all leaves that are read before they are blended: few enough
+# to stay in the cache of one core.
+PIECE, IN_CACHE = 1 << 20, 1 << 18
+
+Float32 = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+class Evaluator:
+    """Evaluates nodes; several threads may use one. ``rounding``: dtype that leaves are rounded to first."""
+
+    def __init__(self, rounding: DType | None, seed: int) -> None:
+        self._rounding = rounding
+        self._seed = seed
+        self._own = threading.local()
+
+    def gram(self, leaves: Sequence[Leaf], start: int, count: int) -> Float64:
+        """Inner products (R, R), lower triangle, of a chunk of [t0, t1 - t0, ..]."""
+        rows = self._read(leaves, start, count)
+        gram, sums = np.zeros((len(leaves), len(leaves))), np.zeros(len(leaves))
+        task_vector_moments(rows, gram, sums)
+        return gram
+
+    def blend(
+        self,
+        name: str,
+        leaves: Sequence[Leaf],
+        factors: Float64,
+        start: int,
+        count: int,
+        dtype: DType,
+        out: Bytes | None,
+    ) -> Bytes:
+        """A chunk of ``sum_i factors[i] * leaves[i]`` as bytes of ``dtype``, put into ``out`` where it is given.
+
+        Raises `NonFiniteWeights` naming the tensor.
+        """
+        used = [index for index in range(len(leaves)) if factors[index] != 0.0] or [0]
+        leaves, factors = [leaves[index] for index in used], factors[used]
+        if out is None:
+            out = np.empty(count * dtype.itemsize, dtype=np.uint8)
+        if dtype.name == "float64" and factors.tolist() == [1.0] and leaves[0].entry.dtype == dtype:
+            leaves[0].model.read_into(leaves[0].tensor, start, out.data)  # whose digits fp32 cannot hold
+            _require_finite(name, out, dtype)
+            return out
+        step = max(1, IN_CACHE // len(leaves))
+        for first in range(0, count, step):
+            size = min(step, count - first)
+            part = out[first * dtype.itemsize : (first + size) * dtype.itemsize]
+            _blend_into(part, name, self._read(leaves, start + first, size), factors, dtype)
+        return out
+
+    def copy(self, name: str, leaves: Sequence[Leaf], start: int, count: int, out: Bytes | None) -> Bytes:
+        """A chunk of a buffer of integers; raises `MismatchedModels` where the leaves differ in it."""
+        first, *others = (leaf.model.stored(leaf.tensor, start, count) for leaf in leaves)
+        if not all(np.array_equal(first, other) for other in others):
+            raise MismatchedModels(
+                f"The integer buffer {name!r} differs between the models of a merge.",
+                hint="Integers are no weights and cannot be merged; leave the odd one out.",
+            )
+        if out is None:
+            return first
+        out[:] = first
+        return out
+
+    def whole(self, name: str, node: Merge, dtype: DType, out: Bytes | None) -> Bytes:
+        """All of tensor ``name`` as bytes of ``dtype``; raises `NonFiniteWeights`."""
+        numbers = np.empty(_count(node), dtype=np.float32)
+        self._fill(name, node, numbers)
+        stored = narrow(numbers, dtype).view(np.uint8)
+        _require_finite(name, stored, dtype, numbers)
+        if out is None:
+            return stored
+        out[:] = stored
+        return out
+
+    def _fill(self, name: str, node: Node, out: Float32) -> None:
+        """Put the numbers of ``node`` (flat) into ``out``."""
+        if not isinstance(node, Merge) or node.in_span:
+            gram = self._whole_gram(node) if isinstance(node, Merge) and node.needs_products else None
+            factors = coefficients(node, node.leaves, gram)
+            self.blend(name, node.leaves, factors, 0, out.size, FLOAT32, out.view(np.uint8))
+            return
+        rows = np.empty((len(node.operands), out.size), dtype=np.float32)
+        for row, operand in zip(rows, node.operands, strict=True):
+            self._fill(name, operand, row)
+        if node.method.in_span(node.values):
+            blend_rows(rows, _factors(node, rows), out)
+            return
+        import torch
+
+        base, vectors = (None, rows) if node.base is None else (rows[0], rows[1:])
+        if base is not None and node.method.on_task_vectors:
+            vectors -= base
+        merged = node.method.tensor(
+            torch.from_numpy(vectors).view(len(vectors), *node.shape),
+            node.values,
+            base=None if base is None else torch.from_numpy(base).view(node.shape),
+            generator=torch.Generator().manual_seed(self._seed_of(name, node)) if node.method.random else None,
+        )
+        out[:] = merged.reshape(-1).numpy()
+        if base is not None and node.method.on_task_vectors:
+            out += base
+
+    def _whole_gram(self, node: Node) -> Float64:
+        gram = np.zeros((len(node.leaves), len(node.leaves)))
+        for chunk in gram_chunks(node):
+            gram += self.gram(node.leaves, *chunk)
+        return symmetric(gram)
+
+    def _seed_of(self, name: str, node: Merge) -> int:
+        """Seed of what is random in one tensor: the same whatever else is merged, by whom and in what order."""
+        return int.from_bytes(blake2b(f"{self._seed}:{node.place}:{name}".encode(), digest_size=7).digest(), "little")
+
+    def _read(self, leaves: Sequence[Leaf], start: int, count: int) -> NDArray[Any]:
+        """A chunk of the leaves (R, count): bf16 bit patterns or fp32, in memory that the thread uses again."""
+        if not hasattr(self._own, "buffer") or self._own.buffer.size < len(leaves) * count:
+            self._own.buffer = np.empty(len(leaves) * count, dtype=np.float32)
+        buffer: Float32 = self._own.buffer
+        dtypes = {leaf.entry.dtype for leaf in leaves}
+        exact = not any(rounds(dtype, self._rounding) for dtype in dtypes)
+        if exact and (dtypes == {BFLOAT16} or dtypes == {FLOAT32}):
+            stored = buffer.view(np.uint16) if BFLOAT16 in dtypes else buffer
+            rows: NDArray[Any] = stored[: len(leaves) * count].reshape(len(leaves), count)
+            for row, leaf in zip(rows, leaves, strict=True):
+                leaf.model.read_into(leaf.tensor, start, row.data.cast("B"))
+            return rows
+        rows = buffer[: len(leaves) * count].reshape(len(leaves), count)
+        for row, leaf in zip(rows, leaves, strict=True):
+            numbers = leaf.model.floats(leaf.tensor, start, count)
+            if self._rounding is not None and rounds(leaf.entry.dtype, self._rounding):
+                numbers = widen(narrow(numbers, self._rounding).view(np.uint8), self._rounding)
+            row[:] = numbers
+        return rows
+
+
+def blended(rows: NDArray[Any], factors: Float64) -> Float32:
+    """The weighted sum of ``rows`` (R, m) in fp32, whatever it holds."""
+    out = np.empty(rows.shape[1], dtype=np.float32)
+    blend_rows(rows, factors, out)
+    return out
+
+
+def pieces(node: Node) -> Iterator[tuple[int, int]]:
+    """(start, count) of the pieces in which a tensor is made."""
+    return _cut(node, PIECE)
+
+
+def gram_chunks(node: Node) -> Iterator[tuple[int, int]]:
+    """(start, count) of the chunks whose inner products are added up."""
+    return _cut(node, chunk_elements(len(node.leaves)))
+
+
+def _cut(node: Node, size: int) -> Iterator[tuple[int, int]]:
+    total = _count(node)
+    return ((start, min(size, total - start)) for start in range(0, total, size))
+
+
+def _blend_into(out: Bytes, name: str, rows: NDArray[Any], factors: Float64, dtype: DType) -> None:
+    """The weighted sum of ``rows`` (R, m) as bytes of ``dtype``; raises `NonFiniteWeights`."""
+    direct = {FLOAT32: np.float32, BFLOAT16: np.uint16}.get(dtype)
+    if direct is not None:
+        if not blend_rows(rows, factors, out.view(direct)):
+            raise _non_finite(name, dtype, blended(rows, factors))
+        return
+    wide = blended(rows, factors)
+    out[:] = narrow(wide, dtype).view(np.uint8)
+    _require_finite(name, out, dtype, wide)
+
+
+def _factors(node: Merge, rows: Float32) -> Float64:
+    """Coefficients of a merge that is a linear combination of its operands, which are not all on disk: ``rows``."""
+    everyone = np.eye(len(rows))
+    base, parents = (None, everyone) if node.base is None else (everyone[0], everyone[1:])
+    gram = np.zeros((len(rows), len(rows)))
+    if node.method.needs_products:
+        step = chunk_elements(len(rows))
+        for start in range(0, rows.shape[1], step):
+            task_vector_moments(np.ascontiguousarray(rows[:, start : start + step]), gram, np.zeros(len(rows)))
+    return child_row(node.method, node.values, parents, base, symmetric(gram))
+
+
+def symmetric(gram: Float64) -> Float64:
+    """A matrix from its lower triangle."""
+    return np.asarray(np.tril(gram) + np.tril(gram, -1).T)
+
+
+def _count(node: Node) -> int:
+    return node.leaves[0].entry.count
+
+
+def _require_finite(name: str, stored: Bytes, dtype: DType, before: Float32 | None = None) -> None:
+    finite = np.isfinite(stored.view(np.float64)) if dtype.name == "float64" else np.isfinite(widen(stored, dtype))
+    if not finite.all():
+        raise _non_finite(name, dtype, before)
+
+
+def _non_finite(name: str, dtype: DType, before: Float32 | None) -> NonFiniteWeights:
+    if before is not None and np.isfinite(before).all():
+        return NonFiniteWeights(
+            f"Tensor {name!r} of the merge holds weights beyond the range of {dtype}.",
+            hint="Write the merge in bfloat16 or float32 (out_dtype).",
+        )
+    return NonFiniteWeights(
+        f"Tensor {name!r} of the merge holds NaN or infinity.",
+        hint="Look for a damaged checkpoint, or for extreme merge parameters.",
+    )

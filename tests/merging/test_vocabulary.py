@@ -1,0 +1,138 @@
+"""Merges of models whose tokens differ, row by row."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinship.errors import InvalidConfig, UnsupportedCheckpoint
+from kinship.opening import open_checkpoint
+from merging.recipe import TokenizerSettings, parse_recipe
+from merging.run import run_merge
+from merging.vocabulary import align_vocabularies
+
+MakeModel = Callable[..., Path]
+EMBEDDING, HEAD, OTHER = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
+
+PLAIN = {
+    "base": ["a", "b", "c", "<s>"],
+    "one": ["<s>", "a", "b", "x", "c", "y"],  # another order, and tokens of its own
+    "two": ["a", "c", "<s>", "x"],  # lacks b
+}
+ADDED = {"base": ["<s>"], "one": ["<s>", "y"], "two": ["<s>"]}
+PADDING = 2
+
+
+@pytest.fixture
+def models(make_model: MakeModel) -> dict[str, Path]:
+    """Three models with vocabularies of their own, and two rows of padding each."""
+    paths = {}
+    for seed, (name, tokens) in enumerate(PLAIN.items()):
+        height = len(tokens) + PADDING
+        shapes = {EMBEDDING: (height, 3), HEAD: (height, 3), OTHER: (3,), "model.layers.0.mlp.w": (3, 3)}
+        path = make_model(name, seed=seed, shapes=shapes)
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
+        added = [{"id": tokens.index(token), "content": token} | flags for token in ADDED[name]]
+        vocabulary = {token: id for id, token in enumerate(tokens) if token not in ADDED[name]}
+        content = {"model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"}, "added_tokens": added}
+        (path / "tokenizer.json").write_text(json.dumps(content))
+        (path / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": height}))
+        paths[name] = path
+    return paths
+
+
+def merge(models: dict[str, Path], out: Path, **changes: Any) -> Path:
+    content = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(models["base"]),
+        "models": [{"model": str(models[name]), "parameters": {"weight": 0.5}} for name in ("one", "two")],
+    }
+    return run_merge(parse_recipe(content | changes), out)
+
+
+def rows(models: dict[str, Path], name: str) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        model: dict(zip(tokens, load_file(models[model] / "model.safetensors")[name].double(), strict=False))
+        for model, tokens in PLAIN.items()
+    }
+
+
+@pytest.mark.parametrize("source", ["base", "union"])
+@pytest.mark.parametrize("tensor", [EMBEDDING, HEAD])
+def test_rows_follow_their_tokens(models: dict[str, Path], tmp_path: Path, source: str, tensor: str) -> None:
+    folder = merge(models, tmp_path / "out", tokenizer_source=source)
+    got = load_file(folder / "model.safetensors")[tensor].double()
+    known = rows(models, tensor)
+    tokens = ["a", "b", "c", "<s>", *(["x", "y"] if source == "union" else [])]
+    assert got.shape == (len(tokens), 3)
+    for id, token in enumerate(tokens):
+        owners = [model for model in known if token in known[model]]
+        default = known["base"].get(token, sum(known[model][token] for model in owners) / len(owners))
+        base, one, two = (known[model].get(token, default) for model in ("base", "one", "two"))
+        torch.testing.assert_close(got[id], base + 0.5 * (one - base) + 0.5 * (two - base), rtol=1e-6, atol=1e-6)
+    assert json.loads((folder / "config.json").read_text())["vocab_size"] == len(tokens)
+
+
+def test_the_tokenizer_of_the_union_knows_every_token(models: dict[str, Path], tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    folder = merge(models, tmp_path / "out", tokenizer={"source": "union", "pad_to_multiple_of": 4})
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.get_vocab() == {"a": 0, "b": 1, "c": 2, "<s>": 3, "x": 4, "y": 5}
+    assert tokenizer.encode("y<s>").ids == [5, 3]
+    weights = load_file(folder / "model.safetensors")[EMBEDDING]
+    assert weights.shape == (8, 3)
+    assert not weights[6:].any()
+
+
+def test_the_tokenizer_of_one_of_the_models(models: dict[str, Path], tmp_path: Path) -> None:
+    (models["base"] / "special_tokens_map.json").write_text("{}")
+    (models["one"] / "tokenizer_config.json").write_text('{"of": "one"}')
+    folder = merge(models, tmp_path / "out", tokenizer_source=str(models["one"]))
+    assert (folder / "tokenizer.json").read_bytes() == (models["one"] / "tokenizer.json").read_bytes()
+    assert json.loads((folder / "tokenizer_config.json").read_text()) == {"of": "one"}
+    assert not (folder / "special_tokens_map.json").exists()
+    assert load_file(folder / "model.safetensors")[HEAD].shape == (6, 3)
+
+
+def test_every_range_of_rows_reads_the_same(models: dict[str, Path]) -> None:
+    opened = {name: open_checkpoint(path) for name, path in models.items()}
+    for model in align_vocabularies(TokenizerSettings(source="union"), opened, "base").models.values():
+        whole = model.floats(EMBEDDING)
+        for start in range(len(whole)):
+            for count in range(1, len(whole) - start + 1):
+                assert model.floats(EMBEDDING, start, count).tolist() == whole[start : start + count].tolist()
+    for model in opened.values():
+        model.close()
+
+
+def test_what_cannot_be_aligned_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="'elsewhere'"):
+        merge(models, tmp_path / "out", tokenizer_source="elsewhere")
+    (models["two"] / "tokenizer.json").unlink()
+    with pytest.raises(UnsupportedCheckpoint, match=r"tokenizer\.json"):
+        merge(models, tmp_path / "out", tokenizer_source="union")
+
+
+# Chat templates
+
+
+@pytest.mark.parametrize(
+    ("wanted", "written"),
+    [("auto", "common"), ("{{ messages }}", "{{ messages }}"), ("chatml", "<|im_start|>")],
+)
+def test_chat_template(models: dict[str, Path], tmp_path: Path, wanted: str, written: str) -> None:
+    (models["base"] / "chat_template.jinja").write_text("rare")
+    for name in ("one", "two"):
+        (models[name] / "tokenizer_config.json").write_text('{"chat_template": "common"}')
+    folder = merge(models, tmp_path / "out", tokenizer_source="base", chat_template=wanted)
+    assert written in (folder / "chat_template.jinja").read_text()
+
+
+def test_unknown_chat_template(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="'llama9'"):
+        merge(models, tmp_path / "out", tokenizer_source="base", chat_template="llama9")

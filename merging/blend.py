@@ -84,27 +84,41 @@ def _exponent_is_full(typing_context, number):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _blend(rows, factors, tiles, out):  # type: ignore[no-untyped-def]
-    """Returns not zero where something in ``out`` is not finite."""
+    """Returns not zero where something in ``out`` is not finite. The first rows, and the last, share a loop."""
     bad = np.uint32(0)
     last = rows.shape[0] - 1
     for start in range(0, out.size, tiles.shape[1]):
         width = min(tiles.shape[1], out.size - start)
         base, total, part = tiles[0, :width], tiles[1, :width], out[start : start + width]
         row, factor = rows[0, start : start + width], factors[0]
+        final, last_factor = rows[last, start : start + width], factors[last]
         if last == 0:
             for p in range(width):
-                part[p] = _stored_like(out, factor * _widened(row[p]))
-        else:
+                stored = _stored_like(out, factor * _widened(row[p]))
+                part[p] = stored
+                bad |= _exponent_is_full(_widened(stored))
+            continue
+        if last == 1:
             for p in range(width):
-                base[p] = _widened(row[p])
-                total[p] = factor * base[p]
-            for i in range(1, last):
-                row, factor = rows[i, start : start + width], factors[i]
-                for p in range(width):
-                    total[p] += factor * (_widened(row[p]) - base[p])
-            row, factor = rows[last, start : start + width], factors[last]
-            for p in range(width):
-                part[p] = _stored_like(out, total[p] + factor * (_widened(row[p]) - base[p]))
+                start_value = _widened(row[p])
+                value = factor * start_value
+                value += last_factor * (_widened(final[p]) - start_value)
+                stored = _stored_like(out, value)
+                part[p] = stored
+                bad |= _exponent_is_full(_widened(stored))
+            continue
+        second, second_factor = rows[1, start : start + width], factors[1]
         for p in range(width):
-            bad |= _exponent_is_full(_widened(part[p]))
+            start_value = _widened(row[p])
+            base[p] = start_value
+            value = factor * start_value
+            total[p] = value + second_factor * (_widened(second[p]) - start_value)
+        for i in range(2, last):
+            row, factor = rows[i, start : start + width], factors[i]
+            for p in range(width):
+                total[p] += factor * (_widened(row[p]) - base[p])
+        for p in range(width):
+            stored = _stored_like(out, total[p] + last_factor * (_widened(final[p]) - base[p]))
+            part[p] = stored
+            bad |= _exponent_is_full(_widened(stored))
     return bad

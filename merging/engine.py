@@ -189,7 +189,7 @@ def _cost_of_whole(node: Node) -> int:
     """Bytes: the operands in fp32, as much again and a little more for what kernels keep beside them."""
     if not isinstance(node, Merge) or node.in_span:
         return 0
-    own = 4 * node.leaves[0].entry.count * (2 * len(node.inputs) + 3)
+    own = 4 * node.leaves[0].entry.count * (2 * len(node.inputs) + 2)
     return own + max(map(_cost_of_whole, node.operands))
 
 

@@ -1,7 +1,7 @@
 """The numbers of one tensor of a merge: in chunks where it is a linear combination of its leaves, else whole."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -17,12 +17,13 @@ from merging.graph import Leaf, Merge, Node, coefficients
 from merging.precision import narrow, rounds
 from merging.span import child_row
 
-# Elements of a result that are one piece of work, and of all leaves that are read before they are blended: few enough
-# to stay in the cache of one core.
-PIECE, IN_CACHE = 1 << 20, 1 << 18
+# Elements of a result that are one piece of work: enough that handing pieces on costs little. Elements of all leaves
+# that are read before they are blended: few enough to be in cache still, enough that a call to read costs little.
+PIECE, IN_CACHE = 1 << 22, 1 << 20
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Read = Callable[[int, int], Float32]
 
 
 class Evaluator:
@@ -84,42 +85,71 @@ class Evaluator:
 
     def whole(self, name: str, node: Merge, dtype: DType, out: Bytes | None) -> Bytes:
         """All of tensor ``name`` as bytes of ``dtype``; raises `NonFiniteWeights`."""
-        numbers = np.empty(_count(node), dtype=np.float32)
-        self._fill(name, node, numbers)
-        stored = narrow(numbers, dtype).view(np.uint8)
-        _require_finite(name, stored, dtype, numbers)
         if out is None:
-            return stored
-        out[:] = stored
+            out = np.empty(_count(node) * dtype.itemsize, dtype=np.uint8)
+        merged, base = self._merge(name, node)
+        for start, count in pieces(node):
+            part = merged[start : start + count]
+            if base is not None:
+                part += base(start, count)
+            stored = narrow(part, dtype).view(np.uint8)
+            _require_finite(name, stored, dtype, part)
+            out[start * dtype.itemsize : (start + count) * dtype.itemsize] = stored
         return out
+
+    def _merge(self, name: str, node: Merge) -> tuple[Float32, Read | None]:
+        """The numbers of a ``node`` outside the span (flat), and its base where that is still to be added.
+
+        A base that is only subtracted and added is read twice, piece by piece, rather than held.
+        """
+        method = node.method
+        if method.in_span(node.values):
+            rows = np.empty((len(node.operands), _count(node)), dtype=np.float32)
+            for row, operand in zip(rows, node.operands, strict=True):
+                self._fill(name, operand, row)
+            return blended(rows, _factors(node, rows)), None
+        import torch
+
+        base = None if node.base is None else self._reader(name, node.base)
+        vectors = np.empty((len(node.inputs), _count(node)), dtype=np.float32)
+        for row, operand in zip(vectors, node.inputs, strict=True):
+            self._fill(name, operand, row)
+            if base is not None and method.on_task_vectors:
+                for start, count in pieces(node):
+                    row[start : start + count] -= base(start, count)
+        held = base(0, _count(node)) if base is not None and method.sees_base else None
+        merged = method.tensor(
+            torch.from_numpy(vectors).view(len(vectors), *node.shape),
+            node.values,
+            has_base=base is not None,
+            base=None if held is None else torch.from_numpy(held).view(node.shape),
+            generator=torch.Generator().manual_seed(self._seed_of(name, node)) if method.random else None,
+        )
+        return merged.reshape(-1).numpy(), base if method.on_task_vectors else None
 
     def _fill(self, name: str, node: Node, out: Float32) -> None:
         """Put the numbers of ``node`` (flat) into ``out``."""
-        if not isinstance(node, Merge) or node.in_span:
-            gram = self._whole_gram(node) if isinstance(node, Merge) and node.needs_products else None
-            factors = coefficients(node, node.leaves, gram)
-            self.blend(name, node.leaves, factors, 0, out.size, FLOAT32, out.view(np.uint8))
-            return
-        rows = np.empty((len(node.operands), out.size), dtype=np.float32)
-        for row, operand in zip(rows, node.operands, strict=True):
-            self._fill(name, operand, row)
-        if node.method.in_span(node.values):
-            blend_rows(rows, _factors(node, rows), out)
-            return
-        import torch
+        read = self._reader(name, node)
+        for start, count in pieces(node):
+            out[start : start + count] = read(start, count)
 
-        base, vectors = (None, rows) if node.base is None else (rows[0], rows[1:])
-        if base is not None and node.method.on_task_vectors:
-            vectors -= base
-        merged = node.method.tensor(
-            torch.from_numpy(vectors).view(len(vectors), *node.shape),
-            node.values,
-            base=None if base is None else torch.from_numpy(base).view(node.shape),
-            generator=torch.Generator().manual_seed(self._seed_of(name, node)) if node.method.random else None,
-        )
-        out[:] = merged.reshape(-1).numpy()
-        if base is not None and node.method.on_task_vectors:
-            out += base
+    def _reader(self, name: str, node: Node) -> Read:
+        """Gives the numbers of ``node``, flat, from ``start`` on; what is not in the span is made whole beforehand."""
+        if isinstance(node, Merge) and not node.in_span:
+            merged, base = self._merge(name, node)
+            if base is not None:
+                for start, count in pieces(node):
+                    merged[start : start + count] += base(start, count)
+            return lambda start, count: merged[start : start + count]
+        gram = self._whole_gram(node) if isinstance(node, Merge) and node.needs_products else None
+        factors = coefficients(node, node.leaves, gram)
+
+        def read(start: int, count: int) -> Float32:
+            out = np.empty(count, dtype=np.float32)
+            self.blend(name, node.leaves, factors, start, count, FLOAT32, out.view(np.uint8))
+            return out
+
+        return read
 
     def _whole_gram(self, node: Node) -> Float64:
         gram = np.zeros((len(node.leaves), len(node.leaves)))

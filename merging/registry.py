@@ -13,7 +13,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kinship.errors import InvalidConfig
@@ -104,13 +105,18 @@ class MergeMethod:
         vectors: "torch.Tensor",
         values: Mapping[str, Any],
         *,
-        base: "torch.Tensor | None",
+        base: "torch.Tensor | None" = None,
+        has_base: bool | None = None,
         generator: "torch.Generator | None" = None,
     ) -> "torch.Tensor":
-        """Run the tensor kernel on ``vectors`` (p, \\*shape) float32; returns the merged vector (\\*shape)."""
+        """Run the tensor kernel on ``vectors`` (p, \\*shape) float32; returns the merged vector (\\*shape).
+
+        Only methods that see the base need it as ``base``; the others are told by ``has_base`` whether there is one.
+        """
+        has_base = base is not None if has_base is None else has_base
         if self.merge is None:
             raise TypeError(f"{self.name} has no kernel over tensors")
-        extra: dict[str, Any] = {"has_base": base is not None} if self.on_task_vectors and not self.needs_base else {}
+        extra: dict[str, Any] = {"has_base": has_base} if self.on_task_vectors and not self.needs_base else {}
         extra |= {"base": base} if self.sees_base else {}
         extra |= {"generator": generator} if self.random else {}
         return self.merge(vectors, **values, **extra)
@@ -160,16 +166,42 @@ def _source(method: MergeMethod) -> str | None:
 
 
 def methods() -> dict[str, MergeMethod]:
-    """Every registered method by name."""
-    import_module("merging.methods")
+    """Every registered method by name; raises `InvalidConfig` naming the package whose methods cannot be loaded."""
+    for name in _own():
+        _load(name)
     for plugin in entry_points(group=ENTRY_POINTS):
-        plugin.load()
+        _load_plugin(plugin)
     return dict(sorted(_METHODS.items()))
 
 
 def get_method(name: str) -> MergeMethod:
-    """The method called ``name``; raises `InvalidConfig` naming those there are."""
-    known = methods()
-    if name not in known:
-        raise InvalidConfig(f"There is no merge method {name!r}.", hint=f"Use one of: {', '.join(known)}.")
-    return known[name]
+    """The method called ``name``; of our own, no other is imported. Raises `InvalidConfig` naming those there are."""
+    if name in _own():
+        _load(name)
+    if name not in _METHODS:
+        known = methods()
+        if name not in known:
+            raise InvalidConfig(f"There is no merge method {name!r}.", hint=f"Use one of: {', '.join(known)}.")
+    return _METHODS[name]
+
+
+def _own() -> list[str]:
+    """The files of `merging.methods`, which are named after their methods."""
+    return [module.name for module in iter_modules(import_module("merging.methods").__path__)]
+
+
+def _load(name: str) -> None:
+    import_module(f"merging.methods.{name}")
+
+
+def _load_plugin(plugin: EntryPoint) -> None:
+    package = plugin.dist.name if plugin.dist else plugin.name
+    try:
+        plugin.load()
+    except Exception as error:  # whatever importing someone else's code can end with
+        reason = next(iter(str(error).strip().splitlines()), "no reason given")
+        raise InvalidConfig(
+            f"The merge methods of the package {package!r} ({plugin.value}) cannot be loaded"
+            f" ({type(error).__name__}: {reason}).",
+            hint=f"Update {package}, or uninstall it.",
+        ) from error

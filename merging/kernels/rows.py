@@ -3,14 +3,18 @@
 A line runs along one dimension of a tensor, the last or the first; all others are told apart.
 """
 
+from typing import TYPE_CHECKING
+
 import numba
 import numpy as np
-import torch
 
 from kinship.gram import Float64
 
+if TYPE_CHECKING:
+    import torch
 
-def line_products(tensors: torch.Tensor, axis: int) -> Float64:
+
+def line_products(tensors: "torch.Tensor", axis: int) -> Float64:
     """Inner products (m, p, p) float64 of the m lines along ``axis`` (0 or -1) of p tensors (p, \\*shape) fp32.
 
     Costs p * (p + 1) / 2 multiply-adds an element, in float64, and one pass over the tensors.
@@ -23,11 +27,13 @@ def line_products(tensors: torch.Tensor, axis: int) -> Float64:
     return products
 
 
-def combine(tensors: torch.Tensor, coefficients: Float64, axis: int) -> torch.Tensor:
+def combine(tensors: "torch.Tensor", coefficients: Float64, axis: int) -> "torch.Tensor":
     """``sum_i c[line, i] tensors[i]`` of (p, \\*shape) fp32 for lines along ``axis``: (\\*shape) fp32.
 
     coefficients: (m, p), lines in the order of `line_products`. Costs p passes.
     """
+    import torch
+
     lines = list(tensors.shape[1:])
     lines[axis] = 1
     factors = torch.from_numpy(coefficients.T.astype(np.float32)).reshape(len(tensors), *lines)

@@ -1,7 +1,1 @@
-"""The merge methods, one pure kernel a file. Importing this package registers them all."""
-
-from importlib import import_module
-from pkgutil import iter_modules
-
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+"""The merge methods, one pure kernel a file, and each file named after its method."""

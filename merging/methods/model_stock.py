@@ -1,11 +1,15 @@
 """Model Stock: the mean of fine-tuned models, drawn towards the base as far as they disagree."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 
 from kinship.gram import Float64
 from merging.kernels.rows import combine, line_products
 from merging.registry import Combination, Parameter, span_method
+
+if TYPE_CHECKING:
+    import torch
 
 
 def ratio(products: Float64) -> Float64:
@@ -25,7 +29,7 @@ def ratio(products: Float64) -> Float64:
     return share
 
 
-def model_stock_lines(vectors: torch.Tensor, *, filter_wise: bool = True) -> torch.Tensor:
+def model_stock_lines(vectors: "torch.Tensor", *, filter_wise: bool = True) -> "torch.Tensor":
     """Model Stock with a share for each line along the last dimension of (p, \\*shape) fp32: (\\*shape) fp32."""
     share = ratio(line_products(vectors, -1))[:, None] / len(vectors)
     return combine(vectors, np.repeat(share, len(vectors), axis=1), -1)

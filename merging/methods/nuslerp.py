@@ -1,13 +1,16 @@
 """Spherical interpolation of two models or of their task vectors, whole or row by row."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from kinship.gram import Float64
 from merging.kernels.rows import combine, line_products
 from merging.registry import Combination, Parameter, span_method
+
+if TYPE_CHECKING:
+    import torch
 
 LINE_WITHIN = 2.0**-25  # of a cosine of 1 or -1, which fp32 would round it to
 
@@ -28,13 +31,13 @@ def arc(products: Float64, weight: Sequence[float]) -> Float64:
 
 
 def nuslerp_lines(
-    vectors: torch.Tensor,
+    vectors: "torch.Tensor",
     *,
     weight: Sequence[float],
     nuslerp_row_wise: bool = False,
     nuslerp_flatten: bool = False,
     has_base: bool = False,
-) -> torch.Tensor:
+) -> "torch.Tensor":
     """NuSLERP of each line of (2, \\*shape) fp32 apart: (\\*shape) fp32.
 
     Lines lie along the first dimension with ``nuslerp_row_wise``, else along the last: mergekit's names are the other

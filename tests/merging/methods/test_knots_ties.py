@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 
-from merging.methods.knots import knots_ties
+from merging.methods.knots_ties import knots_ties
 from merging.registry import get_method
 
 Array = np.ndarray

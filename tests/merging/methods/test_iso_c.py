@@ -6,7 +6,7 @@ import torch
 from scipy.stats import ortho_group
 
 from kinship.errors import NonFiniteWeights
-from merging.methods.isotropic import iso_c
+from merging.methods.iso_c import iso_c
 from merging.registry import get_method
 
 SHAPES = [(12, 9), (9, 12), (10, 10), (1, 6)]

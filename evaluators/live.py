@@ -7,7 +7,7 @@ import torch
 
 from kinship.checkpoint import Checkpoint
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
-from merging.materialise import Tensors
+from merging.materialise import Tensors, TensorStream
 
 ONE_THREAD_BELOW = 5_000_000
 
@@ -37,20 +37,24 @@ class LiveModel:
 
     def load(self, tensors: Tensors) -> None:
         """Overwrite every parameter; raises `MismatchedModels` naming a tensor that has no place or is missing."""
-        filled = set()
-        for name, tensor in tensors:
-            place = self._places.get(name)
-            if place is None:
-                raise MismatchedModels(f"The model has no parameter {name!r}.", hint="Is the base of another kind?")
-            if place.shape != tensor.shape:
-                raise MismatchedModels(
-                    f"Tensor {name!r} has shape {list(tensor.shape)}, but config.json makes it {list(place.shape)}."
-                )
-            place.copy_(tensor)
-            filled.add(id(place))
+        if isinstance(tensors, TensorStream) and tensors.fill is not None and self.device == "cpu":
+            tensors.fill(self._places)
+            filled = {id(self._places[spec.name]) for spec in tensors.specs}
+        else:
+            filled = {id(self._put(name, tensor)) for name, tensor in tensors}
         for name, place in self._places.items():
             if id(place) not in filled:
                 raise MismatchedModels(f"The checkpoints hold no tensor {name!r} that the model needs.")
+
+    def _put(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        place = self._places.get(name)
+        if place is None:
+            raise MismatchedModels(f"The model has no parameter {name!r}.", hint="Is the base of another kind?")
+        if place.shape != tensor.shape:
+            raise MismatchedModels(
+                f"Tensor {name!r} has shape {list(tensor.shape)}, but config.json makes it {list(place.shape)}."
+            )
+        return place.copy_(tensor)
 
     def gives_nan(self) -> bool:
         """Whether the logits after one token hold NaN: a generation would hide it, a likelihood shows it."""

@@ -1,6 +1,7 @@
 """From a genome to weights, straight from the founders' files."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -20,13 +21,24 @@ if TYPE_CHECKING:
     import torch
 
 Tensors = Iterator[tuple[str, "torch.Tensor"]]
+Fill = Callable[[Mapping[str, "torch.Tensor"]], None]
 
 
 class TensorStream(Iterator[tuple[str, "torch.Tensor"]]):
-    """Named tensors, made one after another, of which names, dtypes and shapes are known beforehand: ``specs``."""
+    """Named tensors, made one after another, of which names, dtypes and shapes are known beforehand: ``specs``.
 
-    def __init__(self, specs: Iterable[Spec], tensors: Tensors) -> None:
+    fill: puts them all into the tensors of these names instead, on the CPU, with no copy in between; None where that
+    cannot be done.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[Spec],
+        tensors: Tensors,
+        fill: "Callable[[Mapping[str, torch.Tensor]], None] | None" = None,
+    ) -> None:
         self.specs = list(specs)
+        self.fill = fill
         self._tensors = tensors
 
     def __iter__(self) -> Self:
@@ -53,7 +65,8 @@ def materialise(
     Raises `NonFiniteWeights` or `MismatchedModels` naming the tensor.
     """
     plans = genome_plan(genome, names, models, BY_NAME[str(dtype).removeprefix("torch.")] if dtype else FLOAT32)
-    return TensorStream([plan.spec for plan in plans], _tensors(plans))
+    fill = partial(materialise_into, genome, names, models) if dtype is None else None
+    return TensorStream([plan.spec for plan in plans], _tensors(plans), fill)
 
 
 def materialise_into(

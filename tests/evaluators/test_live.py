@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -8,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from evaluators.live import LiveModel, require_model_folder
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
 from kinship.opening import open_checkpoint
+from merging.materialise import materialise
+from merging.span import Genome
 from tests.evaluators.conftest import Tiny, write_llama
 
 IDS = torch.tensor([[1, 5, 6, 7, 4]])
@@ -33,6 +36,18 @@ def test_loaded_weights_answer_as_transformers_does(tiny: Tiny, tmp_path: Path) 
         expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(IDS).logits
         assert torch.equal(answers[-1], expected)
     assert not torch.equal(answers[0], answers[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_offspring_are_made_in_the_model_itself(tiny: Tiny, tmp_path: Path, dtype: torch.dtype) -> None:
+    models = [open_checkpoint(folder) for folder in (tiny.model, write_llama(tmp_path / "other", seed=7))]
+    names = tuple(models[0].tensors)
+    genome = Genome(np.tile([0.25, 0.75], (len(names), 1)))
+    live, copied = (LiveModel(models[0], dtype=dtype) for _ in range(2))
+    live.load(materialise(genome, names, models))
+    copied.load(given({name: tensor.clone() for name, tensor in materialise(genome, names, models)}))
+    for name, weight in live.model.named_parameters():
+        assert torch.equal(weight, copied.model.get_parameter(name)), name
 
 
 def test_tied_embeddings_need_one_tensor_only(tmp_path: Path) -> None:

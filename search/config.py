@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from evaluators.settings import EvaluateSettings
 from kinship.validation import Strict, invalid, nearest, read_yaml
 from merging.recipe import Setting
-from merging.registry import get_method
+from merging.registry import MergeMethod, get_method, methods
 
 OFFSPRING_ID = re.compile(r"\d+-\d+")
 
@@ -18,15 +18,27 @@ OFFSPRING_ID = re.compile(r"\d+-\d+")
 class MergeSettings(Strict):
     """How two parents make a child."""
 
-    method: Literal["linear", "task_arithmetic", "slerp"] = Field("linear", description="the merge method")
+    method: str = Field("linear", description="the merge method: one that stays in the span of two models")
     parameters: dict[str, Setting] = Field(
         default_factory=dict,
         description="its parameters, for both parents: numbers, gradients or filters; weights are 1 unless given",
     )
 
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, name: str) -> str:
+        known = methods()
+        if name not in known:
+            raise ValueError(f"there is no merge method {name!r}. {nearest(name, known)}")
+        if not _merges_pairs_in_span(known[name]):
+            fit = ", ".join(method.name for method in known.values() if _merges_pairs_in_span(method))
+            raise ValueError(f"{name} does not make a linear combination of two models; a search merges by: {fit}")
+        return name
+
     @model_validator(mode="after")
     def _check_parameters(self) -> Self:
-        parameters = get_method(self.method).parameters
+        method = get_method(self.method)
+        parameters = method.parameters
         known = [parameter.name for parameter in parameters]
         for key in self.parameters:
             if key not in known:
@@ -34,7 +46,13 @@ class MergeSettings(Strict):
         for parameter in parameters:
             if parameter.default is None and parameter.name not in {"weight", *self.parameters}:
                 raise ValueError(f"{self.method} needs the parameter {parameter.name!r}: {parameter.help}")
+        if not method.in_span({parameter.name: parameter.default for parameter in parameters} | self.parameters):
+            raise ValueError(f"with these parameters {self.method} makes no linear combination, as a search needs")
         return self
+
+
+def _merges_pairs_in_span(method: MergeMethod) -> bool:
+    return method.combine is not None and method.min_models <= 2 <= (method.max_models or 2)
 
 
 class StrategySettings(Strict):

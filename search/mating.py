@@ -21,7 +21,7 @@ def recipe_for(mating: Mating, settings: MergeSettings) -> Recipe:
     if method.base_is_input:
         base: str | None = mating.parents[0]
     else:
-        base = BASE if method.needs_base or scaled else None
+        base = BASE if method.needs_base or method.on_task_vectors or scaled else None
     return Recipe.model_validate(
         {
             "merge_method": method.name,

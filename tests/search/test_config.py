@@ -62,7 +62,7 @@ def test_an_unknown_key_is_named_with_its_place_and_the_right_one(
         ({"merge": {"parameters": {"scael": 1.2}}}, "linear has no parameter 'scael'. Did you mean 'scale'?"),
         ({"merge": {"method": "slerp", "parameters": {"weight": 1.0}}}, "slerp has no parameter 'weight'"),
         ({"merge": {"method": "slerp"}}, "slerp needs the parameter 't'"),
-        ({"merge": {"method": "ties"}}, "'linear', 'task_arithmetic' or 'slerp'"),
+        ({"merge": {"method": "ties"}}, "ties does not make a linear combination of two models"),
         ({"founders": ["a/one", "b/one"]}, "two founders are called 'one'"),
         ({"founders": ["only"]}, "at least 2"),
         ({"founders": {"1-2": "a", "b": "b"}}, "cannot be called '1-2'"),

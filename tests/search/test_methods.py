@@ -1,0 +1,50 @@
+"""Searches by every method that stays in the span of two models."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from merging.recipe import parse_recipe
+from merging.run import run_merge
+from search.config import MergeSettings
+from search.coordinator import Search
+from search.mating import BASE
+from tests.search.runs import Scene
+
+METHODS = {
+    "karcher": {},
+    "lines": {"lambda": [0.4, 0.8]},
+    "model_stock": {},
+    "multislerp": {},
+    "nuslerp": {},
+    "slerp": {"t": 0.4},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_children_are_what_their_recipes_make(scene: Scene, method: str) -> None:
+    config = scene.config(merge={"method": method, "parameters": METHODS[method]}, stop={"generations": 1})
+    scene.run("run", config)
+    places = {BASE: str(scene.base), **{name: str(path) for name, path in scene.founders.items()}}
+    children = [record for record in scene.records("run") if record.generation == 1]
+    assert len(children) >= 3
+    with Search(config, scene.folder / "run", evaluator=scene.evaluator()) as search:
+        for child in children:
+            recipe = dict(child.recipe)
+            recipe["models"] = [entry | {"model": places[entry["model"]]} for entry in recipe["models"]]
+            if "base_model" in recipe:
+                recipe["base_model"] = places[recipe["base_model"]]
+            folder = run_merge(parse_recipe(recipe), scene.folder / f"{method} {child.id}")
+            written = load_file(folder / "model.safetensors")
+            for name, tensor in search.candidate(child).tensors():
+                torch.testing.assert_close(tensor, written[name], rtol=1e-5, atol=1e-5)
+
+
+def test_methods_that_leave_the_span_are_refused_naming_those_that_do_not() -> None:
+    with pytest.raises(ValidationError, match=r"ties does not make a linear combination .* merges by: .*slerp"):
+        MergeSettings(method="ties")
+    with pytest.raises(ValidationError, match="no linear combination"):
+        MergeSettings(method="nuslerp", parameters={"nuslerp_flatten": False})
+    with pytest.raises(ValidationError, match="Did you mean 'linear'"):
+        MergeSettings(method="liner")

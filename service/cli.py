@@ -169,6 +169,10 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="Recipe in mergekit YAML.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
     seed: Annotated[int, typer.Option(min=0, help="Seed of methods that draw at random.")] = 0,
+    push: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload the folder to this Hub repository, too.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Of --push: the repository is private.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and tell what it takes, from headers alone.")
     ] = False,
@@ -178,7 +182,18 @@ def merge(
     """Merge models as a recipe says, into a model folder."""
     from service.commands.merge import run
 
-    run(recipe, out, seed=seed, dry_run=dry_run, as_json=as_json, force=force)
+    run(recipe, out, push, private=private, seed=seed, dry_run=dry_run, as_json=as_json, force=force)
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List the merge methods, or tell all about one."""
+    from service.commands.methods import run
+
+    run(name, as_json=as_json)
 
 
 @app.command()

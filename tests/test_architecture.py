@@ -18,6 +18,7 @@ HELP = [
     ["advise"],
     ["tree"],
     ["merge"],
+    ["methods"],
     ["verify"],
     ["score"],
     ["evolve"],

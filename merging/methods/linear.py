@@ -11,6 +11,8 @@ from merging.registry import Combination, Parameter, span_method
     Parameter("weight", "share of this model", per_model=True),
     Parameter("normalize", "divide the weights by their sum", default=True),
     Parameter("scale", "stretch the average's task vector by this factor (needs a base model)", default=1.0),
+    formula="θ = θ₀ + scale (Σᵢ wᵢ θᵢ / Σᵢ wᵢ - θ₀)",
+    reference="Wortsman et al., Model soups, arXiv 2203.05482; scale: Ilharco et al., arXiv 2212.04089",
 )
 def linear(weight: Sequence[float], normalize: bool = True, scale: float = 1.0) -> Combination:
     """Average of p models: ``base + scale * (sum_i w_i m_i / sum_i w_i - base)``.

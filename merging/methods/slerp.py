@@ -16,6 +16,8 @@ LERP_ABOVE = 0.9995  # |cos| above which the arc is a line, as in mergekit
     needs_base=True,
     base_is_input=True,
     needs_products=True,
+    formula="θ = (sin((1-t)φ) θ₀ + sin(tφ) θ₁) / sin φ;  φ = ∠(θ₀, θ₁)",
+    reference="Shoemake, Animating Rotation with Quaternion Curves, SIGGRAPH 1985",
 )
 def slerp(products: Float64, t: float) -> Combination:
     """SLERP of two tensors whose inner products are (2, 2): ``(sin((1-t)θ) a + sin(tθ) b) / sin θ``.

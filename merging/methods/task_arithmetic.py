@@ -11,6 +11,8 @@ from merging.registry import Combination, Parameter, span_method
     Parameter("normalize", "divide the weights by their sum", default=False),
     Parameter("lambda", "factor of the sum of task vectors", default=1.0),
     needs_base=True,
+    formula="θ = θ₀ + λ Σᵢ wᵢ τᵢ",
+    reference="Ilharco et al., Editing Models with Task Arithmetic, arXiv 2212.04089",
 )
 def task_arithmetic(weight: Sequence[float], normalize: bool = False, **scale: float) -> Combination:
     """``base + lambda * sum_i w_i (m_i - base)`` over p models (Ilharco et al., arXiv 2212.04089, section 3).

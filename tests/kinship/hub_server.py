@@ -31,10 +31,10 @@ class HubServer:
     `sent` counts the bytes of each file that went out. ``cuts[file]`` lists after how many bytes the next answers with
     that file break off; ``broken`` answers 500 to all, ``ranges = False`` whole files to those who ask for a part.
     ``sizes[file]`` is what is told of a file's size if it is a lie. With ``redirects``, weights lie on another host, as
-    those of the Hub itself do.
+    those of the Hub itself do. ``handler``: answers more than is asked of it here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handler: "type[Handler] | None" = None) -> None:
         self.repos: dict[str, Repo] = {}
         self.log: list[tuple[str, str]] = []
         self.sent: Counter[str] = Counter()
@@ -43,7 +43,7 @@ class HubServer:
         self.broken = False
         self.ranges = True
         self.redirects = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (_Handler,), {"hub": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (handler or Handler,), {"hub": self}))
         self._thread = Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -82,7 +82,7 @@ class HubServer:
         return {path.split("/resolve/", 1)[1].split("/", 1)[1] for _, path in self.log if "/resolve/" in path}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     """HTTP/1.0: every answer ends its connection, so that a stopped server is unreachable at once."""
 
     hub: HubServer

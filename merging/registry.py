@@ -111,7 +111,8 @@ class MergeMethod:
     ) -> "torch.Tensor":
         """Run the tensor kernel on ``vectors`` (p, \\*shape) float32; returns the merged vector (\\*shape).
 
-        Only methods that see the base need it as ``base``; the others are told by ``has_base`` whether there is one.
+        Kernels may overwrite ``vectors``, and return a part of them. Only methods that see the base need it as
+        ``base``; the others are told by ``has_base`` whether there is one.
         """
         has_base = base is not None if has_base is None else has_base
         if self.merge is None:

@@ -104,12 +104,12 @@ def sparse_sum(
     arXiv 2306.01708, section 3). The divisor is 1, or with ``normalize`` the sum of the weights that took part; within
     1e-8 of zero it counts as 1. Sums over elements are in float64, sums over models in fp32.
 
-    Cost: one pass, one more over what is rescaled; memory: the result.
+    Cost: one pass, one more over what is rescaled. The result takes the place of the first vector.
     """
     rows = flat(vectors)
     stretch = [_l1_ratio(row, keep) if rescale else 1.0 for row, keep in zip(rows, keeps, strict=True)]
     factors = np.array([w * s * keep.stretch for w, s, keep in zip(weight, stretch, keeps, strict=True)])
-    out = np.empty_like(rows[0])
+    out = rows[0]  # each tile of it is read before it is written
     factor = scale.get("lambda", 1.0)
     if elect:
         votes = np.array(weight if normalize else [0.0] * len(rows))
@@ -230,14 +230,15 @@ def _divide(sums, divisors, floor, instead, out):  # type: ignore[no-untyped-def
 
 @numba.njit(nogil=True, cache=True)
 def _linear_sum(rows, lows, highs, seeds, chances, factors, out):  # type: ignore[no-untyped-def]
-    tile = np.empty(TILE, dtype=np.float32)
+    tile, sums = np.empty(TILE, dtype=np.float32), np.empty(TILE, dtype=np.float32)
     for start in range(0, out.size, TILE):
         width = min(TILE, out.size - start)
-        out[start : start + width] = 0
+        sums[:] = 0
         for i in range(len(rows)):
             row = rows[i, start : start + width]
             _load(row, start, lows[i], highs[i], seeds[i], chances[i], tile[:width])
-            _add(tile[:width], factors[i], out[start : start + width])
+            _add(tile[:width], factors[i], sums[:width])
+        out[start : start + width] = sums[:width]
 
 
 @numba.njit(nogil=True, cache=True)

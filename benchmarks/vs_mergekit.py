@@ -72,6 +72,12 @@ def write_recipe(path: Path, method: str, folders: list[Path]) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
+def warm(file: Path) -> None:
+    with open(file, "rb", buffering=0) as opened:
+        while opened.read(1 << 24):
+            pass
+
+
 def measure(work: Path, size: str, method: str, environment: Path, rounds: int) -> None:
     folders = make_folders(work, size)
     recipe, out = work / f"{size}-{method}.yml", work / "out"
@@ -85,6 +91,8 @@ def measure(work: Path, size: str, method: str, environment: Path, rounds: int) 
         turn = []
         for command in (ours, theirs):
             shutil.rmtree(out, ignore_errors=True)
+            for folder in folders:  # the page cache is warm for both: the other's memory may have emptied it
+                warm(folder / "model.safetensors")
             turn.append(run(command, {"HF_HUB_OFFLINE": "1"})[1])
         turns.append((turn[0], turn[1]))
     print_costs(turns, "mergekit")

@@ -3,9 +3,7 @@
 Opposite signs are what cancels when task vectors are added (TIES-merging: Yadav et al., arXiv 2306.01708, section 3).
 """
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +14,10 @@ from numpy.typing import NDArray
 
 from kinship.alignment import Alignment, compared
 from kinship.checkpoint import Checkpoint
-from kinship.errors import NonFiniteWeights
-from kinship.gram import Float64, chunk_elements, read_rows
+from kinship.chunks import damaged, map_chunks
+from kinship.gram import Float64
 from kinship.groups import group_members
 from kinship.matrix import KinshipMatrix
-from kinship.threads import worker_count
 
 # Signs of a tile of weights become the bits of so many 32-bit words. Which bit is whose does not matter to counting, so
 # neighbouring weights go to neighbouring words: that vectorises.
@@ -92,41 +89,28 @@ def sign_table(
     everyone = [base, *models]
     size = len(everyone)
     agree, both = np.zeros((2, len(alignment.names), size - 1, size - 1), dtype=np.int64)
-    chunk = chunk_elements(size)
-    jobs = [
-        (index, start, count) for index, name in enumerate(alignment.names) for start, count in base.blocks(name, chunk)
-    ]
-    buffers = threading.local()
-
-    def reduce(job: tuple[int, int, int]) -> tuple[Int64, Int64]:
-        index, start, count = job
-        if not hasattr(buffers, "rows"):
-            buffers.rows = np.empty(size * chunk, dtype=np.float32)
-        rows = read_rows(everyone, alignment.names[index], start, count, buffers.rows)
-        counts: Int64 = np.zeros((2, size - 1, size - 1), dtype=np.int64)
-        bad = count_signs(rows, counts[0], counts[1])
+    for index, (same, changed, bad) in map_chunks(everyone, alignment.names, _Signs, progress):
         if bad is not None:
-            raise NonFiniteWeights(
-                f"Tensor {alignment.names[index]!r} of {everyone[bad].id} holds NaN or infinity.",
-                hint="That checkpoint is damaged or its training diverged; leave it out.",
-            )
-        return counts[0], counts[1]
-
-    with ThreadPoolExecutor(worker_count()) as pool:
-        try:
-            for (index, _, count), (same, changed) in zip(jobs, pool.map(reduce, jobs), strict=True):
-                agree[index] += same
-                both[index] += changed
-                if progress is not None:
-                    name = alignment.names[index]
-                    progress(sum(count * model.tensors[name].dtype.itemsize for model in everyone))
-        finally:
-            pool.shutdown(cancel_futures=True)
+            raise damaged(alignment.names[index], everyone[bad])
+        agree[index] += same
+        both[index] += changed
     for counts in (agree, both):
         counts += np.tril(counts, -1).transpose(0, 2, 1)
     elements = np.array([base.tensors[name].count for name in alignment.names], dtype=np.float64)
     rows = tuple(model.id for model in everyone)
     return SignTable(rows, alignment.names, elements, agree, both, alignment.left_out)
+
+
+class _Signs:
+    """`count_signs` with a ``buffer`` to read rows to; one object belongs to one thread."""
+
+    def __init__(self, elements: int) -> None:
+        self.buffer = np.empty(elements, dtype=np.float32)
+
+    def __call__(self, rows: NDArray[Any]) -> tuple[Int64, Int64, int | None]:
+        agree, both = np.zeros((2, len(rows) - 1, len(rows) - 1), dtype=np.int64)
+        bad = count_signs(rows, agree, both)
+        return agree, both, bad
 
 
 def count_signs(rows: NDArray[Any], agree: Int64, both: Int64) -> int | None:

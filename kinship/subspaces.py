@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinship.alignment import Alignment, compared
 from kinship.checkpoint import Checkpoint
+from kinship.chunks import damaged
 from kinship.errors import InvalidConfig, NonFiniteWeights
 from kinship.gram import Float64
 from kinship.groups import group_members
@@ -219,10 +220,7 @@ def _read_change(base: Checkpoint, model: Checkpoint, name: str) -> tuple[Float3
         if not np.isfinite(part).all():
             for owner, weights in ((base, before), (model, after)):
                 if not np.isfinite(weights).all():
-                    raise NonFiniteWeights(
-                        f"Tensor {name!r} of {owner.id} holds NaN or infinity.",
-                        hint="That checkpoint is damaged or its training diverged; leave it out.",
-                    )
+                    raise damaged(name, owner)
             raise NonFiniteWeights(
                 f"The change of tensor {name!r} in {model.id} overflows float32.",
                 hint="Weights this large are not usable.",

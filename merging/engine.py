@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from kinship.chunks import chunk_elements, damaged
 from kinship.dtypes import DType
 from kinship.errors import NonFiniteWeights
-from kinship.gram import Float64, chunk_elements
+from kinship.gram import Float64
 from kinship.threads import worker_count
 from merging.evaluate import PIECE, Bytes, Evaluator, gram_chunks, pieces, symmetric
 from merging.graph import Merge, Node, Same, coefficients
@@ -197,10 +198,7 @@ def _damaged(tensor: TensorPlan) -> NonFiniteWeights:
     for leaf in tensor.node.leaves:
         model = leaf.model
         if not all(np.isfinite(model.floats(leaf.tensor, *block)).all() for block in model.blocks(leaf.tensor)):
-            return NonFiniteWeights(
-                f"Tensor {leaf.tensor!r} of {model.id} holds NaN or infinity.",
-                hint="That checkpoint is damaged or its training diverged; leave it out.",
-            )
+            return damaged(leaf.tensor, model)
     return NonFiniteWeights(
         f"The squared norm of tensor {tensor.name!r} overflows float32.", hint="Weights this large are not usable."
     )

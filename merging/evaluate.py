@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinship.chunks import chunk_elements
 from kinship.dtypes import BFLOAT16, FLOAT32, DType, widen
 from kinship.errors import MismatchedModels, NonFiniteWeights
-from kinship.gram import Float64, chunk_elements
+from kinship.gram import Float64
 from kinship.moments import task_vector_moments
 from merging.blend import blend_rows
 from merging.graph import Leaf, Merge, Node, coefficients

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinship import KinshipMatrix, gram, kinship_matrix
+from kinship import KinshipMatrix, chunks, kinship_matrix
 from kinship.compute import compare
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, ReferenceNotFound
 from kinship.opening import INDEX_NAME
@@ -96,8 +96,8 @@ def test_matrix_agrees_with_float64(
 def test_matrix_does_not_depend_on_block_sizes(
     base: Path, models: list[Path], metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", 777)
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 777)
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     want = expected(metric, task_vectors(base, models))
     np.testing.assert_allclose(kinship_matrix(models, base, metric).values, want, rtol=1e-6, atol=1e-6)
 

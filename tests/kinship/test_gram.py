@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinship import gram
+from kinship import chunks
 from kinship.alignment import Alignment, align
 from kinship.checkpoint import Checkpoint
 from kinship.errors import NonFiniteWeights
@@ -55,8 +55,8 @@ def test_table_does_not_depend_on_chunks_or_threads(
     models: list[Checkpoint], monkeypatch: pytest.MonkeyPatch, chunk: int, threads: str
 ) -> None:
     want = table_of(models)
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", chunk)
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     monkeypatch.setenv("KINSHIP_THREADS", threads)
     got = table_of(models)
     np.testing.assert_allclose(got.grams, want.grams, rtol=1e-6, atol=1e-6 * np.abs(want.grams[:, 1:, 1:]).max())
@@ -76,8 +76,8 @@ def test_a_fine_tune_is_measured_by_its_small_difference(tmp_path: Path) -> None
 
 
 def test_progress_adds_up_to_the_bytes_compared(models: list[Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", 1000 * len(models))
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 1000 * len(models))
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     told: list[int] = []
     gram_table(models[0], models[1:], align(models[0], models[1:]), told.append)
     assert sum(told) == sum(entry.nbytes for model in models for entry in model.tensors.values())
@@ -141,8 +141,8 @@ def test_integer_buffers_count_for_nothing(tmp_path: Path) -> None:
 def test_table_is_the_same_to_the_bit_whatever_the_threads(
     models: list[Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", 1024)
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 1024)
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     monkeypatch.setenv("KINSHIP_THREADS", "1")
     one = table_of(models)
     monkeypatch.setenv("KINSHIP_THREADS", "4")
@@ -150,8 +150,8 @@ def test_table_is_the_same_to_the_bit_whatever_the_threads(
 
 
 def test_number_of_threads_does_not_change_a_bit(models: list[Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", 500)
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 500)
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     tables = []
     for threads in ("1", "2", "5"):
         monkeypatch.setenv("KINSHIP_THREADS", threads)

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from kinship import gram
+from kinship import chunks
 from kinship.alignment import Alignment, align
 from kinship.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, NonFiniteWeights
+from kinship.gram import GramTable
 from kinship.groups import GROUPINGS, group_members, group_moments
 from kinship.opening import open_checkpoint
 from kinship.signs import TILE, WORDS, SignTable, count_signs, sign_table
@@ -77,8 +78,8 @@ def test_counts_do_not_depend_on_chunks_or_threads(
         ),
     ]
     opened = [open_checkpoint(folder, id=folder.name) for folder in folders]
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", chunk)
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     monkeypatch.setenv("KINSHIP_THREADS", threads)
     assert_counts(table_of(opened), [stored(model) for model in opened])
 
@@ -162,7 +163,7 @@ def test_groups_are_those_of_the_gram_table_in_its_order(models: list[Checkpoint
     names = [f"model.layers.{layer}.{part}.weight" for layer in (10, 9, 2) for part in ("mlp.up_proj", "norm")]
     names += ["model.embed_tokens.weight", "lm_head.weight"]
     moments = np.arange(len(names), dtype=np.float64)
-    table = gram.GramTable(("base",), tuple(names), 2.0**moments, moments[:, None], moments[:, None, None])
+    table = GramTable(("base",), tuple(names), 2.0**moments, moments[:, None], moments[:, None, None])
     for by in GROUPINGS:
         found = group_members(names, by)
         assert list(found) == list(group_moments(table, by))
@@ -180,8 +181,8 @@ def test_what_is_left_out_is_named(make_model: MakeModel) -> None:
 
 
 def test_progress_adds_up_to_the_bytes_compared(models: list[Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", 1000)
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     told: list[int] = []
     sign_table(models[0], models[1:], align(models[0], models[1:]), told.append)
     assert sum(told) == sum(entry.nbytes for model in models for entry in model.tensors.values())

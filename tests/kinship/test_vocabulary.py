@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinship import gram, kinship_matrix, open_checkpoint, vocabulary
+from kinship import chunks, kinship_matrix, open_checkpoint, vocabulary
 from kinship.alignment import Selection
 from kinship.compute import compare
 from kinship.errors import InvalidConfig, KinshipError, MalformedCheckpoint, MismatchedModels, UnsupportedCheckpoint
@@ -52,8 +52,8 @@ def expected(base: Path, models: list[Path], tokens: dict[Path, Sequence[str]]) 
 
 @pytest.mark.parametrize("chunk", [1 << 20, 7, 1])
 def test_rows_are_matched_by_token(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram, "CHUNK_ELEMENTS", chunk)
-    monkeypatch.setattr(gram, "MIN_CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(chunks, "MIN_CHUNK", 1)
     tokens: dict[Path, Sequence[str]] = {
         tmp_path / "base": "abcdefgh",
         tmp_path / "grown": "abcdefghxy",

@@ -96,9 +96,7 @@ def matrix(
     exclude: Annotated[str | None, typer.Option(help="No tensors whose name matches this.", metavar="REGEX")] = None,
     vocab: Vocab = VocabName.same,
     allow_pickle: AllowPickle = False,
-    device: Annotated[
-        DeviceName, typer.Option(help="What computes the products; reading takes most of the time.")
-    ] = DeviceName.cpu,
+    device: Annotated[DeviceName, typer.Option(help="What computes the products; cuda is untested.")] = DeviceName.cpu,
     out: Annotated[
         list[Path] | None,
         typer.Option(help="Also write .csv .json .npz .html .png .svg; may be repeated.", show_default=False),

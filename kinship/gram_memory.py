@@ -24,24 +24,29 @@ def recall_table(
     prints = [model.fingerprint for model in models]
     if base.fingerprint is None or None in prints:
         return None
-    for detail, value in recall(_KIND, base.fingerprint):
+    asked = set(names)
+
+    def covers(detail: str) -> bool:
         known = json.loads(detail)
-        if not set(prints) <= set(known["models"]) or (exact and not known["exact"]):
-            continue
-        table = GramTable.load(io.BytesIO(zlib.decompress(value)))
+        if not set(prints) <= set(known["models"]):
+            return False
         # Which pairs are close, and so were measured, depends on the tensors compared.
-        if set(names) == set(table.names) or (not exact and set(names) <= set(table.names)):
-            rows = [0, *(1 + known["models"].index(print) for print in prints)]
-            places = {name: index for index, name in enumerate(table.names)}
-            chosen = [places[name] for name in names]
-            return GramTable(
-                (base.id, *(model.id for model in models)),
-                tuple(names),
-                table.counts[chosen],
-                table.sums[np.ix_(chosen, rows)],
-                table.grams[np.ix_(chosen, rows, rows)],
-            )
-    return None
+        return known["exact"] and asked == set(known["names"]) if exact else asked <= set(known["names"])
+
+    found = recall(_KIND, base.fingerprint, covers)
+    if found is None:
+        return None
+    table, known = GramTable.load(io.BytesIO(zlib.decompress(found[1]))), json.loads(found[0])["models"]
+    rows = [0, *(1 + known.index(print) for print in prints)]
+    places = {name: index for index, name in enumerate(table.names)}
+    chosen = [places[name] for name in names]
+    return GramTable(
+        (base.id, *(model.id for model in models)),
+        tuple(names),
+        table.counts[chosen],
+        table.sums[np.ix_(chosen, rows)],
+        table.grams[np.ix_(chosen, rows, rows)],
+    )
 
 
 def remember_table(table: GramTable, base: Checkpoint, models: Sequence[Checkpoint], *, exact: bool) -> None:

@@ -50,14 +50,18 @@ def fingerprint(files: Iterable[Path]) -> str | None:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def recall(kind: str, key: str) -> list[tuple[str, bytes]]:
-    """(detail, value) of every fact of this ``kind`` under ``key``, the latest first."""
+def recall(kind: str, key: str, wanted: Callable[[str], bool] = lambda detail: True) -> tuple[str, bytes] | None:
+    """(detail, value) of the latest fact of this ``kind`` under ``key`` of a ``wanted`` detail; it alone is read."""
 
-    def find(database: sqlite3.Connection) -> list[tuple[str, bytes]]:
-        query = "SELECT detail, value FROM facts WHERE kind = ? AND key = ? ORDER BY used DESC"
-        return database.execute(query, (kind, key)).fetchall()
+    def find(database: sqlite3.Connection) -> tuple[str, bytes] | None:
+        query = "SELECT rowid, detail FROM facts WHERE kind = ? AND key = ? ORDER BY used DESC"
+        for row, detail in database.execute(query, (kind, key)):
+            if wanted(detail):
+                (value,) = database.execute("SELECT value FROM facts WHERE rowid = ?", (row,)).fetchone()
+                return detail, value
+        return None
 
-    return _with_database(find) or []
+    return _with_database(find)
 
 
 def remember(kind: str, key: str, value: bytes, detail: str = "") -> None:

@@ -26,10 +26,13 @@ def test_what_is_remembered_is_recalled_the_latest_first() -> None:
     remember("a", "key", b"old", "one")
     remember("a", "key", b"new", "two")
     remember("b", "key", b"other kind")
-    assert recall("a", "key") == [("two", b"new"), ("one", b"old")]
+    assert recall("a", "key") == ("two", b"new")
+    assert recall("a", "key", lambda detail: detail == "one") == ("one", b"old")
     remember("a", "key", b"newer", "one")
-    assert recall("a", "key") == [("one", b"newer"), ("two", b"new")]
-    assert recall("a", "another") == []
+    assert recall("a", "key") == ("one", b"newer")
+    assert recall("a", "key", lambda detail: detail == "two") == ("two", b"new")
+    assert recall("a", "key", lambda detail: False) is None
+    assert recall("a", "another") is None
 
 
 def test_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +45,7 @@ def test_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_off_keeps_nothing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("KINSHIP_CACHE", "off")
     remember("a", "key", b"value")
-    assert recall("a", "key") == []
+    assert recall("a", "key") is None
     assert not folder.exists()
 
 
@@ -52,7 +55,7 @@ def test_trouble_is_a_warning(folder: Path) -> None:
     with pytest.warns(UserWarning, match="Nothing is remembered in .*not a database"):
         remember("a", "key", b"value")
     with pytest.warns(UserWarning, match="Nothing is remembered"):
-        assert recall("a", "key") == []
+        assert recall("a", "key") is None
 
 
 def test_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,4 +87,4 @@ def test_several_processes_may_write_at_once(folder: Path) -> None:
     with sqlite3.connect(folder / "kinship.sqlite") as other, warnings.catch_warnings(action="error"):
         other.execute("SELECT * FROM facts").fetchall()
         remember("a", "key", b"newer")
-    assert recall("a", "key") == [("", b"newer")]
+    assert recall("a", "key") == ("", b"newer")

@@ -9,11 +9,30 @@ from kinship.folder_files import find_file, read_json
 
 TEMPLATE_NAME = "chat_template.jinja"
 
+# How conversations are written for models trained on these formats.
 _KNOWN = {
-    "chatml": "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "alpaca": "{% for message in messages %}"
+    "{{ {'user': '### Instruction:\n', 'assistant': '### Response:\n'}.get(message['role'], '') }}"
+    "{{ message['content'] | trim + '\n\n' }}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
+    "chatml": "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "exaone": "{% for message in messages %}"
+    "{{ '[|' + message['role'] + '|]' + message['content'] }}"
+    "{{ '\n' if message['role'] == 'user' else '[|endofturn|]\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[|assistant|]' }}{% endif %}",
+    "llama3": "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+    "mistral": "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] | trim + eos_token }}"
+    "{% else %}{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% endif %}"
+    "{% endfor %}",
 }
 
 

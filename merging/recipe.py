@@ -15,6 +15,7 @@ from merging.parameters import Scalar as Scalar
 from merging.parameters import Scope, check_setting
 from merging.parameters import Setting as Setting
 from merging.registry import MergeMethod, get_method
+from merging.tokenizer_settings import TokenizerSettings as TokenizerSettings
 
 DTypeName = Literal["float32", "float16", "bfloat16"]
 
@@ -78,14 +79,6 @@ class Module(Strict):
     parameters: dict[str, Setting] = Field(default_factory=dict, description="parameters for the module")
 
 
-class TokenizerSettings(Strict):
-    """mergekit's long form of tokenizer_source."""
-
-    source: str = Field("union", description="base, union, or one of the models")
-    pad_to_multiple_of: int | None = Field(None, ge=1, description="rows of the embeddings are a multiple of this")
-    tokens: dict[str, Any] | None = Field(None, description="not supported")
-
-
 @dataclass(frozen=True)
 class Part:
     """What is merged into one run of layers: ``inputs``, the ``base``, and the ``scopes`` of parameters around them."""
@@ -127,7 +120,7 @@ class Recipe(Strict):
     out_dtype: DTypeName | None = Field(None, description="dtype of the result; default: dtype, or that of the inputs")
     tokenizer_source: str | None = Field(None, description="base, union, or one of the models")
     tokenizer: TokenizerSettings | None = Field(None, description="the same, and more")
-    chat_template: str | None = Field(None, description="auto, chatml, or a Jinja template")
+    chat_template: str | None = Field(None, description="auto, a name as chatml, or a Jinja template")
 
     @property
     def method(self) -> MergeMethod:
@@ -259,11 +252,6 @@ def _check_form(recipe: Recipe) -> None:
         )
     if recipe.tokenizer is not None and recipe.tokenizer_source is not None:
         raise InvalidConfig("The recipe gives both tokenizer and tokenizer_source.", hint="Keep tokenizer: alone.")
-    if recipe.tokenizer is not None and recipe.tokenizer.tokens:
-        raise InvalidConfig(
-            "'tokenizer.tokens', which sets the embeddings of single tokens, is not supported.",
-            hint="Leave it out: a token that a model lacks gets the base's embedding, or the mean of the others'.",
-        )
     for part in recipe.parts:
         ranges = [entry.layer_range for entry in part.inputs if isinstance(entry, Source)]
         if any(not 0 <= first < last for first, last in ranges) or len({last - first for first, last in ranges}) > 1:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from kinship.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig
 from kinship.folder_files import find_file, read_json
 from kinship.tied import has_token_rows
+from kinship.validation import nearest
 from kinship.vocabulary import MAX_TOKENIZER_BYTES, TOKENIZER_NAME, SelectedRows, read_vocabulary
 from merging.precision import narrow
-from merging.recipe import TokenizerSettings
+from merging.tokenizer_settings import Row, TokenizerSettings, TokenSettings
 
 Vocabulary = dict[str, int]
 _UNLIKELY = -100.0  # log probability of a token added to a Unigram tokenizer
@@ -31,6 +32,16 @@ class Aligned:
     rows: int
     tokenizer: Checkpoint
     files: dict[str, str]
+
+
+class TokenRow(NamedTuple):
+    """Row ``id`` of the vocabulary tensors of ``model``."""
+
+    model: str
+    id: int
+
+
+Chosen = TokenRow | None
 
 
 class TokenRows(SelectedRows):
@@ -64,9 +75,10 @@ class TokenRows(SelectedRows):
 def align_vocabularies(settings: TokenizerSettings, models: Mapping[str, Checkpoint], base: str | None) -> Aligned:
     """``models`` (by reference; the first lends the tokenizer of ``base`` and ``union``) on one vocabulary.
 
-    A token that a model lacks has there the row of ``base`` if that has it, or the mean of those of the models that do,
-    as in mergekit; rows without a token (padding) are zero. Reads the rows of such tokens alone. Raises
-    `UnsupportedCheckpoint` for a model without ``tokenizer.json``, `InvalidConfig` for a source that is no model.
+    A token that a model lacks has there the row that ``settings.tokens`` give it; or that of ``base`` if it has one, or
+    the mean of those of the models that do, as in mergekit; rows without a token (padding) are zero. Reads the rows of
+    such tokens alone. Raises `UnsupportedCheckpoint` for a model without ``tokenizer.json``, `InvalidConfig` for a
+    source that is no model and for a token that is not there.
     """
     first = next(iter(models))
     source = first if settings.source in ("base", "union") else settings.source
@@ -87,14 +99,23 @@ def align_vocabularies(settings: TokenizerSettings, models: Mapping[str, Checkpo
     size = 1 + max(target.values(), default=-1)
     size += -size % (settings.pad_to_multiple_of or 1)
     known = {reference: _ids(target, vocabulary, size) for reference, vocabulary in vocabularies.items()}
+    chosen = {
+        _id_of(token, target, "the merge's tokenizer"): _row_of(token, wanted, vocabularies)
+        for token, wanted in settings.tokens.items()
+        if wanted.source is not None
+    }
+    forced = [target[token] for token, wanted in settings.tokens.items() if wanted.force]
     rows: dict[str, dict[str, NDArray[np.int64]]] = {reference: {} for reference in models}
     filled: dict[str, dict[str, tuple[NDArray[np.int64], NDArray[np.uint8]]]] = {reference: {} for reference in models}
     for name in filter(has_token_rows, models[source].tensors):
         if not all(name in model.tensors for model in models.values()):
             continue  # which the plan refuses, or leaves out
         ids = {reference: _within(known[reference], model, name) for reference, model in models.items()}
+        defaults_from = {reference: own.copy() for reference, own in ids.items()}
+        for own in ids.values():
+            own[forced] = -1
         lacking = np.flatnonzero(np.min(list(ids.values()), axis=0) < 0)
-        defaults = _defaults(name, lacking, ids, models, base)
+        defaults = _defaults(name, lacking, defaults_from, chosen, models, base)
         for reference, model in models.items():
             missing = np.flatnonzero(ids[reference] < 0)
             values = narrow(defaults[np.searchsorted(lacking, missing)], model.tensors[name].dtype)
@@ -123,13 +144,19 @@ def _defaults(
     name: str,
     lacking: NDArray[np.int64],
     ids: Mapping[str, NDArray[np.int64]],
+    chosen: Mapping[int, Chosen],
     models: Mapping[str, Checkpoint],
     base: str | None,
 ) -> NDArray[np.float32]:
-    """Rows of tensor ``name`` for tokens ``lacking`` in some model: the base's, else the mean of those there are."""
+    """Rows of tensor ``name`` for tokens ``lacking`` in some model: as ``chosen``, the base's, or the mean of all."""
     width = models[next(iter(models))].tensors[name].count // models[next(iter(models))].tensors[name].shape[0]
     found = np.zeros((len(lacking), width), dtype=np.float32)
     for row, token in zip(found, lacking.tolist(), strict=True):
+        if token in chosen:
+            source = chosen[token]
+            if source is not None:
+                row += _read_row(name, models[source.model], source, width)
+            continue
         owners = [reference for reference in models if ids[reference][token] >= 0]
         if base in owners:
             owners = [str(base)]
@@ -137,6 +164,36 @@ def _defaults(
             row += models[reference].floats(name, int(ids[reference][token]) * width, width)
         row /= max(1, len(owners))
     return found
+
+
+def _row_of(token: str, wanted: TokenSettings, vocabularies: Mapping[str, Vocabulary]) -> Chosen:
+    """The row that a recipe wants for ``token``; None for zeros."""
+    source = wanted.source
+    if isinstance(source, Row) and source.kind == "zero":
+        return None
+    model = str(source.model) if isinstance(source, Row) else str(source)
+    if model not in vocabularies:
+        raise InvalidConfig(
+            f"The token {token!r} is to come from {model!r}, which is none of the models.",
+            hint=f"Name one of {', '.join(vocabularies)}.",
+        )
+    if isinstance(source, Row) and source.token_id is not None:
+        return TokenRow(model, source.token_id)
+    name = source.token if isinstance(source, Row) and source.token is not None else token
+    return TokenRow(model, _id_of(name, vocabularies[model], model))
+
+
+def _id_of(token: str, vocabulary: Vocabulary, owner: str) -> int:
+    if token not in vocabulary:
+        raise InvalidConfig(f"{owner} has no token {token!r}.", hint=nearest(token, vocabulary))
+    return vocabulary[token]
+
+
+def _read_row(name: str, model: Checkpoint, row: TokenRow, width: int) -> NDArray[np.float32]:
+    height = model.tensors[name].shape[0]
+    if row.id >= height:
+        raise InvalidConfig(f"{row.model} has no row {row.id} in {name!r}, which has {height}.")
+    return model.floats(name, row.id * width, width)
 
 
 def _union_tokenizer(model: Checkpoint, target: Vocabulary, models: Sequence[Checkpoint]) -> str:

@@ -219,7 +219,6 @@ def test_parameters_are_refused_before_reading(
     [
         ({"slices": [{"sources": [{"model": "a", "layer_range": [0, 2]}]}]}, "together"),
         ({"base_model": "elsewhere"}, "no part"),
-        ({"tokenizer": {"source": "base", "tokens": {"x": {"source": "a"}}}}, "tokens"),
         ({"tokenizer": {"source": "base"}, "tokenizer_source": "base"}, "both"),
         ({"parameters": {"normalize": 1.0}}, "true or false"),
         ({"parameters": {"weight": True}}, "a number"),

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
 from kinship.opening import open_checkpoint
+from merging.chat import chat_template_files
 from merging.recipe import TokenizerSettings, parse_recipe
 from merging.run import run_merge
 from merging.vocabulary import align_vocabularies
@@ -118,6 +119,78 @@ def test_what_cannot_be_aligned_is_refused(models: dict[str, Path], tmp_path: Pa
         merge(models, tmp_path / "out", tokenizer_source="union")
 
 
+# Single tokens
+
+SOURCES: dict[str, tuple[str | dict[str, Any], Callable[..., Any]]] = {
+    "a model": ("two", lambda known: known["two"]["x"]),
+    "another token": ({"kind": "model_token", "model": "one", "token": "y"}, lambda known: known["one"]["y"]),
+    "a row": ({"kind": "model_token", "model": "base", "token_id": 1}, lambda known: known["base"]["b"]),
+    "zeros": ({"kind": "zero"}, lambda known: torch.zeros(3, dtype=torch.float64)),
+}
+
+
+def of(models: dict[str, Path], source: str | dict[str, Any]) -> str | dict[str, Any]:
+    """``source`` with the paths of the models."""
+    if isinstance(source, str):
+        return str(models[source])
+    return source | ({"model": str(models[source["model"]])} if "model" in source else {})
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("tensor", [EMBEDDING, HEAD])
+def test_the_embedding_of_a_token(models: dict[str, Path], tmp_path: Path, kind: str, force: bool, tensor: str) -> None:
+    source, expected = SOURCES[kind]
+    tokens = {"x": {"source": of(models, source), "force": force}}
+    folder = merge(models, tmp_path / "out", tokenizer={"source": "union", "tokens": tokens})
+    got = load_file(folder / "model.safetensors")[tensor].double()
+    known = rows(models, tensor)
+    row = expected(known)  # what base lacks, and with force what all three have
+    one, two = (row, row) if force else (known["one"]["x"], known["two"]["x"])
+    torch.testing.assert_close(got[4], row + 0.5 * (one - row) + 0.5 * (two - row), rtol=1e-6, atol=1e-6)
+    plain = load_file(merge(models, tmp_path / "plain", tokenizer_source="union") / "model.safetensors")[tensor]
+    others = [0, 1, 2, 3, 5]
+    assert torch.equal(got[others].float(), plain[others])
+
+
+def test_force_alone_gives_every_model_what_those_without_the_token_get(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = merge(models, tmp_path / "out", tokenizer={"source": "union", "tokens": {"b": {"force": True}}})
+    assert torch.equal(
+        load_file(folder / "model.safetensors")[EMBEDDING][1],
+        load_file(models["base"] / "model.safetensors")[EMBEDDING][1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ({"z": {"source": "one"}}, "the merge's tokenizer has no token 'z'"),
+        ({"y": {"source": "two"}}, "has no token 'y'"),
+        ({"y": {"source": {"kind": "model_token", "model": "one", "token_id": 99}}}, "has no row 99"),
+        ({"y": {"source": {"kind": "model_token", "model": "one"}}}, "one of token and token_id"),
+        ({"y": {"source": {"kind": "zero", "token": "a"}}}, "zero takes neither"),
+        ({"y": {"sauce": "one"}}, "sauce"),
+    ],
+)
+def test_tokens_that_are_not_there(
+    models: dict[str, Path], tmp_path: Path, tokens: dict[str, Any], message: str
+) -> None:
+    placed = {
+        token: wanted | ({"source": of(models, wanted["source"])} if "source" in wanted else {})
+        for token, wanted in tokens.items()
+    }
+    with pytest.raises(InvalidConfig, match=message):
+        merge(models, tmp_path / "out", tokenizer={"source": "union", "tokens": placed})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_token_from_a_model_outside_the_merge(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="'elsewhere', which is none of the models"):
+        merge(models, tmp_path / "out", tokenizer={"tokens": {"x": {"source": "elsewhere"}}})
+
+
 # Chat templates
 
 
@@ -136,3 +209,27 @@ def test_chat_template(models: dict[str, Path], tmp_path: Path, wanted: str, wri
 def test_unknown_chat_template(models: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="'llama9'"):
         merge(models, tmp_path / "out", tokenizer_source="base", chat_template="llama9")
+
+
+TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}, {"role": "user", "content": "Bye"}]
+WRITTEN = {
+    "alpaca": "### Instruction:\nHi\n\n### Response:\nHo\n\n### Instruction:\nBye\n\n### Response:\n",
+    "chatml": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n"
+    "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
+    "exaone": "[|user|]Hi\n[|assistant|]Ho[|endofturn|]\n[|user|]Bye\n[|assistant|]",
+    "llama3": "<B><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nHo<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "mistral": "<B>[INST] Hi [/INST] Ho<E>[INST] Bye [/INST]",
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_named_chat_templates_write_what_their_models_were_trained_on(name: str) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    (template,) = chat_template_files(name, []).values()
+    (text,), _ = render_jinja_template(
+        [TALK], chat_template=template, add_generation_prompt=True, bos_token="<B>", eos_token="<E>"
+    )
+    assert text == WRITTEN[name]

@@ -20,6 +20,9 @@ CONNECTIONS = 8
 # Weights as safetensors only: no pickle and no code is ever downloaded.
 _PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "README.md")
 
+# What tells of a model's parents.
+_DOCUMENTS = ("README.md", "lineage.json", "mergekit_config.yml", "adapter_config.json")
+
 
 @dataclass(frozen=True)
 class HubFile:
@@ -52,6 +55,22 @@ def fetch_snapshot(
                 allow_patterns=allowed,
                 ignore_patterns=ignored,
                 local_files_only=cached_only,
+            )
+        )
+
+
+def fetch_documents(repo: str, revision: str | None = None, subfolder: str | None = None) -> Path:
+    """As `fetch_snapshot`, of only what a model's files say of its descent: no weights, and no configs."""
+    from huggingface_hub import snapshot_download
+
+    prefix = f"{glob.escape(subfolder.strip('/'))}/" if subfolder else ""
+    with _in_our_words(repo, revision):
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                endpoint=_endpoint(),
+                allow_patterns=[prefix + name for name in _DOCUMENTS],
             )
         )
 

@@ -1,0 +1,50 @@
+"""A family tree as one HTML file that needs nothing else: pan, zoom, search, colours, and a card for each model."""
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from kinship.family_tree.formats import edge_text, families
+from kinship.family_tree.graph import as_dict
+from kinship.family_tree.licences import Finding
+from kinship.names import short_names
+
+if TYPE_CHECKING:
+    from kinship.family_tree.graph import Tree
+
+
+def tree_page(tree: "Tree", title: str, findings: Sequence[Finding] = ()) -> str:
+    """The page; about 0.5 MB, of which the drawing library is nearly all."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined)
+    found = [finding.to_dict() for finding in findings]
+    content = _content(tree) | {"findings": found}
+    static = files("service") / "static"
+    return environment.get_template("tree.html").render(
+        title=title,
+        findings=found,
+        # Nothing in the data may end the element that it is in.
+        data=json.dumps(content, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c"),
+        cytoscape=(static / "cytoscape.min.js").read_text(encoding="utf-8"),
+        dagre=(static / "cytoscape-dagre.min.js").read_text(encoding="utf-8"),
+        script=(static / "tree.js").read_text(encoding="utf-8"),
+    )
+
+
+def _content(tree: "Tree") -> dict[str, Any]:
+    """Nodes and edges with what the page adds: names, families by their first member, who is best, words at edges."""
+    content = as_dict(tree)
+    family = {id: group[0] for group in families(tree) for id in group}
+    several = len(set(family.values())) > 1
+    scores = [node["score"] for node in content["nodes"] if node.get("score") is not None]
+    for node, name in zip(content["nodes"], short_names(list(tree)), strict=True):
+        node.setdefault("given", True)
+        node["name"] = name
+        if several:
+            node.setdefault("family", family[node["id"]])
+        node["best"] = bool(scores) and node.get("score") == max(scores)
+    for edge in content["edges"]:
+        edge["text"] = edge_text(edge)
+    return content

@@ -1,7 +1,5 @@
 """A model on disk, opened lazily: tensors are found from headers and read block by block."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kinship.digest import ContentDigest
 from kinship.dtypes import widen
 from kinship.errors import MalformedCheckpoint
 from kinship.memory import fingerprint, recall, remember
@@ -120,23 +119,23 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the weights: sha256 over names, dtypes, shapes and bytes in order of names.
+        """Identity of the weights: see `ContentDigest`.
 
-        Independent of sharding, file names and metadata. Costs one read of all bytes, and is remembered for as long
-        as the files stay as they are.
+        Costs one read of all bytes, and is remembered for as long as the files stay as they are.
         """
         before = self.fingerprint
         known = recall("digest", before) if before is not None else None
         if known is not None:
             return known[1].decode()
-        sha, buffer = hashlib.sha256(), memoryview(bytearray(HASHED_AT_ONCE))
+        found = ContentDigest((name, entry.dtype, entry.shape) for name, entry in self.tensors.items())
+        buffer = memoryview(bytearray(HASHED_AT_ONCE))
         for name, entry in self.tensors.items():
-            sha.update(json.dumps([name, str(entry.dtype), entry.shape]).encode())
             size = entry.dtype.itemsize
             for start, count in self.blocks(name, len(buffer) // size):
                 part = buffer[: count * size]
                 self.read_into(name, start, part)
-                sha.update(part)
+                found.update(name, part)
+        digest = found.hexdigest()
         if before is not None and not self.changed():
-            remember("digest", before, sha.hexdigest().encode())
-        return sha.hexdigest()
+            remember("digest", before, digest.encode())
+        return digest

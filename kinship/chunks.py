@@ -17,6 +17,9 @@ from kinship.threads import worker_count
 # to stay in cache until they are used.
 CHUNK_ELEMENTS, MIN_CHUNK = 1 << 21, 1 << 14
 
+Source = tuple[Checkpoint, str]
+"""A tensor of a model, by name."""
+
 Result_co = TypeVar("Result_co", covariant=True)
 
 
@@ -54,7 +57,7 @@ def map_chunks(
         if not hasattr(own, "reducer"):
             own.reducer = make(len(models) * chunk)
         reducer: Reducer[Result_co] = own.reducer
-        return reducer(read_rows(models, names[index], start, count, reducer.buffer))
+        return reducer(read_rows([(model, names[index]) for model in models], start, count, reducer.buffer))
 
     with ThreadPoolExecutor(worker_count()) as pool:
         try:
@@ -72,21 +75,22 @@ def chunk_elements(rows: int) -> int:
 
 
 def read_rows(
-    models: Sequence[Checkpoint], name: str, start: int, count: int, buffer: NDArray[np.float32]
+    sources: Sequence[Source], start: int, count: int, buffer: NDArray[np.float32], *, as_stored: bool = True
 ) -> NDArray[Any]:
-    """A chunk of tensor ``name`` of every model (R, count): bf16 bit patterns or fp32, whichever all are stored in.
+    """A chunk of the tensors ``sources`` (R, count): bf16 bit patterns or fp32, whichever all are stored in.
 
-    Other and mixed dtypes are widened to fp32. ``buffer`` (at least R * count floats) holds the result.
+    Other and mixed dtypes are widened to fp32; so is bf16 unless ``as_stored``. ``buffer`` (at least R * count floats)
+    holds the result.
     """
-    dtypes = {model.tensors[name].dtype for model in models}
-    if dtypes <= {BFLOAT16} or dtypes <= {FLOAT32}:
+    dtypes = {model.tensors[name].dtype for model, name in sources}
+    if dtypes <= {FLOAT32} or (as_stored and dtypes <= {BFLOAT16}):
         stored = buffer.view(np.uint16) if BFLOAT16 in dtypes else buffer
-        rows = stored[: len(models) * count].reshape(len(models), count)
-        for index, model in enumerate(models):
-            model.read_into(name, start, rows[index].data.cast("B"))
+        rows: NDArray[Any] = stored[: len(sources) * count].reshape(len(sources), count)
+        for row, (model, name) in zip(rows, sources, strict=True):
+            model.read_into(name, start, row.data.cast("B"))
         return rows
-    rows = buffer[: len(models) * count].reshape(len(models), count)
-    for row, model in zip(rows, models, strict=True):
+    rows = buffer[: len(sources) * count].reshape(len(sources), count)
+    for row, (model, name) in zip(rows, sources, strict=True):
         row[:] = model.floats(name, start, count)
     return rows
 

@@ -4,6 +4,8 @@ Each error names the item, what was expected and what was found (``message``) an
 (``hint``). ``code`` is stable and goes into JSON output; the command line prints message and hint.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -20,6 +22,23 @@ class KinshipError(Exception):
     def as_dict(self) -> dict[str, str]:
         """The JSON form: ``schema``, ``code``, ``message``, ``hint``."""
         return {"schema": "kinship.error/1", "code": self.code, "message": self.message, "hint": self.hint}
+
+
+@contextmanager
+def about(item: str) -> Iterator[None]:
+    """Put ``item`` before the message of a `KinshipError` raised inside, where it is not known what is worked on.
+
+    >>> try:
+    ...     with about("Tensor 'w' of one, two"):
+    ...         raise InvalidConfig("The weights sum to zero.")
+    ... except KinshipError as error:
+    ...     print(error)
+    Tensor 'w' of one, two: The weights sum to zero.
+    """
+    try:
+        yield
+    except KinshipError as error:
+        raise type(error)(f"{item}: {error.message}", hint=error.hint) from error
 
 
 class ReferenceNotFound(KinshipError):
@@ -74,6 +93,24 @@ class EvaluationFailed(KinshipError):
     """A model could not be scored."""
 
     code = "evaluation_failed"
+
+
+class IncomparableScores(KinshipError):
+    """Scores of different tasks, or on different documents, that were to be compared or averaged."""
+
+    code = "incomparable_scores"
+
+
+class CacheError(KinshipError):
+    """The score cache cannot be used."""
+
+    code = "cache_error"
+
+
+class WorkersFailed(KinshipError):
+    """No worker can be started or set up, so that nothing can be scored."""
+
+    code = "workers_failed"
 
 
 class LedgerError(KinshipError):

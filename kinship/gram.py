@@ -41,6 +41,17 @@ class GramTable:
         """Gram (R, R), sums (R,) and count of the whole model: the tensors laid end to end."""
         return self.grams.sum(axis=0), self.sums.sum(axis=0), float(self.counts.sum())
 
+    def extended(self, id: str, sums: Float64, products: Float64) -> Self:
+        """The table with one more model.
+
+        sums: (T,) of its task vector's elements. products: (T, R+1) of its task vector with ``rows`` and itself.
+        """
+        grams = np.pad(self.grams, ((0, 0), (0, 1), (0, 1)))
+        grams[:, -1, :] = grams[:, :, -1] = products
+        return type(self)(
+            (*self.rows, id), self.names, self.counts, np.concatenate([self.sums, sums[:, None]], axis=1), grams
+        )
+
     def save(self, file: BinaryIO) -> None:
         """Write as ``.npz`` (no pickle) to an open binary file."""
         rows, names = np.array(self.rows), np.array(self.names)

@@ -18,6 +18,8 @@ TILE = 2048
 # Sums may be split over vector lanes; nothing else about floating point is relaxed, so NaN and infinity come through.
 _FAST = {"reassoc", "contract", "nsz"}
 
+_INT32 = ir.IntType(32)
+
 
 def task_vector_moments(rows: NDArray[Any], gram: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
     """Add to ``gram`` (R, R) and ``sums`` (R,) the moments of [t0, t1 - t0, ..] for ``rows`` (R, m) = [t0, t1, ..].
@@ -25,9 +27,20 @@ def task_vector_moments(rows: NDArray[Any], gram: NDArray[np.float64], sums: NDA
     ``rows`` are float32, or bfloat16 as uint16 bit patterns. Only the lower triangle of ``gram`` is added to.
     Releases the GIL. Cost: about m * R^2 / 2 multiply-adds; memory: R * `TILE` floats.
     """
-    tile = np.empty((len(rows), TILE), dtype=np.float32)
-    kernel = _moments_bf16 if rows.dtype == np.uint16 else _moments_fp32
-    kernel(rows, tile, gram, sums)
+    _moments(rows, np.empty((len(rows), TILE), dtype=np.float32), gram, sums)
+
+
+def task_vector_row(
+    rows: NDArray[Any], model: NDArray[Any], products: NDArray[np.float64], gaps: NDArray[np.float64]
+) -> float:
+    """One more row of those moments: that of ``model`` (m,) beside ``rows`` (R, m) = [t0, t1, ..].
+
+    Adds the inner products of its task vector d with [t0, t1 - t0, .., d] to ``products`` (R+1,), and its squared
+    distances from t1, .., taken between the models themselves, to ``gaps`` (R,), of which the first stays. Returns the
+    sum of d. ``rows`` and ``model`` are each float32, or bfloat16 as uint16 bit patterns. Cost: about 2 m R
+    multiply-adds.
+    """
+    return float(_row(rows, model, np.empty((4, TILE), dtype=np.float32), products, gaps))
 
 
 # Parts become one with the kernel before it is compiled: compiled apart, they are merged or not depending on whether
@@ -36,51 +49,34 @@ _part = numba.njit(fastmath=_FAST, inline="always")
 
 
 @intrinsic
-def _as_float(typing_context, bits):  # type: ignore[no-untyped-def]
-    """The float32 with the bit pattern of a uint32."""
+def widened(typing_context, stored):  # type: ignore[no-untyped-def]
+    """In compiled code: a float32, or the uint16 bit pattern of a bfloat16, as float32."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.bitcast(arguments[0], ir.FloatType())
+        if stored == numba.float32:
+            return arguments[0]
+        return builder.bitcast(builder.shl(builder.zext(arguments[0], _INT32), _INT32(16)), ir.FloatType())
 
-    return numba.float32(numba.uint32), generate
+    return numba.float32(stored), generate
 
 
 @_part
-def _load_bf16(source, target):  # type: ignore[no-untyped-def]
+def _load(source, target):  # type: ignore[no-untyped-def]
     """Widen ``source`` into ``target``; returns the sum."""
     total = np.float32(0)
     for p in range(source.size):
-        value = _as_float(np.uint32(source[p]) << np.uint32(16))
+        value = widened(source[p])
         target[p] = value
         total += value
     return total
 
 
 @_part
-def _load_bf16_less(source, base, target):  # type: ignore[no-untyped-def]
+def _load_less(source, base, target):  # type: ignore[no-untyped-def]
     """Widen ``source`` less ``base`` into ``target``; returns the sum."""
     total = np.float32(0)
     for p in range(source.size):
-        value = _as_float(np.uint32(source[p]) << np.uint32(16)) - base[p]
-        target[p] = value
-        total += value
-    return total
-
-
-@_part
-def _load_fp32(source, target):  # type: ignore[no-untyped-def]
-    total = np.float32(0)
-    for p in range(source.size):
-        target[p] = source[p]
-        total += source[p]
-    return total
-
-
-@_part
-def _load_fp32_less(source, base, target):  # type: ignore[no-untyped-def]
-    total = np.float32(0)
-    for p in range(source.size):
-        value = source[p] - base[p]
+        value = widened(source[p]) - base[p]
         target[p] = value
         total += value
     return total
@@ -154,20 +150,38 @@ def _add_products(tile, width, gram):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=_FAST, nogil=True, cache=True)
-def _moments_bf16(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
+def _moments(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
     for start in range(0, rows.shape[1], tile.shape[1]):
         width = min(tile.shape[1], rows.shape[1] - start)
-        sums[0] += _load_bf16(rows[0, start : start + width], tile[0, :width])
+        sums[0] += _load(rows[0, start : start + width], tile[0, :width])
         for i in range(1, rows.shape[0]):
-            sums[i] += _load_bf16_less(rows[i, start : start + width], tile[0, :width], tile[i, :width])
+            sums[i] += _load_less(rows[i, start : start + width], tile[0, :width], tile[i, :width])
         _add_products(tile, width, gram)
+
+
+@_part
+def _gap(x, y):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for p in range(x.size):
+        total += (x[p] - y[p]) * (x[p] - y[p])
+    return total
 
 
 @numba.njit(fastmath=_FAST, nogil=True, cache=True)
-def _moments_fp32(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
+def _row(rows, model, tile, products, gaps):  # type: ignore[no-untyped-def]
+    """Returns the sum of the task vector of ``model``."""
+    total, last = 0.0, rows.shape[0]
+    base, vector, weights, other = tile[0], tile[1], tile[2], tile[3]
     for start in range(0, rows.shape[1], tile.shape[1]):
         width = min(tile.shape[1], rows.shape[1] - start)
-        sums[0] += _load_fp32(rows[0, start : start + width], tile[0, :width])
-        for i in range(1, rows.shape[0]):
-            sums[i] += _load_fp32_less(rows[i, start : start + width], tile[0, :width], tile[i, :width])
-        _add_products(tile, width, gram)
+        _load(rows[0, start : start + width], base[:width])
+        _load(model[start : start + width], weights[:width])
+        total += _load_less(model[start : start + width], base[:width], vector[:width])
+        products[0] += _dot(vector[:width], base[:width])
+        products[last] += _dot(vector[:width], vector[:width])
+        for i in range(1, last):
+            _load(rows[i, start : start + width], other[:width])
+            gaps[i] += _gap(weights[:width], other[:width])
+            _load_less(rows[i, start : start + width], base[:width], other[:width])
+            products[i] += _dot(vector[:width], other[:width])
+    return total

@@ -28,6 +28,7 @@ def output_file(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield partial
         _sync(partial)
         os.replace(partial, path)
+    _sync(path.parent)
 
 
 @contextmanager

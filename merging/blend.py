@@ -14,6 +14,8 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from kinship.moments import widened
+
 TILE = 2048
 
 _EXPONENT, _INT32 = 0x7F800000, ir.IntType(32)
@@ -40,18 +42,6 @@ def to_bf16(numbers: NDArray[np.float32]) -> NDArray[np.uint16]:
     out = np.empty(numbers.shape, dtype=np.uint16)
     blend_rows(np.ascontiguousarray(numbers).reshape(1, -1), np.ones(1), out.reshape(-1))
     return out
-
-
-@intrinsic
-def _widened(typing_context, stored):  # type: ignore[no-untyped-def]
-    """A float32, or the uint16 bit pattern of a bfloat16, as float32."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        if stored == numba.float32:
-            return arguments[0]
-        return builder.bitcast(builder.shl(builder.zext(arguments[0], _INT32), _INT32(16)), ir.FloatType())
-
-    return numba.float32(stored), generate
 
 
 @intrinsic
@@ -94,31 +84,31 @@ def _blend(rows, factors, tiles, out):  # type: ignore[no-untyped-def]
         final, last_factor = rows[last, start : start + width], factors[last]
         if last == 0:
             for p in range(width):
-                stored = _stored_like(out, factor * _widened(row[p]))
+                stored = _stored_like(out, factor * widened(row[p]))
                 part[p] = stored
-                bad |= _exponent_is_full(_widened(stored))
+                bad |= _exponent_is_full(widened(stored))
             continue
         if last == 1:
             for p in range(width):
-                start_value = _widened(row[p])
+                start_value = widened(row[p])
                 value = factor * start_value
-                value += last_factor * (_widened(final[p]) - start_value)
+                value += last_factor * (widened(final[p]) - start_value)
                 stored = _stored_like(out, value)
                 part[p] = stored
-                bad |= _exponent_is_full(_widened(stored))
+                bad |= _exponent_is_full(widened(stored))
             continue
         second, second_factor = rows[1, start : start + width], factors[1]
         for p in range(width):
-            start_value = _widened(row[p])
+            start_value = widened(row[p])
             base[p] = start_value
             value = factor * start_value
-            total[p] = value + second_factor * (_widened(second[p]) - start_value)
+            total[p] = value + second_factor * (widened(second[p]) - start_value)
         for i in range(2, last):
             row, factor = rows[i, start : start + width], factors[i]
             for p in range(width):
-                total[p] += factor * (_widened(row[p]) - base[p])
+                total[p] += factor * (widened(row[p]) - base[p])
         for p in range(width):
-            stored = _stored_like(out, total[p] + last_factor * (_widened(final[p]) - base[p]))
+            stored = _stored_like(out, total[p] + last_factor * (widened(final[p]) - base[p]))
             part[p] = stored
-            bad |= _exponent_is_full(_widened(stored))
+            bad |= _exponent_is_full(widened(stored))
     return bad

@@ -17,11 +17,11 @@ import numpy as np
 
 from kinship.chunks import chunk_elements, damaged
 from kinship.dtypes import DType
-from kinship.errors import NonFiniteWeights
+from kinship.errors import NonFiniteWeights, about
 from kinship.gram import Float64
 from kinship.threads import worker_count
 from merging.evaluate import PIECE, Bytes, Evaluator, gram_chunks, pieces, symmetric
-from merging.graph import Merge, Node, Same, coefficients
+from merging.graph import Merge, Node, Same, coefficients, label_of
 from merging.plan import TensorPlan
 
 # What kernels over whole tensors may hold together; a single tensor that needs more is worked on alone.
@@ -32,6 +32,7 @@ AHEAD = 3
 
 
 Tag = TypeVar("Tag")
+Inspect = Callable[[TensorPlan, int, Bytes], None]
 
 
 class Piece(NamedTuple):
@@ -55,18 +56,28 @@ def execute(
     seed: int = 0,
     into: Callable[[TensorPlan], Bytes] | None = None,
     observer: Callable[[TensorPlan, Float64], None] | None = None,
+    inspect: Inspect | None = None,
 ) -> Iterator[Piece]:
     """Yield the bytes of ``tensors``, in order and piece by piece; a tensor without elements has no piece.
 
     rounding: dtype that inputs are rounded to first. ``into`` gives the memory of a tensor for its bytes to be put in.
-    ``observer`` is told the coefficients on its leaves of each tensor where inner products decided them.
+    ``observer`` is told the coefficients on its leaves of each tensor where inner products decided them; ``inspect``,
+    by the thread that made them and in no order, every piece's tensor, first byte and bytes.
     Memory: `peak_memory`. Raises `NonFiniteWeights` and `MismatchedModels` naming the tensor, and what kernels raise.
     """
     evaluator = Evaluator(rounding, seed)
     with _workers(with_torch=any(map(_is_whole, tensors))) as pool:
         jobs = _jobs(tensors, evaluator, _resolved(tensors, evaluator, pool, observer), into)
-        for job, data in _in_order(pool, jobs):
-            yield Piece(*job, data)
+        if inspect is not None:
+            jobs = ((tag, _Job(partial(_inspected, inspect, tag, job), job.cost)) for tag, job in jobs)
+        for tag, data in _in_order(pool, jobs):
+            yield Piece(*tag, data)
+
+
+def _inspected(inspect: Inspect, tag: tuple[TensorPlan, int, bool], job: "_Job") -> Bytes:
+    data: Bytes = job.run()
+    inspect(tag[0], tag[1], data)
+    return data
 
 
 def peak_memory(tensors: Sequence[TensorPlan]) -> int:
@@ -115,7 +126,9 @@ def _resolved(
         if _is_whole(tensor) or isinstance(tensor.node, Same) or not tensor.spec.nbytes:
             yield None
             continue
-        factors = coefficients(tensor.node, tensor.node.leaves, next(grams) if _needs_gram(tensor) else None)
+        gram = next(grams) if _needs_gram(tensor) else None
+        with about(label_of(tensor.name, tensor.node)):
+            factors = coefficients(tensor.node, tensor.node.leaves, gram)
         if observer is not None and _needs_gram(tensor):
             observer(tensor, factors)
         yield factors

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.chunks import chunk_elements
+from kinship.chunks import chunk_elements, read_rows
 from kinship.dtypes import BFLOAT16, FLOAT32, DType, widen
-from kinship.errors import MismatchedModels, NonFiniteWeights
+from kinship.errors import MismatchedModels, NonFiniteWeights, about
 from kinship.gram import Float64
 from kinship.moments import task_vector_moments
 from merging.blend import blend_rows
-from merging.graph import Leaf, Merge, Node, coefficients
+from merging.graph import Leaf, Merge, Node, coefficients, label_of
 from merging.precision import narrow, rounds
 from merging.span import child_row
 
@@ -108,7 +108,9 @@ class Evaluator:
             rows = np.empty((len(node.operands), _count(node)), dtype=np.float32)
             for row, operand in zip(rows, node.operands, strict=True):
                 self._fill(name, operand, row)
-            return blended(rows, _factors(node, rows)), None
+            with about(label_of(name, node)):
+                factors = _factors(node, rows)
+            return blended(rows, factors), None
         import torch
 
         base = None if node.base is None else self._reader(name, node.base)
@@ -119,13 +121,14 @@ class Evaluator:
                 for start, count in pieces(node):
                     row[start : start + count] -= base(start, count)
         held = base(0, _count(node)) if base is not None and method.sees_base else None
-        merged = method.tensor(
-            torch.from_numpy(vectors).view(len(vectors), *node.shape),
-            node.values,
-            has_base=base is not None,
-            base=None if held is None else torch.from_numpy(held).view(node.shape),
-            generator=torch.Generator().manual_seed(self._seed_of(name, node)) if method.random else None,
-        )
+        with about(label_of(name, node)):
+            merged = method.tensor(
+                torch.from_numpy(vectors).view(len(vectors), *node.shape),
+                node.values,
+                has_base=base is not None,
+                base=None if held is None else torch.from_numpy(held).view(node.shape),
+                generator=torch.Generator().manual_seed(self._seed_of(name, node)) if method.random else None,
+            )
         return merged.reshape(-1).numpy(), base if method.on_task_vectors else None
 
     def _fill(self, name: str, node: Node, out: Float32) -> None:
@@ -143,7 +146,8 @@ class Evaluator:
                     merged[start : start + count] += base(start, count)
             return lambda start, count: merged[start : start + count]
         gram = self._whole_gram(node) if isinstance(node, Merge) and node.needs_products else None
-        factors = coefficients(node, node.leaves, gram)
+        with about(label_of(name, node)):
+            factors = coefficients(node, node.leaves, gram)
 
         def read(start: int, count: int) -> Float32:
             out = np.empty(count, dtype=np.float32)
@@ -166,21 +170,12 @@ class Evaluator:
         """A chunk of the leaves (R, count): bf16 bit patterns or fp32, in memory that the thread uses again."""
         if not hasattr(self._own, "buffer") or self._own.buffer.size < len(leaves) * count:
             self._own.buffer = np.empty(len(leaves) * count, dtype=np.float32)
-        buffer: Float32 = self._own.buffer
-        dtypes = {leaf.entry.dtype for leaf in leaves}
-        exact = not any(rounds(dtype, self._rounding) for dtype in dtypes)
-        if exact and (dtypes == {BFLOAT16} or dtypes == {FLOAT32}):
-            stored = buffer.view(np.uint16) if BFLOAT16 in dtypes else buffer
-            rows: NDArray[Any] = stored[: len(leaves) * count].reshape(len(leaves), count)
-            for row, leaf in zip(rows, leaves, strict=True):
-                leaf.model.read_into(leaf.tensor, start, row.data.cast("B"))
-            return rows
-        rows = buffer[: len(leaves) * count].reshape(len(leaves), count)
-        for row, leaf in zip(rows, leaves, strict=True):
-            numbers = leaf.model.floats(leaf.tensor, start, count)
-            if self._rounding is not None and rounds(leaf.entry.dtype, self._rounding):
-                numbers = widen(narrow(numbers, self._rounding).view(np.uint8), self._rounding)
-            row[:] = numbers
+        rounded = [index for index, leaf in enumerate(leaves) if rounds(leaf.entry.dtype, self._rounding)]
+        sources = [(leaf.model, leaf.tensor) for leaf in leaves]
+        rows = read_rows(sources, start, count, self._own.buffer, as_stored=not rounded)
+        for index in rounded:
+            assert self._rounding is not None
+            rows[index] = widen(narrow(rows[index], self._rounding).view(np.uint8), self._rounding)
         return rows
 
 

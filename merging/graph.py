@@ -110,6 +110,11 @@ class Merge:
 Node = Leaf | Same | Blend | Merge
 
 
+def label_of(name: str, node: Node) -> str:
+    """Tensor ``name`` that ``node`` makes, and the models it is made from, for errors."""
+    return f"Tensor {name!r} of {', '.join(dict.fromkeys(leaf.model.id for leaf in node.leaves))}"
+
+
 def coefficients(node: Node, leaves: Sequence[Leaf], gram: Float64 | None) -> Float64:
     """``node``, which stays in the span, as coefficients (R,) on its R ``leaves``.
 

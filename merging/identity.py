@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+import numpy as np
+
 from merging.span import Genome, Span
 
 
@@ -12,7 +14,7 @@ def genome_identity(genome: Genome, span: Span, digests: Mapping[str, str]) -> s
 
     ``digests`` maps the ids of the span to their `Checkpoint.digest`; founders with no share do not count.
     """
-    used = [index for index in range(len(span.ids)) if genome.coefficients[:, index].any()]
+    used = np.flatnonzero(genome.coefficients.any(axis=0)).tolist()
     founders = [digests[span.ids[index]] for index in used]
     sha = hashlib.sha256(json.dumps([founders, span.names]).encode())
     sha.update(Genome(genome.coefficients[:, used] + 0.0).to_bytes())  # -0.0 + 0.0 is 0.0

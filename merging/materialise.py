@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from kinship.checkpoint import Checkpoint
 from kinship.dtypes import BY_NAME, FLOAT32, DType
 from kinship.errors import MismatchedModels, NonFiniteWeights
+from kinship.gram import Float64
 from merging.engine import execute
-from merging.graph import Blend, Leaf, Node, Same
+from merging.graph import Blend, Leaf, Same
 from merging.plan import TensorPlan
 from merging.precision import promoted
 from merging.span import Genome
@@ -100,12 +101,16 @@ def genome_plan(
     """How `execute` makes ``genome``: founders without a share are no part of it."""
     plans = []
     for name, row in zip(names, genome.coefficients, strict=True):
-        used = np.flatnonzero(row).tolist() or [0]
-        leaves = tuple(Leaf(models[index], name) for index in used)
-        stored = leaves[0].entry.dtype
-        node: Node = Blend(leaves, row[used]) if stored.is_floating_point else Same(leaves)
-        plans.append(TensorPlan(name, dtype if stored.is_floating_point else stored, node))
+        node = combination(row, name, models)
+        plans.append(TensorPlan(name, node.leaves[0].entry.dtype if isinstance(node, Same) else dtype, node))
     return tuple(plans)
+
+
+def combination(row: Float64, name: str, models: Sequence[Checkpoint]) -> Blend | Same:
+    """Tensor ``name`` as coefficients ``row`` on its ``models``, of which those without a share are left out."""
+    used = np.flatnonzero(row).tolist() or [0]
+    leaves = tuple(Leaf(models[index], name) for index in used)
+    return Blend(leaves, row[used]) if leaves[0].entry.dtype.is_floating_point else Same(leaves)
 
 
 def _tensors(plans: Sequence[TensorPlan]) -> Tensors:

@@ -8,12 +8,12 @@ from typing import Any
 
 from kinship.checkpoint import Checkpoint
 from kinship.dtypes import BY_NAME, DType
-from kinship.errors import MismatchedModels
+from kinship.errors import MismatchedModels, about
 from kinship.groups import layer_index
 from kinship.tied import has_token_rows, tied_heads
 from merging.chat import chat_template_files
 from merging.config import with_dtype, with_layers, with_vocabulary
-from merging.graph import Leaf, Merge, Node, Same, coefficients
+from merging.graph import Leaf, Merge, Node, Same, coefficients, label_of
 from merging.layers import is_before_layers, take_layers
 from merging.parameters import Layers, Scope, values_for
 from merging.precision import promoted
@@ -118,7 +118,8 @@ def plan_merge(recipe: Recipe, models: Mapping[str, Checkpoint]) -> MergePlan:
         stored = [leaf.entry.dtype for leaf in node.leaves]
         tensors.append(TensorPlan(name, stored[0] if isinstance(node, Same) else wanted or promoted(stored), node))
         if isinstance(node, Merge) and node.in_span and not node.needs_products:
-            coefficients(node, node.leaves, None)  # raises what is wrong with the parameters
+            with about(label_of(name, node)):
+                coefficients(node, node.leaves, None)  # raises what is wrong with the parameters
     config = _config(config, recipe, opened[0], tensors) if config else {}
     return MergePlan(recipe, tuple(tensors), opened, template, config, rounding, tokenizer, files)
 

@@ -92,7 +92,12 @@ def run_merge(
 
 def require_space(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Raise `OutputNotWritable` where the disk has no room for what the merge will write."""
-    needed, free = file_bytes(plan.specs, shard_bytes) + _COMPANION_BYTES, free_space(output)
+    require_free(output, file_bytes(plan.specs, shard_bytes) + _COMPANION_BYTES)
+
+
+def require_free(output: Path, needed: int) -> None:
+    """Raise `OutputNotWritable` where the disk of ``output`` has fewer than ``needed`` bytes free."""
+    free = free_space(output)
     if needed > free:
         raise OutputNotWritable(
             f"{output} needs {needed} bytes; the disk has {free} bytes free.", hint="Choose a folder on another disk."

@@ -5,13 +5,14 @@ and so do the child's own children. A `Genome` is that table of coefficients on 
 to every other follows from the founders' `GramTable` without reading a weight.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
+from kinship.errors import about
 from kinship.gram import Float64, GramTable
 from kinship.matrix import KinshipMatrix
 from merging.parameters import Layers, values_for
@@ -21,9 +22,18 @@ from merging.registry import MergeMethod
 
 @dataclass(frozen=True, eq=False)
 class Genome:
-    """A model as ``coefficients`` (T tensors, n+1) float64 on the raw tensors of [base, founder 1 .. founder n]."""
+    """A model as ``coefficients`` (T tensors, n+1) float64 on the raw tensors of [base, founder 1 .. founder n].
+
+    Stored children that joined the founders (`merging.basis`) have columns after theirs. A genome from before has fewer
+    columns, and is read as if it had the rest, zero.
+    """
 
     coefficients: Float64
+
+    def padded(self, columns: int) -> Self:
+        """The same model on so many columns; raises `ValueError` where it has more."""
+        missing = columns - self.coefficients.shape[1]
+        return type(self)(np.pad(self.coefficients, ((0, 0), (0, missing)))) if missing else self
 
     def to_bytes(self) -> bytes:
         """Little-endian float64, row-major: the same on every machine."""
@@ -69,8 +79,7 @@ class Span:
 
     def products(self, genomes: Sequence[Genome]) -> Float64:
         """Inner products (T, p, p) of the raw tensors of p genomes."""
-        rows = np.stack([_on_gram_rows(genome.coefficients) for genome in genomes], axis=1)
-        return _transform(self._table.grams, rows)
+        return _transform(self._table.grams, self._gram_rows(genomes))
 
     def kinship(self, genomes: Mapping[str, Genome], metric: str = "pcc") -> KinshipMatrix:
         """Whole-model kinship of genomes by id: what `kinship_matrix` would measure on their weights.
@@ -78,9 +87,7 @@ class Span:
         Exact up to rounding for weights in fp32; a child stored in bf16 differs by its own rounding.
         """
         founders = self._table
-        rows = np.stack(
-            [_on_gram_rows(genome.coefficients) for genome in [self.founder(self.ids[0]), *genomes.values()]], axis=1
-        )
+        rows = self._gram_rows([self.founder(self.ids[0]), *genomes.values()])
         rows[:, 1:, 0] -= 1.0  # a task vector is the model less the base
         table = GramTable(
             (self.ids[0], *genomes),
@@ -94,31 +101,48 @@ class Span:
     def merge(self, recipe: Recipe, parents: Mapping[str, Genome]) -> Genome:
         """The child that ``recipe`` makes; its model names are keys of ``parents``.
 
-        Raises `InvalidConfig` naming model and tensor where a required parameter has no value.
+        Raises `InvalidConfig` naming models and tensor where a required parameter has no value, or has a wrong one.
         """
         method = recipe.check().method
         (part,) = recipe.parts
-        inputs = [(entry.model, (entry.parameters, *part.scopes)) for entry in part.merged(method)]
-        rows = np.stack([parents[str(model)].coefficients for model, _ in inputs], axis=1)
-        base = None if part.base is None else parents[str(part.base)].coefficients
+        models = [str(entry.model) for entry in part.merged(method)]
+        rows = np.stack([self._coefficients(parents[model]) for model in models], axis=1)
+        base = None if part.base is None else self._coefficients(parents[str(part.base)])
         child = np.zeros((len(self.names), len(self.ids)))
-        for index, name in enumerate(self.names):
-            scopes = [(str(model), scopes) for model, scopes in inputs]
-            values = values_for(method, scopes, name, self.layers.position(name))
+        for index, values in enumerate(self.values(recipe)):
             gram = self._table.grams[index] if method.needs_products else None
-            child[index] = child_row(method, values, rows[index], None if base is None else base[index], gram)
+            with about(f"Tensor {self.names[index]!r} of {', '.join(models)}"):
+                child[index] = child_row(method, values, rows[index], None if base is None else base[index], gram)
         return Genome(child)
+
+    def values(self, recipe: Recipe) -> Iterator[dict[str, Any]]:
+        """The values of the method's parameters for each tensor, in order; raises as `merge`."""
+        method = recipe.method
+        (part,) = recipe.parts
+        scopes = [(str(entry.model), (entry.parameters, *part.scopes)) for entry in part.merged(method)]
+        return (values_for(method, scopes, name, self.layers.position(name)) for name in self.names)
+
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether the child that ``recipe`` makes of members is one too: a linear combination, in every tensor."""
+        return all(map(recipe.method.in_span, self.values(recipe)))
 
     def recipe_of(self, genome: Genome) -> Recipe:
         """A linear recipe on base and founders that makes ``genome`` in one step; mergekit reads it too."""
-        columns = [index for index in range(len(self.ids)) if genome.coefficients[:, index].any()]
         models = [
-            {"model": self.ids[index], "parameters": {"weight": _setting(self.names, genome.coefficients[:, index])}}
-            for index in columns
+            {"model": id, "parameters": {"weight": _setting(self.names, column)}}
+            for id, column in zip(self.ids, self._coefficients(genome).T, strict=True)
+            if column.any()
         ]
         return Recipe.model_validate(
             {"merge_method": "linear", "models": models, "parameters": {"normalize": False}}
         ).check()
+
+    def _coefficients(self, genome: Genome) -> Float64:
+        return genome.padded(len(self.ids)).coefficients
+
+    def _gram_rows(self, genomes: Iterable[Genome]) -> Float64:
+        """Coefficients (T, p, R) of p genomes on the rows of the table."""
+        return np.stack([_on_gram_rows(self._coefficients(genome)) for genome in genomes], axis=1)
 
     @property
     def _table(self) -> GramTable:

@@ -88,7 +88,9 @@ class ShardWriter:
         self.folder = folder
         self._shards = shards
         self.sums: dict[str, str] = {}
-        self._files = [_File(folder / _file_name(index, len(shards)), shard) for index, shard in enumerate(shards)]
+        self._files = [
+            SafetensorsFile(folder / _file_name(index, len(shards)), shard) for index, shard in enumerate(shards)
+        ]
         self._file_of = {spec.name: file for file, shard in zip(self._files, shards, strict=True) for spec in shard}
 
     def __enter__(self) -> Self:
@@ -114,18 +116,20 @@ class ShardWriter:
             (self.folder / INDEX_NAME).write_bytes(_index_of(self._shards))
 
 
-class _File:
-    """One safetensors file in the making: opened by the first write, closed and hashed by the last byte."""
+class SafetensorsFile:
+    """One safetensors file in the making: opened by the first write, closed by the last byte, and ``hashed``."""
 
-    def __init__(self, path: Path, shard: Sequence[Spec]) -> None:
+    def __init__(self, path: Path, shard: Sequence[Spec], *, hashed: bool = True) -> None:
         self.path = path
+        self._wanted = hashed
         self._header, self._offsets = header_of(shard)
         self._missing = sum(spec.nbytes for spec in shard)
         self._descriptor: int | None = None
         self._sha, self._hashed = hashlib.sha256(), 0
-        self._sum = ""
+        self._sum, self._finished = "", False
 
     def write(self, name: str, start: int, data: NDArray[np.uint8]) -> None:
+        """Bytes of the tensor ``name`` from byte ``start`` of it on."""
         if self._descriptor is None:
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             self._put(self._descriptor, 0, memoryview(self._header))
@@ -135,22 +139,26 @@ class _File:
             self.finish()
 
     def finish(self) -> str:
-        if not self._sum:
+        """Complete the file and return its sha256, if that is wanted; raises `ValueError` where bytes are missing."""
+        if not self._finished:
             if self._missing:
                 raise ValueError(f"{self._missing} bytes of {self.path} were never written")
             if self._descriptor is None:  # of tensors without elements alone
                 self.path.write_bytes(self._header)
             self.close()
-            self._sum = self._sha.hexdigest() if self._hashed == self.path.stat().st_size else sha256(self.path)
+            self._finished = True
+            if self._wanted:
+                self._sum = self._sha.hexdigest() if self._hashed == self.path.stat().st_size else sha256(self.path)
         return self._sum
 
     def close(self) -> None:
+        """Close the file, complete or not."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _put(self, descriptor: int, position: int, data: memoryview) -> None:
-        if position == self._hashed:  # else the file is hashed when it is complete
+        if self._wanted and position == self._hashed:  # else the file is hashed when it is complete
             self._sha.update(data)
             self._hashed += data.nbytes
         while data:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from kinship.dtypes import BY_NAME
 from kinship.safetensors_header import read_header
-from merging.writer import ShardWriter, Spec, file_bytes, sha256, shards_of
+from merging.writer import SafetensorsFile, ShardWriter, Spec, file_bytes, sha256, shards_of
 
 TENSORS = {
     "flags": torch.tensor([True, False, True]),
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(tmp_path: Path, shard_bytes: int, step: int, ba
             data = stored(tensor)
             for start in range(0, len(data), step):
                 writer.write(name, start, data[start : start + step])
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for file in tmp_path.glob("*.safetensors"):
         assert writer.sums[file.name] == sha256(file)
         found |= load_file(file)
@@ -62,3 +62,12 @@ def test_shards_are_filled_in_order() -> None:
 def test_missing_bytes_are_a_bug_that_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="never written"), ShardWriter(tmp_path, specs_of(TENSORS)) as writer:
         writer.write("half", 0, stored(TENSORS["half"]))
+
+
+def test_a_single_file_may_go_without_its_hash(tmp_path: Path) -> None:
+    file = SafetensorsFile(tmp_path / "child.safetensors", specs_of(TENSORS), hashed=False)
+    for name, tensor in TENSORS.items():
+        file.write(name, 0, stored(tensor))
+    assert file.finish() == file.finish() == ""
+    found = load_file(tmp_path / "child.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())

@@ -1,0 +1,188 @@
+"""The span of founders, widened by children that lie outside it: these join it as stored weights.
+
+A merge such as TIES is no linear combination of its parents. Its child is written to disk once, and in the same pass
+over its tensors its row of the Gram table is taken, from the bytes as written. From then on it is one more member of
+the basis: genomes have one more column, and all kinship and all further merges follow as within a span.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from kinship.checkpoint import Checkpoint
+from kinship.digest import ContentDigest
+from kinship.dtypes import DType
+from kinship.errors import ReferenceNotFound
+from kinship.gram import GramTable
+from kinship.gram_row import GramRow
+from kinship.opening import open_checkpoint
+from kinship.output import output_file, require_writable
+from merging.engine import Piece, execute
+from merging.graph import Merge, Same
+from merging.materialise import combination
+from merging.plan import TensorPlan
+from merging.precision import promoted
+from merging.recipe import Recipe
+from merging.run import require_free
+from merging.span import Genome, Span
+from merging.writer import SafetensorsFile, header_of
+
+Progress = Callable[[int, int], None]
+
+# Where `plan_merge` has a recipe's only part: so `kinship merge` draws the same at random from the same seed.
+_PLACE = "/0"
+
+
+class Child(NamedTuple):
+    """A child's ``genome``, the ``basis`` that it is about, and the content ``digest`` of weights that were stored."""
+
+    genome: Genome
+    basis: "Basis"
+    digest: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """A base, founders and stored children: what every individual of a search is a linear combination of.
+
+    span: over all of them, with their Gram table, which is what a ledger has to keep; `open` takes it back. models:
+    those, open, in its order. folder: where children are stored, as ``<id>.safetensors``. dtype: what their weights are
+    rounded to, once; None for that of the members, as `kinship merge` does. A basis does not change: `add` returns a
+    wider one. Genomes from before need no change: see `Genome.padded`.
+    """
+
+    span: Span
+    models: tuple[Checkpoint, ...]
+    folder: Path
+    dtype: DType | None = None
+
+    @classmethod
+    def open(cls, founders: Sequence[Checkpoint], table: GramTable, folder: Path, dtype: DType | None = None) -> Self:
+        """The basis that ``table`` is about: ``founders`` (the base first) and children stored in ``folder``.
+
+        Raises `ReferenceNotFound` for a child that is not there any more, and the errors of `open_checkpoint`.
+        """
+        stored = [_open_child(folder, id) for id in table.rows[len(founders) :]]
+        return cls(Span.over(table), (*founders, *stored), folder, dtype)
+
+    @property
+    def table(self) -> GramTable:
+        """The Gram table of all members."""
+        assert self.span.table is not None  # `Span.over` a table has it
+        return self.span.table
+
+    def close(self) -> None:
+        """Close the members' files; reading opens them again."""
+        for model in self.models:
+            model.close()
+
+    def merge_or_add(
+        self,
+        id: str,
+        recipe: Recipe,
+        genomes: Mapping[str, Genome],
+        *,
+        seed: int = 0,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Child:
+        """The child ``id`` of ``recipe``: by algebra where it lies in the span, else by `add`."""
+        if self.span.holds(recipe.check()):
+            return Child(self.span.merge(recipe, genomes), self)
+        return self.add(id, recipe, genomes, seed=seed, force=force, progress=progress)
+
+    def add(
+        self,
+        id: str,
+        recipe: Recipe,
+        genomes: Mapping[str, Genome],
+        *,
+        seed: int = 0,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Child:
+        """Make the child of ``recipe``, whose model names are keys of ``genomes``, and store its weights as ``id``.
+
+        Its parents are taken in fp32, whatever they are stored in. The file takes its name when it is complete and on
+        disk; ``force`` replaces one that is there, as a run that was killed before it took note of it wants. The same
+        ``seed`` (see `child_seed`) gives the same bytes, whatever the number of threads; of members, those that
+        `run_merge` writes. ``progress`` is told (bytes done, bytes in all). Cost: reads the parents' members, and all
+        members once. Raises `OutputExists`, `OutputNotWritable`, and the errors of `Span.merge` and `execute`; nothing
+        half-written remains.
+        """
+        if id in self.span.ids:
+            raise ValueError(f"there is a member {id!r} already")
+        path = _file_of(self.folder, id)
+        require_writable(path, force=force)
+        plans = self.plan(recipe, genomes)
+        specs = [plan.spec for plan in plans]
+        total = sum(spec.nbytes for spec in specs)
+        require_free(path, stored_bytes(plans))
+        row, digest, done = GramRow(self.table, self.models), ContentDigest(specs), 0
+        with output_file(path, force=force) as partial, closing(SafetensorsFile(partial, specs, hashed=False)) as file:
+            for piece in pieces(plans, row, seed):
+                file.write(piece.tensor.name, piece.start, piece.data)
+                digest.update(piece.tensor.name, piece.data.data)
+                done += piece.data.nbytes
+                if progress is not None:
+                    progress(done, total)
+            file.finish()
+            table = row.table(id)
+        wider = replace(self, span=Span.over(table), models=(*self.models, _open_child(self.folder, id)))
+        return Child(wider.span.founder(id), wider, digest.hexdigest())
+
+    def plan(self, recipe: Recipe, genomes: Mapping[str, Genome]) -> list[TensorPlan]:
+        """How the child of ``recipe`` is made from the members, tensor by tensor; raises as `Span.merge`."""
+        method = recipe.check().method
+        (part,) = recipe.parts
+        models = [str(entry.model) for entry in part.merged(method)]
+        start = None if part.base is None else genomes[str(part.base)]
+        plans = []
+        for index, (name, values) in enumerate(zip(self.span.names, self.span.values(recipe), strict=True)):
+            inputs = tuple(combination(genomes[model].coefficients[index], name, self.models) for model in models)
+            stored = [model.tensors[name].dtype for model in self.models]
+            if isinstance(inputs[0], Same):
+                leaves = tuple(dict.fromkeys(leaf for node in inputs for leaf in node.leaves))
+                plans.append(TensorPlan(name, stored[0], Same(leaves)))
+            else:
+                base = None if start is None else combination(start.coefficients[index], name, self.models)
+                node = Merge(method, values, inputs, base, _PLACE)
+                plans.append(TensorPlan(name, self.dtype or promoted(stored), node))
+        return plans
+
+
+def pieces(plans: Sequence[TensorPlan], row: GramRow, seed: int) -> Iterator[Piece]:
+    """The bytes of a child, in order, each of which ``row`` has seen."""
+    return execute(plans, seed=seed, inspect=lambda plan, start, data: row.add(plan.name, start, data, plan.dtype))
+
+
+def stored_bytes(plans: Sequence[TensorPlan]) -> int:
+    """What a child takes on disk."""
+    specs = [plan.spec for plan in plans]
+    return len(header_of(specs)[0]) + sum(spec.nbytes for spec in specs)
+
+
+def child_seed(seed: int, id: str) -> int:
+    """Seed of what is random in child ``id`` of a run with ``seed``: the same when the run is resumed.
+
+    >>> child_seed(0, "1-2") == child_seed(0, "1-2"), child_seed(0, "1-2") == child_seed(0, "1-3")
+    (True, False)
+    """
+    return int.from_bytes(blake2b(f"{seed}:{id}".encode(), digest_size=7).digest(), "little")
+
+
+def _file_of(folder: Path, id: str) -> Path:
+    return folder / f"{id}.safetensors"
+
+
+def _open_child(folder: Path, id: str) -> Checkpoint:
+    path = _file_of(folder, id)
+    if not path.is_file():
+        raise ReferenceNotFound(
+            f"The weights of {id}, which others descend from, are not at {path}.",
+            hint="Put the file back where the run wrote it, or start a new run.",
+        )
+    return open_checkpoint(path, id=id)

@@ -1,10 +1,13 @@
 """What an evaluator is, and what it evaluates."""
 
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from evaluators.splits import Split
+from kinship.errors import EvaluationFailed, KinshipError
 from merging.materialise import Tensors
 
 
@@ -22,26 +25,71 @@ class Task:
     """A task as an evaluator will run it.
 
     ``digest`` covers everything that decides a document's result but the weights: the task's definition, its documents,
-    prompts, metric and the settings of the evaluator. ``documents``: the indices in each split, ascending.
+    prompts, metric and the settings of the evaluator. ``documents``: the indices in each split, ascending. ``version``:
+    as its author counts. ``public``: a benchmark that others report too, see `evaluators.make.require_acknowledged`.
     """
 
     name: str
     metric: str
     digest: str
     documents: Mapping[Split, Sequence[int]] = field(default_factory=dict)
+    version: str = ""
+    public: bool = False
 
 
 class Evaluator(Protocol):
-    """Runs tasks on weights. One evaluator serves one thread; results depend on candidate and documents alone."""
+    """Runs tasks on weights. One evaluator serves one thread; results depend on candidate and documents alone.
+
+    `evaluators.conformance` holds the checks that every implementation passes.
+    """
 
     @property
     def tasks(self) -> Sequence[Task]:
-        """The tasks it can run, in order."""
+        """The tasks it can run, in order, each with a name of its own."""
+        ...
+
+    @property
+    def conditions(self) -> Mapping[str, str]:
+        """What scores were made with, for people: versions, device, dtype, batch size, seed. Digests cover it."""
         ...
 
     def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
         """The metric of each of the ``documents`` (by task name), higher is better.
 
-        Raises `EvaluationFailed` where the candidate gives no usable number.
+        Raises `EvaluationFailed` where the candidate gives no usable number, or anything goes wrong on the way: see
+        `failing`.
         """
         ...
+
+
+@contextmanager
+def failing(candidate: str, doing: str) -> Iterator[None]:
+    """Turn what is raised within into `EvaluationFailed`: one candidate's failure must not end a search.
+
+    The original with its traceback is the ``__cause__``. Errors of this project pass as they are, and so does what
+    is no `Exception`: an interrupt ends everything.
+
+    >>> with failing("2-1", "judge"):  # doctest: +ELLIPSIS
+    ...     1 / 0
+    Traceback (most recent call last):
+    kinship.errors.EvaluationFailed: 2-1 was not scored: judge raised ZeroDivisionError: division by zero (...).
+    """
+    try:
+        yield
+    except KinshipError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+        raise EvaluationFailed(
+            f"{candidate} was not scored: {doing} raised {type(error).__name__}: {error}{place}.",
+            hint="The traceback tells where; the other candidates are not concerned.",
+        ) from error
+
+
+def gives_nan(candidate: str, where: str) -> EvaluationFailed:
+    """The error for a model whose numbers are none."""
+    return EvaluationFailed(
+        f"{candidate} gives NaN {where}.",
+        hint="Its weights are unusable: merge with smaller weights or leave it out.",
+    )

@@ -1,30 +1,35 @@
 """A causal language model in memory whose weights are swapped in place."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from evaluators.base import Candidate, gives_nan
+from evaluators.settings import EvaluateSettings
 from kinship.checkpoint import Checkpoint
-from kinship.errors import MismatchedModels, UnsupportedCheckpoint
+from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
 from merging.materialise import Tensors, TensorStream
 
 ONE_THREAD_BELOW = 5_000_000
 
 
 class LiveModel:
-    """Architecture and tokenizer of ``template``; weights come with `load`.
+    """Architecture and tokenizer of ``template``; weights come with `hold` or `load`.
 
+    dtype: ``auto`` is float32 on the CPU and bfloat16 elsewhere. Devices other than the CPU are untested.
     On the CPU, models below `ONE_THREAD_BELOW` parameters run on one thread: more would wait for each other.
-    Memory: one model in ``dtype`` (default fp32 on the CPU, bf16 on CUDA). No remote code is run.
+    Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here.
     """
 
-    def __init__(self, template: Checkpoint, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
+    def __init__(self, template: Checkpoint, device: str = "cpu", dtype: str | torch.dtype = "auto") -> None:
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         folder = require_model_folder(template)
+        _require_device(device)
         self.device = device
-        self.dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+        self.dtype = dtype_on(device, dtype)
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
         self.model: Any = model.to(device).eval().requires_grad_(False)
@@ -34,9 +39,27 @@ class LiveModel:
         if device == "cpu" and self.model.num_parameters() < ONE_THREAD_BELOW:
             torch.set_num_threads(1)
         self._places: dict[str, torch.Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        self._held: tuple[str, int] | None = None
+
+    def hold(self, candidate: Candidate) -> None:
+        """Load the weights of ``candidate``, unless they are loaded already and nobody has changed them.
+
+        Raises `EvaluationFailed` where the model gives NaN after one token.
+        """
+        if self._held == (candidate.identity, self._changes()):
+            return
+        self.load(candidate.tensors())
+        if self.gives_nan():
+            raise gives_nan(candidate.id, "already after one token")
+        self._held = (candidate.identity, self._changes())
+
+    def _changes(self) -> int:
+        """Grows with every change of a parameter by torch."""
+        return sum(place._version for place in self._places.values())
 
     def load(self, tensors: Tensors) -> None:
         """Overwrite every parameter; raises `MismatchedModels` naming a tensor that has no place or is missing."""
+        self._held = None
         if isinstance(tensors, TensorStream) and tensors.fill is not None and self.device == "cpu":
             tensors.fill(self._places)
             filled = {id(self._places[spec.name]) for spec in tensors.specs}
@@ -70,3 +93,54 @@ def require_model_folder(template: Checkpoint) -> Path:
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
     return template.path
+
+
+def conditions(live: LiveModel, settings: EvaluateSettings) -> dict[str, str]:
+    """What results on a live model are made with, for people."""
+    return {
+        **_versions(),
+        "device": live.device,
+        "dtype": str(live.dtype).removeprefix("torch."),
+        "batch_size": str(settings.batch_size),
+        "seed": str(settings.seed),
+    }
+
+
+def decisive(live: LiveModel, template: Checkpoint, settings: EvaluateSettings) -> dict[str, Any]:
+    """What decides results on a live model beside weights and task: plain data, for digests."""
+    return {
+        "versions": _versions(),
+        "config": template.config,
+        "generation": live.model.generation_config.to_dict(),
+        "tokenizer": live.tokenizer.backend_tokenizer.to_str(),
+        "device": live.device,
+        "dtype": str(live.dtype),
+        "batch_size": settings.batch_size,
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("torch", "transformers")}
+
+
+def dtype_on(device: str, dtype: str | torch.dtype = "auto") -> torch.dtype:
+    """The dtype that weights have in memory.
+
+    >>> dtype_on("cpu"), dtype_on("cuda:1"), dtype_on("cpu", "float16")
+    (torch.float32, torch.bfloat16, torch.float16)
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    named = ("float32" if device == "cpu" else "bfloat16") if dtype == "auto" else dtype
+    found: torch.dtype = getattr(torch, named)
+    return found
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise InvalidConfig(
+            f"There is no device {device!r} here: {str(error).splitlines()[0]}",
+            hint="Say cpu, or cuda where there is one.",
+        ) from None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from kinship.chunks import chunk_elements, damaged
+from kinship.device import full_precision
 from kinship.dtypes import DType
 from kinship.errors import NonFiniteWeights, about
 from kinship.gram import Float64
@@ -57,16 +58,18 @@ def execute(
     into: Callable[[TensorPlan], Bytes] | None = None,
     observer: Callable[[TensorPlan, Float64], None] | None = None,
     inspect: Inspect | None = None,
+    device: str = "cpu",
 ) -> Iterator[Piece]:
     """Yield the bytes of ``tensors``, in order and piece by piece; a tensor without elements has no piece.
 
     rounding: dtype that inputs are rounded to first. ``into`` gives the memory of a tensor for its bytes to be put in.
     ``observer`` is told the coefficients on its leaves of each tensor where inner products decided them; ``inspect``,
-    by the thread that made them and in no order, every piece's tensor, first byte and bytes.
+    by the thread that made them and in no order, every piece's tensor, first byte and bytes. device: where kernels run
+    that can run on it (`MergeMethod.on_device`), in full fp32; what is in the span stays on the CPU, which reads it.
     Memory: `peak_memory`. Raises `NonFiniteWeights` and `MismatchedModels` naming the tensor, and what kernels raise.
     """
-    evaluator = Evaluator(rounding, seed)
-    with _workers(with_torch=any(map(_is_whole, tensors))) as pool:
+    evaluator = Evaluator(rounding, seed, device)
+    with full_precision(device), _workers(with_torch=any(map(_is_whole, tensors))) as pool:
         jobs = _jobs(tensors, evaluator, _resolved(tensors, evaluator, pool, observer), into)
         if inspect is not None:
             jobs = ((tag, _Job(partial(_inspected, inspect, tag, job), job.cost)) for tag, job in jobs)

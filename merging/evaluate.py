@@ -28,11 +28,15 @@ Read = Callable[[int, int], Float32]
 
 
 class Evaluator:
-    """Evaluates nodes; several threads may use one. ``rounding``: dtype that leaves are rounded to first."""
+    """Evaluates nodes; several threads may use one.
 
-    def __init__(self, rounding: DType | None, seed: int) -> None:
+    rounding: dtype that leaves are rounded to first. device: where kernels run that can run on it; UNTESTED on CUDA.
+    """
+
+    def __init__(self, rounding: DType | None, seed: int, device: str = "cpu") -> None:
         self._rounding = rounding
         self._seed = seed
+        self._device = device
         self._own = threading.local()
 
     def gram(self, leaves: Sequence[Leaf], start: int, count: int) -> Float64:
@@ -121,15 +125,16 @@ class Evaluator:
                 for start, count in pieces(node):
                     row[start : start + count] -= base(start, count)
         held = base(0, _count(node)) if base is not None and method.sees_base else None
+        device = self._device if method.on_device else "cpu"
         with about(label_of(name, node)):
             merged = method.tensor(
-                torch.from_numpy(vectors).view(len(vectors), *node.shape),
+                torch.from_numpy(vectors).view(len(vectors), *node.shape).to(device),
                 node.values,
                 has_base=base is not None,
-                base=None if held is None else torch.from_numpy(held).view(node.shape),
+                base=None if held is None else torch.from_numpy(held).view(node.shape).to(device),
                 generator=torch.Generator().manual_seed(self._seed_of(name, node)) if method.random else None,
             )
-        return merged.reshape(-1).numpy(), base if method.on_task_vectors else None
+        return merged.reshape(-1).cpu().numpy(), base if method.on_task_vectors else None
 
     def _fill(self, name: str, node: Node, out: Float32) -> None:
         """Put the numbers of ``node`` (flat) into ``out``."""

@@ -66,7 +66,8 @@ class MergeMethod:
     comes first. on_task_vectors: the kernel works on models less the base, which is added to its result afterwards;
     where the base is optional and the recipe names none, on the tensors themselves, and the kernel is told by the
     keyword ``has_base``. needs_products: the span kernel wants the (p, p) inner products of its inputs. sees_base: the
-    tensor kernel is given the base's tensor as the keyword ``base``. random: it is given a ``generator``.
+    tensor kernel is given the base's tensor as the keyword ``base``. random: it is given a ``generator``. on_device:
+    the tensor kernel is made of torch operations alone, so that its vectors may lie on an accelerator.
     taxon, formula, reference: its place in the survey's taxonomy (arXiv 2408.07666), for the documentation.
     """
 
@@ -83,6 +84,7 @@ class MergeMethod:
     needs_products: bool = False
     sees_base: bool = False
     random: bool = False
+    on_device: bool = False
     taxon: Taxon = "basic"
     formula: str = ""
     reference: str = ""

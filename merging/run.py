@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kinship.alignment import Alignment, require_same_tensors
 from kinship.checkpoint import Checkpoint
+from kinship.device import choose_device
 from kinship.errors import OutputNotWritable
 from kinship.folder_files import find_file
 from kinship.gram import Float64, gram_table
@@ -59,20 +60,23 @@ def run_merge(
     output: Path,
     *,
     seed: int = 0,
+    device: str = "cpu",
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Path:
     """Merge as ``recipe`` says and write the folder ``output``; returns it.
 
-    seed: of the methods that draw at random. ``progress`` is told (bytes written, bytes in all). Raises the errors of
-    `planned`, `execute` and `write_model_folder`, and `OutputNotWritable` where the disk is too small; nothing
-    half-written remains.
+    seed: of the methods that draw at random. device: ``cpu``, ``cuda`` or ``auto``, for the methods that can use one;
+    results on another device differ in their last bits. ``progress`` is told (bytes written, bytes in all). Raises the
+    errors of `planned`, `execute` and `write_model_folder`, and `OutputNotWritable` where the disk is too small;
+    nothing half-written remains.
     """
     require_writable(output, force=force)
+    chosen = choose_device(device)
     with planned(recipe) as plan:
         require_space(plan, output, shard_bytes)
-        weights = _Execution(plan, seed, progress)
+        weights = _Execution(plan, seed, chosen, progress)
         write_model_folder(
             output,
             weights,
@@ -136,6 +140,7 @@ class _Execution:
 
     plan: MergePlan
     seed: int
+    device: str
     progress: Progress | None
     coefficients: dict[str, list[float]] = field(default_factory=dict)
 
@@ -147,7 +152,13 @@ class _Execution:
     def pieces(self) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
         """All bytes, in order."""
         done, total = 0, self.plan.bytes_written
-        pieces = execute(self.plan.tensors, rounding=self.plan.rounding, seed=self.seed, observer=self._remember)
+        pieces = execute(
+            self.plan.tensors,
+            rounding=self.plan.rounding,
+            seed=self.seed,
+            observer=self._remember,
+            device=self.device,
+        )
         for tensor, start, _, data in pieces:
             yield tensor.name, start, data
             done += data.nbytes

@@ -22,6 +22,7 @@ from merging.registry import Parameter, tensor_method
     Parameter("lambda", "factor of the merged task vector", default=1.0),
     needs_base=True,
     on_task_vectors=True,
+    on_device=True,
     taxon="sparsified",
     formula="base + lambda * m * sum_i d_i;  m = [sum_i [|d_i| >= threshold_i * |sum_j d_j - d_i|] >= agree]",
     reference="Wang et al., Localizing Task Information, arXiv 2405.07813",

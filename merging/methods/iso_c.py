@@ -11,6 +11,7 @@ from merging.registry import Parameter, tensor_method
     Parameter("lambda", "factor of the merged task vector (the paper's alpha)", default=1.0),
     needs_base=True,
     on_task_vectors=True,
+    on_device=True,
     taxon="subspace",
     formula="base + lambda * mean(S) U V^T;  U S V^T = sum_i d_i",
     reference="Marczak et al., No Task Left Behind, arXiv 2502.04959",

@@ -14,6 +14,7 @@ from merging.registry import Parameter, tensor_method
     Parameter("lambda", "factor of the merged task vector", default=1.0),
     needs_base=True,
     on_task_vectors=True,
+    on_device=True,
     taxon="subspace",
     formula="base + lambda * U TIES(S V_1^T, .., S V_p^T);  U S [V_1^T .. V_p^T] = [d_1 .. d_p]",
     reference="Stoica et al., Model Merging with SVD to Tie the Knots, arXiv 2410.19735",

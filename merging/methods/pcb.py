@@ -11,6 +11,7 @@ from merging.registry import Parameter, tensor_method
     Parameter("lambda", "factor of the merged task vector", default=1.0),
     needs_base=True,
     on_task_vectors=True,
+    on_device=True,
     taxon="weighted",
     formula="base + lambda * sum_i b_i d_i / sum_i b_i;  b_i: top of softmax(p N(d_i d_i)) sum_j softmax(N(d_i d_j))",
     reference="Du et al., Parameter Competition Balancing for Model Merging, arXiv 2410.02396",

@@ -11,6 +11,7 @@ from merging.registry import Parameter, tensor_method
     Parameter("lambda", "factor of the merged task vector (the paper's alpha)", default=1.0),
     needs_base=True,
     on_task_vectors=True,
+    on_device=True,
     taxon="subspace",
     formula="base + lambda * polar([U_1 .. U_p]) [S_1 .. S_p] polar([V_1 .. V_p])^T;  U_i S_i V_i^T: d_i at rank 1/p",
     reference="Gargiulo et al., Task Singular Vectors, arXiv 2412.00081",

@@ -14,6 +14,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
     Parameter("rate", "learning rate: how far an entry moves in a step", default=1e-5, low=0.0),
     needs_base=True,
     on_task_vectors=True,
+    on_device=True,
     taxon="optimised",
     formula="base + argmin_d sum_i |(d - d_i) d_i^T|^2 / |d_i|^2, by Adam from d = sum_i d_i",
     reference="Cheng et al., Whoever Started the Interference Should End It, arXiv 2503.08099",

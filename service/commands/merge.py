@@ -21,6 +21,7 @@ def run(
     *,
     private: bool,
     seed: int,
+    device: str,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -39,7 +40,7 @@ def run(
             print_plan(describe(plan, out), as_json=as_json)
         return
     with byte_progress(f"Merging ({recipe.merge_method})", quiet=as_json) as progress:
-        run_merge(recipe, out, seed=seed, force=force, progress=progress)
+        run_merge(recipe, out, seed=seed, device=device, force=force, progress=progress)
     if not as_json:
         console().print(f"Wrote {out}", soft_wrap=True)
     pushed = upload(out, push, private=private, force=force, quiet=as_json) if push is not None else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -163,8 +164,35 @@ def make_harness(
     tiny: Tiny, model: Path | None = None, folder: Path | None = None, tasks: list[str] | None = None, **settings: Any
 ) -> Harness:
     """A harness of all three tasks on the tiny model, or of some ``tasks`` in ``folder``, with other ``settings``."""
-    chosen = {"tasks": tasks or sorted(tiny.documents), "task_path": str(folder or tiny.tasks), "batch_size": 5}
-    return Harness(EvaluateSettings.model_validate(chosen | settings), open_checkpoint(model or tiny.model))
+    chosen = {"tasks": tasks or sorted(tiny.documents), "task_path": str(folder or tiny.tasks)}
+    return Harness(make_settings(**chosen | settings), open_checkpoint(model or tiny.model))
+
+
+def make_settings(**settings: Any) -> EvaluateSettings:
+    return EvaluateSettings.model_validate({"batch_size": 5} | settings)
+
+
+def select(tiny: Tiny, *names: str) -> dict[str, list[dict[str, Any]]]:
+    """Documents of some tasks, as `write_tasks` wants them."""
+    return {name: list(tiny.documents[name]) for name in names}
+
+
+def asked_of_lm_eval(model: Path, tasks: list[Any], folder: Path, **options: Any) -> Any:
+    """lm-eval's own path from the folder to the results; its data files count from the working directory."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    with patch("lm_eval.evaluator.add_env_info"):  # which asks compilers and drivers for their versions, for seconds
+        return lm_eval.simple_evaluate(
+            model="hf",
+            model_args={"pretrained": str(model), "dtype": "float32"},
+            tasks=tasks,
+            task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+            batch_size=5,
+            device="cpu",
+            bootstrap_iters=0,
+            **options,
+        )
 
 
 def as_candidate(checkpoint: Checkpoint, factor: float = 1.0) -> Candidate:

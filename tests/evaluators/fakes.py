@@ -17,6 +17,7 @@ class CountingEvaluator:
     def __init__(self, tasks: Sequence[Task], shift: float = 0.0) -> None:
         self.tasks = tasks
         self.shift = shift
+        self.conditions: Mapping[str, str] = {"device": "none"}
         self.calls: list[tuple[str, dict[str, list[int]]]] = []
 
     def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:

@@ -1,10 +1,18 @@
+import json
 import math
 import sqlite3
+import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
+from contextlib import suppress
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from evaluators.cache import ScoreCache
+import pytest
+
+from evaluators.cache import VERSION, ScoreCache, _key, default_path, open_cache
+from kinship.errors import CacheError
 from tests.evaluators.fakes import fake_task
 
 TASK = fake_task()
@@ -32,15 +40,15 @@ def test_storing_adds_to_what_is_known(tmp_path: Path) -> None:
 
 
 def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
-    connection = ScoreCache(tmp_path / "scores.sqlite")._connect()
-    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-    connection.close()
+    with ScoreCache(tmp_path / "scores.sqlite")._connected() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def store_many(path: Path, writer: int, rounds: int) -> None:
+    """Results of the writer's own models, and of one model that all writers share, each with its own documents."""
     for number in range(rounds):
         ScoreCache(path).store(f"{writer}-{number}", TASK, {number: writer / 7})
-        ScoreCache(path).store("shared", TASK, {writer: float(writer)})
+        ScoreCache(path).store("shared", TASK, {1000 * writer + number: writer / 7})
 
 
 def check(path: Path, writers: int, rounds: int) -> None:
@@ -48,30 +56,152 @@ def check(path: Path, writers: int, rounds: int) -> None:
     for writer in range(writers):
         for number in range(rounds):
             assert cache.load(f"{writer}-{number}", TASK) == {number: writer / 7}
-    # Writers of the same weights and task may lose each other's documents, never make them up.
-    shared = cache.load("shared", TASK)
-    assert shared
-    assert all(value == writer for writer, value in shared.items())
-    assert set(shared) <= set(range(writers))
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    expected = {1000 * writer + number: writer / 7 for writer in range(writers) for number in range(rounds)}
+    assert cache.load("shared", TASK) == expected  # no update of one writer was lost to another's
+    assert cache.damage() is None
+    assert [cache.problem(entry) for entry in cache.entries()] == [None] * (writers * rounds + 1)
 
 
 def test_threads_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(store_many, [path] * 4, range(4), [4] * 4))
-    check(path, 4, 4)
+        list(pool.map(store_many, [path] * 4, range(4), [5] * 4))
+    check(path, 4, 5)
 
 
-def test_processes_write_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("writers", "rounds"), [(3, 8), pytest.param(8, 200, marks=pytest.mark.soak)])
+def test_processes_write_at_once(tmp_path: Path, writers: int, rounds: int) -> None:
     path = tmp_path / "scores.sqlite"
-    with get_context("fork").Pool(3) as pool:
-        pool.starmap(store_many, [(path, writer, 4) for writer in range(3)])
-    check(path, 3, 4)
+    with get_context("fork").Pool(writers) as pool:
+        pool.starmap(store_many, [(path, writer, rounds) for writer in range(writers)], chunksize=1)
+    check(path, writers, rounds)
+
+
+def store_and_tell(path: Path, told: Connection) -> None:
+    for document in range(100_000):
+        ScoreCache(path).store("shared", TASK, {document: document / 7})
+        told.send(document)
+
+
+def test_what_a_killed_writer_had_stored_is_there(tmp_path: Path) -> None:
+    path, (ours, theirs) = tmp_path / "scores.sqlite", Pipe(duplex=False)
+    process = get_context("fork").Process(target=store_and_tell, args=(path, theirs))
+    process.start()
+    assert ours.recv() == 0  # it has begun
+    time.sleep(0.3)
+    process.kill()
+    process.join()
+    theirs.close()
+    told = 1
+    with suppress(EOFError):
+        while ours.recv() == told:
+            told += 1
+    cache = ScoreCache(path)
+    found = cache.load("shared", TASK)
+    assert found in ({i: i / 7 for i in range(told)}, {i: i / 7 for i in range(told + 1)})  # the last may be untold
+    assert cache.damage() is None
 
 
 def test_nan_survives_as_nan(tmp_path: Path) -> None:
     cache = ScoreCache(tmp_path / "scores.sqlite")
     cache.store("a", TASK, {0: math.nan})
     assert math.isnan(cache.load("a", TASK)[0])
+
+
+def test_entries_tell_what_is_kept(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    cache.store("a", TASK, {0: 1.0, 1: 0.0}, "models/a")
+    cache.store("a", TASK, {2: 1.0}, "the same weights elsewhere")
+    cache.store("b", fake_task("other", "other"), {0: 1.0})
+    found = {(entry.model, entry.task, entry.metric, entry.count) for entry in cache.entries()}
+    assert found == {("models/a", "fake", "acc", 3), ("", "other", "acc", 1)}
+    assert all(entry.nbytes > 0 and abs(entry.used - time.time()) < 60 for entry in cache.entries())
+
+
+def test_what_is_removed_is_gone_and_the_rest_stays(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    for number in range(50):
+        cache.store(str(number), TASK, {i: math.sin(number * i) for i in range(200)}, f"model {number}")
+    size = cache.path.stat().st_size
+    cache.remove([entry for entry in cache.entries() if entry.model != "model 7"])
+    assert cache.load("8", TASK) == {}
+    assert cache.load("7", TASK) == {i: math.sin(7 * i) for i in range(200)}
+    assert cache.path.stat().st_size < size / 5
+
+
+def test_use_is_remembered_to_the_day(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    cache.store("a", TASK, {0: 1.0})
+    cache.store("b", TASK, {0: 1.0})
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute("UPDATE results SET used = 0")
+    cache.load("a", TASK)
+    assert [entry.used > 0 for entry in cache.entries()] == [False, True]
+    assert cache.entries()[1].key == _key("a", TASK)
+
+
+def test_problems_are_found(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    for identity, results in {
+        "sound": {0: 1.0},
+        "nan": {0: 1.0, 5: math.inf},
+        "cut": {0: 1.0},
+        "few": {0: 1.0},
+    }.items():
+        cache.store(identity, TASK, results, identity)
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute("UPDATE results SET documents = substr(documents, 1, 5) WHERE model = 'cut'")
+        connection.execute("UPDATE results SET count = 9 WHERE model = 'few'")
+    problems = {entry.model: cache.problem(entry) or "" for entry in cache.entries()}
+    assert problems["sound"] == ""
+    assert "on documents 5" in problems["nan"]
+    assert "cannot be read" in problems["cut"]
+    assert "9 documents were stored, 1 are there" in problems["few"]
+    with pytest.raises(CacheError, match="cannot be read") as caught:
+        cache.load("cut", TASK)
+    assert "prune --broken" in caught.value.hint
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "scores.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE results (key TEXT PRIMARY KEY, documents BLOB NOT NULL)")
+        blob = zlib.compress(json.dumps({"3": 0.1, "4": 1.0}).encode())
+        connection.execute("INSERT INTO results VALUES (?, ?)", (_key("a", TASK), blob))
+    connection.close()
+    for cache in (ScoreCache(path), ScoreCache(path)):
+        assert cache.load("a", TASK) == {3: 0.1, 4: 1.0}
+        assert [entry.count for entry in cache.entries()] == [2]
+        assert cache.problem(cache.entries()[0]) is None
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    text, other, newer = tmp_path / "notes.txt", tmp_path / "other.sqlite", tmp_path / "newer.sqlite"
+    text.write_text("no database at all, but long enough to look like one to a reader of headers\n" * 20)
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE results (name TEXT)")
+    with sqlite3.connect(newer) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    for path, message in {text: "not a database", other: "is no score cache", newer: f"version {VERSION + 1}"}.items():
+        before = path.read_bytes()
+        with pytest.raises(CacheError, match=message):
+            ScoreCache(path)
+        assert path.read_bytes() == before
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match="cannot be made"):
+        ScoreCache(tmp_path / "file" / "scores.sqlite")
+
+
+def test_the_users_cache_is_where_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINSHIP_CACHE", str(tmp_path / "mine"))
+    assert default_path() == tmp_path / "mine" / "scores.sqlite"
+    chosen = open_cache(None)
+    assert chosen is not None
+    assert chosen.path == tmp_path / "mine" / "scores.sqlite"
+    monkeypatch.setenv("KINSHIP_CACHE", "off")
+    assert open_cache(None) is None
+    asked_for = open_cache(tmp_path / "asked.sqlite")
+    assert asked_for is not None
+    assert asked_for.path == tmp_path / "asked.sqlite"
+    monkeypatch.delenv("KINSHIP_CACHE")
+    assert str(default_path()).endswith("model-kinship/scores.sqlite")

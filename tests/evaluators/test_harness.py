@@ -14,33 +14,26 @@ from evaluators.scorer import Scorer
 from evaluators.settings import EvaluateSettings
 from kinship.errors import EvaluationFailed, InvalidConfig, ReferenceNotFound
 from kinship.opening import open_checkpoint
-from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness, write_documents, write_tasks
+from tests.evaluators.conftest import (
+    DOCUMENTS,
+    Tiny,
+    as_candidate,
+    asked_of_lm_eval,
+    make_harness,
+    make_settings,
+    select,
+    write_documents,
+    write_tasks,
+)
 
 ALL = list(range(DOCUMENTS))
 TASKS = ["tiny_choice", "tiny_generate", "tiny_likelihood"]
 
 
-def asked_of_lm_eval(model: Path, tasks: list[Any], folder: Path, samples: dict[str, list[int]] | None) -> Any:
-    """lm-eval's own path from the folder to the results."""
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
-    return lm_eval.simple_evaluate(
-        model="hf",
-        model_args={"pretrained": str(model), "dtype": "float32"},
-        tasks=tasks,
-        samples=samples,
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-        batch_size=5,
-        device="cpu",
-        bootstrap_iters=0,
-    )
-
-
 def test_results_are_lm_evals_own(tiny: Tiny, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {"tiny_choice": [1, 2, 5, 6, 20], "tiny_generate": [0, 3, 4, 9, 23], "tiny_likelihood": [0, 2, 3, 11, 17]}
     monkeypatch.chdir(tiny.tasks)  # lm-eval counts data files from the working directory
-    theirs = asked_of_lm_eval(tiny.model, TASKS, tiny.tasks, chosen)
+    theirs = asked_of_lm_eval(tiny.model, TASKS, tiny.tasks, samples=chosen)
     ours = harness.run(as_candidate(open_checkpoint(tiny.model)), chosen)
     for task in harness.tasks:
         expected = {sample["doc_id"]: sample[task.metric] for sample in theirs["samples"][task.name]}
@@ -49,6 +42,80 @@ def test_results_are_lm_evals_own(tiny: Tiny, harness: Harness, monkeypatch: pyt
         mean = sum(ours[task.name].values()) / len(chosen[task.name])
         assert mean == pytest.approx(theirs["results"][task.name][f"{task.metric},none"])
         assert 0 < mean < 1
+
+
+def test_likelihoods_are_lm_evals_own(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # To the last bit: the same requests in the same batches.
+    rolling = {"tiny_likelihood": {"output_type": "loglikelihood_rolling", "doc_to_target": "{{prompt}}{{answer}}"}}
+    metrics = [{"metric": name} for name in ("byte_perplexity", "word_perplexity", "bits_per_byte")]
+    rolling["tiny_likelihood"]["metric_list"] = metrics  # type: ignore[assignment]
+    plain = write_tasks(tmp_path / "plain", select(tiny, *TASKS))
+    rolled = write_tasks(tmp_path / "rolling", select(tiny, "tiny_likelihood"), **rolling)
+    for folder, names in {plain: ["tiny_choice", "tiny_likelihood"], rolled: ["tiny_likelihood"]}.items():
+        monkeypatch.chdir(folder)
+        theirs = asked_of_lm_eval(tiny.model, names, folder)["samples"]
+        harness = make_harness(tiny, folder=folder, tasks=names)
+        harness.run(as_candidate(open_checkpoint(tiny.model)), dict.fromkeys(names, ALL))
+        for name in names:
+            ours: dict[int, list[Any]] = {}
+            for request in harness._suite._tasks[name].requests(harness._lm, ALL):
+                ours.setdefault(request.doc_id, []).append(request.resps)
+            assert ours == {sample["doc_id"]: sample["resps"] for sample in theirs[name]}
+
+
+def test_perplexities_of_a_text_are_its_likelihood_per_unit(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = {"byte_perplexity": 1.0, "word_perplexity": 1.0, "bits_per_byte": math.log(2)}
+    changes = {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_target": "{{prompt}} {{answer}}",
+        "metric_list": [{"metric": metric} for metric in units],
+    }
+    folder = write_tasks(tmp_path / "t", select(tiny, "tiny_likelihood"), tiny_likelihood=changes)
+    monkeypatch.chdir(folder)
+    theirs = asked_of_lm_eval(tiny.model, ["tiny_likelihood"], folder)["samples"]["tiny_likelihood"]
+    for metric, unit in units.items():
+        harness = make_harness(tiny, folder=folder, tasks=["tiny_likelihood"], metric=metric)
+        ours = harness.run(as_candidate(open_checkpoint(tiny.model)), {"tiny_likelihood": ALL})["tiny_likelihood"]
+        entries = {sample["doc_id"]: sample[metric] for sample in theirs}  # of likelihood and number of units
+        assert ours == pytest.approx({i: total / count / unit for i, (total, count) in entries.items()}, rel=1e-12)
+        assert max(ours.values()) < 0
+
+
+def test_the_perplexity_of_answers_is_their_likelihood(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny.tasks)
+    theirs = asked_of_lm_eval(tiny.model, ["tiny_likelihood"], tiny.tasks)
+    harness = make_harness(tiny, tasks=["tiny_likelihood"], metric="perplexity")
+    ours = harness.run(as_candidate(open_checkpoint(tiny.model)), {"tiny_likelihood": ALL})["tiny_likelihood"]
+    assert ours == {sample["doc_id"]: sample["perplexity"] for sample in theirs["samples"]["tiny_likelihood"]}
+    mean = sum(ours.values()) / len(ours)
+    assert math.exp(-mean) == pytest.approx(theirs["results"]["tiny_likelihood"]["perplexity,none"])
+    assert harness.tasks[0].metric == "log-likelihood of perplexity"
+
+
+def test_blimp_is_lm_evals_own(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shared / "eval-data" / "blimp_anaphor_gender_agreement.jsonl"
+    config = {
+        "task": "blimp",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "",
+        "doc_to_target": 0,
+        "doc_to_choice": "{{[sentence_good, sentence_bad]}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (tmp_path / "blimp.yaml").write_text(json.dumps(config))
+    model = shared / "models" / "stories260K"
+    chosen = {"blimp": list(range(0, 1000, 17))}
+    theirs = asked_of_lm_eval(model, ["blimp"], tmp_path, samples=chosen)["samples"]["blimp"]
+    checkpoint = open_checkpoint(model)
+    settings = make_settings(tasks=["blimp"], task_path=str(tmp_path))
+    ours = Harness(settings, checkpoint).run(as_candidate(checkpoint), chosen)["blimp"]
+    assert ours == {sample["doc_id"]: sample["acc"] for sample in theirs}
+    assert 0.5 < sum(ours.values()) / len(ours) < 1
 
 
 def test_results_are_what_the_model_does(tiny: Tiny, harness: Harness) -> None:
@@ -67,6 +134,28 @@ def test_results_belong_to_weights_and_documents_alone(tiny: Tiny, harness: Harn
     few = harness.run(one, some)
     assert few == {name: {i: first[name][i] for i in (3, 4, 23)} for name in TASKS}
     assert harness.run(one, {"tiny_choice": [7]}) == {"tiny_choice": {7: first["tiny_choice"][7]}}
+
+
+def test_a_candidate_is_loaded_once(tiny: Tiny, harness: Harness) -> None:
+    checkpoint, loads = open_checkpoint(tiny.model), list[str]()
+
+    def candidate(factor: float) -> Candidate:
+        given = as_candidate(checkpoint, factor)
+        return Candidate(given.id, f"counted {factor}", lambda: loads.append(str(factor)) or given.tensors())  # type: ignore[func-returns-value]
+
+    one, other = candidate(1.0), candidate(-0.7)
+    first = [harness.run(one, {"tiny_choice": [i]}) for i in ALL[:3]]
+    assert loads == ["1.0"]
+    harness.run(other, {"tiny_choice": [0]})
+    assert [harness.run(one, {"tiny_choice": [i]}) for i in ALL[:3]] == first
+    assert loads == ["1.0", "-0.7", "1.0"]
+
+
+def test_weights_that_somebody_changed_are_loaded_again(tiny: Tiny, harness: Harness) -> None:
+    candidate = as_candidate(open_checkpoint(tiny.model))
+    expected = harness.run(candidate, {"tiny_likelihood": ALL})
+    harness._live.model.lm_head.weight.mul_(-1)
+    assert harness.run(candidate, {"tiny_likelihood": ALL}) == expected
 
 
 def test_two_models_with_one_cache_are_both_evaluated(tiny: Tiny, harness: Harness, tmp_path: Path) -> None:
@@ -90,7 +179,7 @@ def test_the_models_own_generation_settings_hold(
     penalised = make_harness(tiny, folder, tasks=["tiny_generate"])
     ours = penalised.run(as_candidate(open_checkpoint(folder)), {"tiny_generate": ALL})["tiny_generate"]
     monkeypatch.chdir(tiny.tasks)
-    theirs = asked_of_lm_eval(folder, ["tiny_generate"], tiny.tasks, None)["samples"]["tiny_generate"]
+    theirs = asked_of_lm_eval(folder, ["tiny_generate"], tiny.tasks)["samples"]["tiny_generate"]
     assert ours == {sample["doc_id"]: sample["exact_match"] for sample in theirs}
     assert ours != tiny.truth["tiny_generate"]
     assert penalised.tasks[0].digest not in {task.digest for task in harness.tasks}
@@ -137,10 +226,9 @@ def few_shot(tiny: Tiny, folder: Path) -> Path:
     return folder
 
 
-def prompts(harness: Harness, documents: list[int]) -> dict[int, list[Any]]:
-    task = harness._tasks["tiny_choice"]
-    task.build_all_requests(samples=documents, limit=None, rank=0, world_size=1)
-    return {documents[instance.doc_id]: [instance.args, instance.doc] for instance in task.instances}
+def prompts(harness: Harness, documents: list[int], task: str = "tiny_choice") -> dict[int, list[Any]]:
+    requests = harness._suite._tasks[task].requests(harness._lm, documents)
+    return {request.doc_id: [request.args, request.doc] for request in requests}
 
 
 def test_few_shot_prompts_depend_on_the_document_alone(tiny: Tiny, tmp_path: Path) -> None:
@@ -158,7 +246,7 @@ def test_few_shot_results_are_those_of_a_whole_run_of_lm_eval(
 ) -> None:
     folder = few_shot(tiny, tmp_path / "t")
     monkeypatch.chdir(folder)
-    theirs = asked_of_lm_eval(tiny.model, ["tiny_choice"], folder, None)["samples"]["tiny_choice"]
+    theirs = asked_of_lm_eval(tiny.model, ["tiny_choice"], folder)["samples"]["tiny_choice"]
     harness = make_harness(tiny, folder=folder, tasks=["tiny_choice"])
     assert {i: args for i, (args, _) in prompts(harness, ALL).items()} == {
         s["doc_id"]: s["arguments"][-1] for s in theirs
@@ -190,9 +278,11 @@ def test_an_unknown_metric_is_refused_with_the_nearest(tiny: Tiny) -> None:
     assert raised.value.hint == "Did you mean 'acc_norm'?"
 
 
-def test_a_metric_that_is_no_mean_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(InvalidConfig, match="'perplexity' of task tiny_likelihood is not a mean") as raised:
-        make_harness(tiny, tasks=["tiny_likelihood"], metric="perplexity")
+def test_a_metric_that_is_no_mean_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    metrics = [{"metric": "f1", "aggregation": "f1", "higher_is_better": True}, {"metric": "acc"}]
+    folder = write_tasks(tmp_path / "t", select(tiny, "tiny_choice"), tiny_choice={"metric_list": metrics})
+    with pytest.raises(InvalidConfig, match="'f1' of task tiny_choice is not a mean") as raised:
+        make_harness(tiny, folder=folder, tasks=["tiny_choice"])
     assert "acc" in raised.value.hint
 
 
@@ -243,11 +333,43 @@ def test_data_files_count_from_the_tasks_own_folder(tiny: Tiny, tmp_path: Path, 
     assert [dict(document) for document in tasks["tiny_choice"].eval_docs] == expected
 
 
+# Chat templates
+
+
+CHAT = "{% for message in messages %}<s>{{ message['content'] }}={% endfor %}{% if add_generation_prompt %}a{% endif %}"
+
+
+def with_chat(tiny: Tiny, folder: Path) -> Path:
+    shutil.copytree(tiny.model, folder)
+    (folder / "chat_template.jinja").write_text(CHAT)
+    return folder
+
+
+@pytest.mark.parametrize("multiturn", [True, False])
+def test_chat_prompts_are_lm_evals_own(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, multiturn: bool
+) -> None:
+    model, folder = with_chat(tiny, tmp_path / "model"), few_shot(tiny, tmp_path / "t")
+    options = {"apply_chat_template": True, "system_instruction": "abc", "fewshot_as_multiturn": multiturn}
+    monkeypatch.chdir(folder)
+    theirs = asked_of_lm_eval(model, ["tiny_choice"], folder, **options)["samples"]["tiny_choice"]
+    harness = make_harness(tiny, model, folder, tasks=["tiny_choice"], **options)
+    ours = harness.run(as_candidate(open_checkpoint(model)), {"tiny_choice": ALL})["tiny_choice"]
+    assert ours == {sample["doc_id"]: sample["acc"] for sample in theirs}
+    assert {i: args for i, (args, _) in prompts(harness, ALL).items()} == {
+        sample["doc_id"]: sample["arguments"][-1] for sample in theirs
+    }
+    assert all("<s>abc" in args[0] for args, _ in prompts(harness, ALL).values())
+
+
+def test_a_chat_template_that_is_not_there_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"has none, but evaluate\.apply_chat_template is True"):
+        make_harness(tiny, tasks=["tiny_choice"], apply_chat_template=True)
+    with pytest.raises(InvalidConfig, match="has one, without a name"):
+        make_harness(tiny, with_chat(tiny, tmp_path / "model"), tasks=["tiny_choice"], apply_chat_template="rag")
+
+
 # What a task's digest covers
-
-
-def select(tiny: Tiny, *names: str) -> dict[str, list[dict[str, Any]]]:
-    return {name: list(tiny.documents[name]) for name in names}
 
 
 def digest(tiny: Tiny, tasks: Path, name: str = "tiny_choice", **options: Any) -> str:
@@ -277,6 +399,12 @@ def test_the_digest_changes_with_what_decides_a_result(tiny: Tiny, tmp_path: Pat
         digest(tiny, tiny.tasks, model=other_config),
         digest(tiny, tiny.tasks, batch_size=6),
         digest(tiny, tiny.tasks, metric="acc_norm"),
+        digest(tiny, tiny.tasks, system_instruction="be brief"),
+        digest(tiny, tiny.tasks, seed=1),
+        digest(tiny, tiny.tasks, dtype="bfloat16"),
+        digest(tiny, few_shot(tiny, tmp_path / "shots")),
+        digest(tiny, tmp_path / "shots", num_fewshot=1),
+        digest(tiny, tmp_path / "shots", seed=2),
     ]
     assert len(set(digests)) == len(digests)
 

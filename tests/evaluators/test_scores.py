@@ -4,7 +4,8 @@ import random
 import numpy as np
 import pytest
 
-from evaluators.scores import Estimate, Score, TaskScore, as_dict, average, mean_with_error
+from evaluators.scores import Estimate, Score, TaskScore, as_dict, average, mean_with_error, require_same_tasks
+from kinship.errors import IncomparableScores
 
 
 def test_mean_and_error_are_those_of_numpy() -> None:
@@ -60,5 +61,32 @@ def test_gain_is_paired_by_document() -> None:
     ids=["other document", "other task", "one task more"],
 )
 def test_gain_needs_the_same_documents(other: Score) -> None:
-    with pytest.raises(ValueError, match="different documents"):
+    with pytest.raises(IncomparableScores, match="different"):
         Score((TaskScore("a", (0, 1), (1.0, 0.0)),)).gain_over(other)
+
+
+def test_gain_names_what_differs() -> None:
+    one = Score((TaskScore("a", (0, 1), (1.0, 0.0)),))
+    with pytest.raises(IncomparableScores, match="different documents of a: 2 and 3, 1 of them in common"):
+        one.gain_over(Score((TaskScore("a", (1, 2, 3), (1.0, 0.0, 0.0)),)))
+
+
+def test_tasks_of_one_name_and_two_digests_are_not_compared() -> None:
+    one, other = (Score((TaskScore("a", (0, 1), (1.0, 0.0), digest),)) for digest in ("1" * 64, "2" * 64))
+    with pytest.raises(IncomparableScores, match="called a: their digests are 111111111111 and 222222222222"):
+        one.gain_over(other)
+    with pytest.raises(IncomparableScores, match="111111111111 and not known"):
+        require_same_tasks([one, one, Score((TaskScore("a", (0, 1), (1.0, 0.0)),))])
+    require_same_tasks([one, one])
+    assert one.gain_over(one).value == 0
+
+
+def test_a_partial_score_is_the_estimate_it_carries() -> None:
+    seen = (TaskScore("a", (0, 1), (1.0, 0.0)),)
+    partial = Score(seen, partial=Estimate(0.7, 0.1))
+    assert not partial.complete
+    assert partial.value == 0.7
+    assert partial.to_dict()["complete"] is False
+    assert partial.to_dict()["tasks"]["a"]["value"] == 0.5
+    assert Score(seen).complete
+    assert Score(seen).value == 0.5

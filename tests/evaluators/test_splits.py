@@ -2,8 +2,11 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evaluators.splits import SPLITS, content_hash, split_documents
 
@@ -58,3 +61,40 @@ def test_splits_do_not_depend_on_the_hash_seed() -> None:
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
+
+
+CONTENTS = st.lists(
+    st.one_of(
+        st.text(max_size=3), st.integers(0, 5), st.dictionaries(st.text(max_size=1), st.integers(0, 3), max_size=2)
+    ),
+    max_size=40,
+)
+
+
+@given(CONTENTS, st.floats(0.05, 0.95), st.integers(0, 9), st.one_of(st.none(), st.integers(0, 20)))
+def test_no_document_is_in_both_splits(documents: list[object], fraction: float, seed: int, limit: int | None) -> None:
+    splits = split_documents(documents, fraction, limit, seed)
+    assert not set(splits["search"]) & set(splits["held_out"])
+    contents = [{content_hash(documents[index]) for index in splits[split]} for split in SPLITS]
+    assert not contents[0] & contents[1]  # nor under another index
+    if limit is None:
+        assert sorted(splits["search"] + splits["held_out"]) == list(range(len(documents)))
+
+
+@given(CONTENTS, st.integers(0, 9), st.lists(st.integers(0, 45), min_size=2, max_size=5))
+def test_limits_grow_monotonically(documents: list[object], seed: int, limits: list[int]) -> None:
+    whole = split_documents(documents, seed=seed)
+    grown = [split_documents(documents, limit=limit, seed=seed) for limit in sorted(limits)]
+    for split in SPLITS:
+        assert [len(splits[split]) for splits in grown] == [min(n, len(whole[split])) for n in sorted(limits)]
+        for few, more in pairwise([*grown, whole]):
+            assert set(few[split]) <= set(more[split])
+
+
+@given(CONTENTS, st.randoms())
+def test_the_order_of_the_documents_does_not_matter(documents: list[object], random: Random) -> None:
+    order = list(range(len(documents)))
+    random.shuffle(order)
+    splits, shuffled = split_documents(documents), split_documents([documents[index] for index in order])
+    for split in SPLITS:
+        assert sorted(order[index] for index in shuffled[split]) == splits[split]

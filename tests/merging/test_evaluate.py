@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kinship.errors import InvalidConfig
 from kinship.opening import open_checkpoint
+from merging.engine import execute
 from merging.recipe import parse_recipe
-from merging.run import open_span, run_merge
+from merging.run import open_span, planned, run_merge
 
 MakeModel = Callable[..., Path]
 
@@ -82,3 +84,31 @@ def test_of_the_algebra_of_genomes(models: list[str]) -> None:
         with pytest.raises(InvalidConfig) as refusal:
             span.merge(parse_recipe(opposed("multislerp", models)), {id: span.founder(id) for id in models})
     assert refusal.value.message.startswith(of(UP, *models[1:]))
+
+
+def test_kernels_run_on_the_device_asked_for_if_they_can(models: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another name of the CPU; torch does not keep it, so what is moved there is watched.
+    move = torch.Tensor.to
+    moved: list[object] = []
+
+    def watched(tensor: torch.Tensor, place: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        moved.append(place)
+        return move(tensor, place, *rest, **options)
+
+    for name, parameters, device in (("tsv", {}, "cpu:0"), ("ties", {"weight": 0.5}, "cpu")):
+        content = recipe_of(name, models[1:], models[0], **parameters)
+        with planned(parse_recipe(content)) as plan:
+            expected = [piece.data.tobytes() for piece in execute(plan.tensors)]
+            moved.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(torch.Tensor, "to", watched)
+                assert [piece.data.tobytes() for piece in execute(plan.tensors, device="cpu:0")] == expected
+        assert {place for place in moved if isinstance(place, str)} == {device}
+
+
+def test_a_device_that_is_not_there(models: list[str], tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(InvalidConfig, match="no CUDA device"):
+        run_merge(parse_recipe(recipe_of("tsv", models[1:], models[0])), tmp_path / "out", device="cuda")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,35 @@
+"""Any of lm-eval's backends on a written model, run as a process: ``python -m evaluators.lm_eval.backend REQUEST``.
+
+The request is a JSON file: ``settings``, ``root``, ``backend``, ``model_args``, ``candidate``, ``documents`` and
+``answer``, the file to write: ``results`` (by task, by document), or ``failed`` (message and hint).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from evaluators.lm_eval.suite import Suite
+from evaluators.settings import EvaluateSettings
+from kinship.errors import KinshipError
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What to write for ``request``."""
+    import lm_eval.models  # noqa: F401 - registers the backends
+    from lm_eval.api.registry import get_model
+
+    settings = EvaluateSettings.model_validate(request["settings"])
+    try:
+        suite = Suite(settings, Path(request["root"]), {})
+        running = {"batch_size": settings.batch_size, "device": settings.device}
+        lm = get_model(request["backend"]).create_from_arg_obj(request["model_args"], running)
+        return {"results": suite.run(lm, request["candidate"], request["documents"])}
+    except KinshipError as error:
+        return {"failed": {"message": error.message, "hint": error.hint}}
+
+
+if __name__ == "__main__":
+    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    found = json.dumps(answer(asked))
+    Path(asked["answer"]).write_text(found, encoding="utf-8")

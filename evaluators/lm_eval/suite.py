@@ -1,0 +1,177 @@
+"""Tasks that are ready to be asked of a model: prompts are built once, results come by document."""
+
+import hashlib
+import inspect
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from evaluators.base import Task, gives_nan
+from evaluators.documents import splits_of
+from evaluators.lm_eval.examples import Examples
+from evaluators.lm_eval.metrics import filter_of, measure_of
+from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
+from evaluators.settings import EvaluateSettings
+from evaluators.splits import content_hash, split_documents
+
+
+class Suite:
+    """The lm-eval tasks of ``settings``. ``conditions``: what else decides results, plain data, for the digests.
+
+    Prompts are built for documents that are asked for, once each: they depend on the document alone. What lm-eval's
+    ``evaluate`` does beside asking the model (hashes, aggregates, logs) is not done. Raises as `load_tasks`.
+    """
+
+    def __init__(self, settings: EvaluateSettings, root: Path, conditions: Mapping[str, Any]) -> None:
+        self._settings = settings
+        conditions = {**conditions, "version": version("lm_eval"), "seed": settings.seed, "prompts": _prompts(settings)}
+        self._tasks = {
+            name: _Prepared(loaded, settings, conditions) for name, loaded in load_tasks(settings, root).items()
+        }
+        self.tasks: list[Task] = [prepared.describe for prepared in self._tasks.values()]
+
+    def run(self, lm: Any, candidate: str, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+        """Ask ``lm``, an lm-eval model; results as `Evaluator.run`. Raises `EvaluationFailed` for NaN."""
+        with _fast_templates(), code_consent(self._settings.allow_code):
+            asked = {name: self._tasks[name].requests(lm, ids) for name, ids in documents.items() if ids}
+            by_kind: dict[str, list[Any]] = defaultdict(list)
+            for requests in asked.values():
+                for request in requests:
+                    request.resps, request.filtered_resps = [], {}
+                    by_kind[request.request_type] += [request] * request.repeats
+            for kind, requests in by_kind.items():
+                for request, answer in zip(requests, getattr(lm, kind)(requests), strict=True):
+                    request.resps.append(answer)
+            return {name: self._tasks[name].results(candidate, requests) for name, requests in asked.items()}
+
+
+class _Prepared:
+    """One task with its documents, examples and the requests built so far."""
+
+    def __init__(self, loaded: LoadedTask, settings: EvaluateSettings, conditions: Mapping[str, Any]) -> None:
+        self._task = task = loaded.task
+        self._name = loaded.name
+        self._measure = measure_of(loaded)
+        self._filter = filter_of(loaded)
+        self._chat: dict[str, Any] = _prompts(settings)
+        self._documents = list(task.eval_docs)
+        self._built: dict[int, list[Any]] = {}
+        splits = splits_of(loaded.name, self._documents, settings, loaded.limit)
+        held_out = split_documents(self._documents, settings.search_fraction, None, settings.split_seed)["held_out"]
+        self._examples = Examples(loaded.name, task, self._documents, held_out, settings.seed)
+        sha = hashlib.sha256(
+            json.dumps(
+                [_definition(task), self._measure.name, self._filter, loaded.version, conditions],
+                sort_keys=True,
+                default=_stable,
+            ).encode()
+        )
+        for digest in [*map(content_hash, self._documents), *self._examples.digests]:
+            sha.update(digest.encode())
+        self.describe = Task(
+            loaded.name, self._measure.name, sha.hexdigest(), splits, loaded.version, public=loaded.public
+        )
+
+    def requests(self, lm: Any, documents: Sequence[int]) -> list[Any]:
+        for document in documents:
+            if document not in self._built:
+                self._built[document] = self._build(lm, document)
+        return [request for document in sorted(documents) for request in self._built[document]]
+
+    def _build(self, lm: Any, index: int) -> list[Any]:
+        """What lm-eval's ``Task.build_all_requests`` does for one document."""
+        task, document = self._task, self._documents[index]
+        self._examples.hand_to(task, index)
+        chat = {
+            "apply_chat_template": bool(self._chat["apply_chat_template"]),
+            "chat_template": lm.apply_chat_template if self._chat["apply_chat_template"] else None,
+        }
+        context = task.fewshot_context(
+            document,
+            num_fewshot=self._examples.count,
+            system_instruction=self._chat["system_instruction"],
+            fewshot_as_multiturn=self._chat["fewshot_as_multiturn"],
+            gen_prefix=task.doc_to_prefix(document),
+            **chat,
+        )
+        requests = task.construct_requests(
+            doc=document, ctx=context, metadata=(self._name, index, task.config.repeats), **chat
+        )
+        return requests if isinstance(requests, list) else [requests]
+
+    def results(self, candidate: str, requests: list[Any]) -> dict[int, float]:
+        """The measure by document, from the answers in ``requests``."""
+        self._task._instances = requests
+        self._task.apply_filters()
+        by_document: dict[int, list[Any]] = defaultdict(list)
+        for request in requests:
+            by_document[request.doc_id].append(request)
+        return {index: self._result(candidate, index, group) for index, group in by_document.items()}
+
+    def _result(self, candidate: str, index: int, requests: list[Any]) -> float:
+        answers = [request.filtered_resps[self._filter] for request in sorted(requests, key=lambda each: each.idx)]
+        for answer in answers:
+            likelihood = answer[0] if isinstance(answer, tuple | list) and answer else answer
+            if isinstance(likelihood, float) and math.isnan(likelihood):
+                raise gives_nan(candidate, f"on document {index} of {self._name}")
+        value = self._measure.read(self._task.process_results(self._documents[index], answers))
+        if not math.isfinite(value):
+            raise gives_nan(candidate, f"on document {index} of {self._name}")
+        return value
+
+
+def _prompts(settings: EvaluateSettings) -> dict[str, Any]:
+    """What shapes prompts beside the task."""
+    return {
+        "apply_chat_template": settings.apply_chat_template,
+        "system_instruction": settings.system_instruction,
+        "fewshot_as_multiturn": bool(settings.apply_chat_template) and settings.fewshot_as_multiturn,
+    }
+
+
+def _definition(task: Any) -> dict[str, Any]:
+    """The task's configuration but for where its data lie: what they say matters."""
+    definition: dict[str, Any] = task.config.to_dict(keep_callable=True)
+    for place in ("metadata", "dataset_path", "dataset_kwargs"):
+        definition.pop(place, None)
+    return definition | {"class": type(task)}
+
+
+def _stable(value: object) -> str:
+    """How an object in a definition enters the digest: functions with the whole source file they are from."""
+    if callable(value):
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        try:
+            file = inspect.getsourcefile(inspect.unwrap(value))
+        except TypeError:  # built in, or an instance
+            return str(name)
+        return f"{name} {_content(Path(file)) if file else ''}"
+    says_its_address = type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__
+    return type(value).__qualname__ if says_its_address else str(value)
+
+
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+@contextmanager
+def _fast_templates() -> Iterator[None]:
+    """Spare lm-eval the compilation of a template per document."""
+    from lm_eval.utils import env
+
+    with patch.object(env, "from_string", _compiled()):
+        yield
+
+
+@cache
+def _compiled() -> Any:
+    from lm_eval.utils import env
+
+    return cache(env.from_string)

@@ -1,0 +1,52 @@
+"""From settings to an evaluator."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluators.base import Evaluator, Task
+from evaluators.settings import EvaluateSettings
+from kinship.checkpoint import Checkpoint
+from kinship.errors import InvalidConfig
+
+
+def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> Evaluator:
+    """The evaluator of everything that ``settings`` name.
+
+    ``template`` (a model folder) gives architecture and tokenizer; relative paths count from ``root``. What runs on a
+    model in memory shares one, so that a candidate's weights are loaded once. Cost: seconds, ten where lm-eval's own
+    tasks are named. Raises `InvalidConfig`, `ReferenceNotFound` or `UnsupportedCheckpoint`.
+    """
+    from evaluators.combined import Combined
+    from evaluators.function import FunctionEvaluator
+    from evaluators.harness import Harness
+    from evaluators.live import LiveModel
+    from evaluators.perplexity import Perplexity
+    from evaluators.written import WrittenHarness
+
+    parts: list[Evaluator] = []
+    in_memory = bool(settings.perplexity or settings.functions or (settings.tasks and not settings.written))
+    live = LiveModel(template, settings.device, settings.dtype) if in_memory else None
+    if settings.tasks and settings.written:
+        parts.append(WrittenHarness(settings, template, root))
+    elif settings.tasks:
+        parts.append(Harness(settings, template, root, live))
+    if settings.perplexity:
+        parts.append(Perplexity(settings, template, root, live))
+    if settings.functions:
+        parts.append(FunctionEvaluator(settings, template, root, live))
+    return parts[0] if len(parts) == 1 else Combined(parts)
+
+
+def require_acknowledged(settings: EvaluateSettings, tasks: Sequence[Task]) -> None:
+    """Raise `InvalidConfig` where a search would select on public benchmarks and nobody has said that this is meant.
+
+    ``tasks``: those of the evaluator. To be asked before a search; scoring alone selects nothing.
+    """
+    public = [task.name for task in tasks if task.public]
+    if public and settings.public_benchmarks != "acknowledged":
+        raise InvalidConfig(
+            f"The search would select models on public benchmarks: {', '.join(public)}. The winner's scores on them "
+            "would then flatter it, held-out documents or not, since it was chosen among many by documents like them.",
+            hint="Say `public_benchmarks: acknowledged` in evaluate, or search on data of your own "
+            "(evaluate.task_path) and keep the benchmarks for the end.",
+        )

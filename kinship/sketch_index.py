@@ -174,7 +174,7 @@ def _compare(sketch: Sketch, group: _Group) -> Iterator[Relative]:
     gaps = np.sqrt(_squared_gaps(sums, own_sums))
     norms = np.sqrt(squares.sum(1) * own_squares.sum())
     errors = np.sqrt((squares * own_squares).sum(1) / WIDTH)
-    elements = [key.count for key in sketch.keys]
+    elements = [key.size for key in sketch.keys]
     shared = sum(elements[index] for index in mine) / sum(elements)
     # The cosine rule: where models are near, their distance is known better than their product.
     correlations = (squares.sum(1) + own_squares.sum() - gaps**2) / (2 * norms)

@@ -39,7 +39,7 @@ class Key(NamedTuple):
     """What must be equal for the sketches of two tensors to be compared: shapes are not, some store matrices flat."""
 
     name: str
-    count: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def sketch(model: Checkpoint, progress: Callable[[int], None] | None = None) -> 
         sums[index] += part.sums
         totals[index] += part.total
         squares[index] += part.square
-    for index in np.flatnonzero(~np.isfinite(squares)):
+    for index in np.flatnonzero(~np.isfinite(squares)).tolist():
         raise damaged(names[index], model)
     counts = np.array([model.tensors[name].count for name in names], dtype=np.float64)
     telling = np.flatnonzero(totals**2 / np.maximum(counts, 1.0) < 0.5 * squares)
@@ -75,7 +75,7 @@ def sketch(model: Checkpoint, progress: Callable[[int], None] | None = None) -> 
             f"{model.id} has no weights to sketch: no tensor of {LEAST_ELEMENTS} elements or more that varies.",
             hint="Compare so small a model by kinship matrix.",
         )
-    keys = tuple(Key(names[index], int(counts[index])) for index in telling)
+    keys = tuple(Key(names[index], int(counts[index])) for index in telling.tolist())
     return Sketch(keys, sums[telling].astype(np.float32), squares[telling])
 
 

@@ -11,9 +11,26 @@ from service.figures import PICTURES, require_suffix, save_figure
 
 
 def run(
-    what: list[str], base: str | None, out: list[Path], options: dict[str, Any], *, as_json: bool, force: bool
+    what: list[str],
+    base: str | None,
+    out: list[Path],
+    options: dict[str, Any],
+    *,
+    recover: bool = False,
+    as_json: bool,
+    force: bool,
 ) -> None:
-    """Draw the lineage of a run, or the dendrogram of models, compared with these ``options`` of `kinship_matrix`."""
+    """Draw the lineage of a run, or the dendrogram of models, compared with these ``options`` of `kinship_matrix`.
+
+    ``recover``: tell who was made from whom instead; of the options only ``allow_pickle`` counts.
+    """
+    if recover:
+        from service.commands.recover import run as run_recover
+
+        if out:
+            raise InvalidConfig("--recover draws no pictures yet.", hint="Leave --out away; --json gives the tree.")
+        run_recover(what, base, allow_pickle=options["allow_pickle"], as_json=as_json)
+        return
     for path in out:
         require_suffix(path, PICTURES)
         require_writable(path, force=force)

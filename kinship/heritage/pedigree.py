@@ -1,0 +1,60 @@
+"""What was recovered: nodes with their families, edges with evidence and confidence, ancestors that are not here."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = "kinship.heritage/1"
+KINDS = ("finetune", "lora", "merge", "cast", "quantized", "resized", "duplicate")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A model by its reference as given. ``family``: a number; models of different families are unrelated."""
+
+    id: str
+    family: int
+
+
+@dataclass(frozen=True)
+class Edge:
+    """``child`` was made from ``parent``: ``kind`` of `KINDS`; a merge has an edge from each parent.
+
+    confidence: probability that this edge is right (0-1). A ``duplicate`` has no direction. evidence: plain values.
+    """
+
+    parent: str
+    child: str
+    kind: str
+    confidence: float
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """An ancestor that must have existed and was not given: of ``children``, for the ``reason``."""
+
+    family: int
+    children: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Heritage:
+    """A forest with merges. ``false_link_rate``: chance, by the normal tail, that two unrelated models are linked."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    latent: tuple[Latent, ...]
+    false_link_rate: float
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON object: see docs/formats.md."""
+        return {
+            "schema": SCHEMA,
+            "nodes": [asdict(node) for node in self.nodes],
+            "edges": [asdict(edge) for edge in self.edges],
+            "latent": [asdict(one) | {"children": list(one.children)} for one in self.latent],
+            "false_link_rate": self.false_link_rate,
+            "notes": list(self.notes),
+        }

@@ -1,0 +1,77 @@
+"""Combinations solved from distances, against float64 combinations made here."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kinship.heritage.combinations import find_combinations
+from kinship.heritage.geometry import Geometry
+from kinship.heritage.merges import choose_merges
+
+SIZES = (400, 300, 500)
+NAMES = ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight")
+
+
+def geometry(models: list[list[np.ndarray]]) -> Geometry:
+    squares = np.array([[part @ part for part in model] for model in models]).T
+    apart = np.array([[[(a - b) @ (a - b) for a, b in zip(x, y, strict=True)] for y in models] for x in models])
+    return Geometry(NAMES, np.array(SIZES, dtype=float), squares, apart.transpose(2, 0, 1))
+
+
+@pytest.fixture
+def founders() -> list[list[np.ndarray]]:
+    random = np.random.default_rng(0)
+    base = [random.normal(size=size) for size in SIZES]
+    return [base, *([part + 0.2 * random.normal(size=len(part)) for part in base] for _ in range(4))]
+
+
+def recovered(models: list[list[np.ndarray]]) -> tuple:
+    measured = geometry(models)
+    everyone = range(len(models))
+    merges = choose_merges(find_combinations(measured, everyone, everyone, [2.0**-24] * len(models)), measured, [])
+    assert [merge.child for merge in merges] == [len(models) - 1]
+    return merges[0]
+
+
+@pytest.mark.parametrize("weights", [{1: 0.36, 3: 0.64}, {1: 0.2, 2: 0.5, 4: 0.3}])
+def test_a_linear_merge_is_found_with_its_weights(founders: list[list[np.ndarray]], weights: dict[int, float]) -> None:
+    child = [sum(w * founders[model][tensor] for model, w in weights.items()) for tensor in range(3)]
+    merge = recovered([*founders, child])
+    assert merge.method == "linear"
+    assert dict(zip(merge.parents, merge.weights, strict=True)) == pytest.approx(weights, abs=1e-6)
+
+
+def test_task_arithmetic_is_told_by_its_negative_base(founders: list[list[np.ndarray]]) -> None:
+    child = [
+        founders[0][t] + 0.9 * (founders[1][t] - founders[0][t]) + 0.6 * (founders[2][t] - founders[0][t])
+        for t in range(3)
+    ]
+    merge = recovered([*founders, child])
+    assert merge.method == "task_arithmetic"
+    assert merge.parameters["base"] == 0
+    assert merge.parameters["lambda_times_weight"] == pytest.approx({"1": 0.9, "2": 0.6}, abs=1e-5)
+
+
+def test_slerp_gives_its_t_by_layer(founders: list[list[np.ndarray]]) -> None:
+    wanted = (0.2, 0.5, 0.8)
+    child = []
+    for t, a, b in zip(wanted, founders[1], founders[2], strict=True):
+        angle = math.acos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        child.append((math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle))
+    merge = recovered([*founders, child])
+    assert merge.method == "slerp"
+    told = list(merge.parameters["t_by_layer"].values())
+    assert (told if merge.parents[0] == 1 else [1 - t for t in told]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_passthrough_names_whose_layer_is_whose(founders: list[list[np.ndarray]]) -> None:
+    child = [founders[1][0], founders[1][1], founders[3][2]]
+    merge = recovered([*founders, child])
+    assert merge.method == "passthrough"
+    assert merge.parameters["tensors"][str(3)] == [NAMES[2]]
+
+
+def test_fine_tunes_are_no_merges(founders: list[list[np.ndarray]]) -> None:
+    measured = geometry(founders)
+    assert not find_combinations(measured, range(5), range(5), [2.0**-24] * 5)

@@ -3,22 +3,31 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from evaluators.aggregates import Aggregate
+from evaluators.racing import RaceSettings
 from evaluators.settings import EvaluateSettings
+from evaluators.workers.settings import WorkerSettings
 from kinship.validation import Strict, invalid, nearest, read_yaml
+from merging.parameters import check_setting
 from merging.recipe import Setting
 from merging.registry import MergeMethod, get_method, methods
+from search.strategies.settings import StrategySettings
 
 OFFSPRING_ID = re.compile(r"\d+-\d+")
+GENERATIONS = 10
 
 
 class MergeSettings(Strict):
     """How two parents make a child."""
 
-    method: str = Field("linear", description="the merge method: one that stays in the span of two models")
+    method: str = Field(
+        "linear",
+        description="the merge method: any for two models; of those that leave their span, children are kept on disk",
+    )
     parameters: dict[str, Setting] = Field(
         default_factory=dict,
         description="its parameters, for both parents: numbers, gradients or filters; weights are 1 unless given",
@@ -30,9 +39,9 @@ class MergeSettings(Strict):
         known = methods()
         if name not in known:
             raise ValueError(f"there is no merge method {name!r}. {nearest(name, known)}")
-        if not _merges_pairs_in_span(known[name]):
-            fit = ", ".join(method.name for method in known.values() if _merges_pairs_in_span(method))
-            raise ValueError(f"{name} does not make a linear combination of two models; a search merges by: {fit}")
+        if not _merges_pairs(known[name]):
+            fit = ", ".join(method.name for method in known.values() if _merges_pairs(method))
+            raise ValueError(f"{name} does not merge two models; a search merges by: {fit}")
         return name
 
     @model_validator(mode="after")
@@ -40,46 +49,44 @@ class MergeSettings(Strict):
         method = get_method(self.method)
         parameters = method.parameters
         known = [parameter.name for parameter in parameters]
-        for key in self.parameters:
+        for key, setting in self.parameters.items():
             if key not in known:
                 raise ValueError(f"{self.method} has no parameter {key!r}. {nearest(key, known)}")
+            check_setting(setting, method.parameter(key), "the search")
         for parameter in parameters:
             if parameter.default is None and parameter.name not in {"weight", *self.parameters}:
                 raise ValueError(f"{self.method} needs the parameter {parameter.name!r}: {parameter.help}")
-        if not method.in_span({parameter.name: parameter.default for parameter in parameters} | self.parameters):
-            raise ValueError(f"with these parameters {self.method} makes no linear combination, as a search needs")
         return self
 
 
-def _merges_pairs_in_span(method: MergeMethod) -> bool:
-    return method.combine is not None and method.min_models <= 2 <= (method.max_models or 2)
-
-
-class StrategySettings(Strict):
-    """Top-k greedy merging (Hu et al., arXiv 2410.12613v3, Algorithm 1) and its control."""
-
-    variant: Literal["vanilla", "kinship", "random"] = Field(
-        "kinship",
-        description="vanilla merges the pairs of the top k; kinship adds the best model with its least related "
-        "partner; random adds a random partner instead, the control that tells whether kinship helped",
-    )
-    k: int = Field(3, ge=2, description="how many of the best models are merged with each other")
-    partner_pool: Literal["previous", "all", "outside"] = Field(
-        "previous",
-        description="where the added partner comes from: the generation before the best models' (as the paper's runs "
-        "did), all models, or all outside the top k",
-    )
-    metric: Literal["pcc", "cosine", "euclidean"] = Field("pcc", description="kinship metric")
+def _merges_pairs(method: MergeMethod) -> bool:
+    return method.min_models <= 2 <= (method.max_models or 2)
 
 
 class StopSettings(Strict):
-    """When to stop, beside an unchanged top k: whichever comes first."""
+    """When to stop, beside a strategy that has nothing more to propose: whichever comes first."""
 
-    generations: int = Field(10, ge=1, description="at most this many generations")
-    evaluations: int | None = Field(None, ge=1, description="at most this many offspring scored")
+    generations: int | None = Field(
+        None,
+        ge=1,
+        description=f"at most this many generations; {GENERATIONS} where no evaluations, documents or hours are given",
+    )
+    evaluations: int | None = Field(
+        None, ge=1, description="at most this many offspring, counting those that failed or double an earlier one"
+    )
+    documents: int | None = Field(
+        None, ge=1, description="no new generation after this many documents scored, all models together, search split"
+    )
+    hours: float | None = Field(None, gt=0, description="no new generation after this many hours of work")
     kinship_above: float | None = Field(
         None, description="mean kinship among the top k beyond which they are too alike (a distance: below it)"
     )
+
+    @property
+    def most_generations(self) -> int | None:
+        """At most so many generations; None where another budget is to end the run."""
+        limited = self.evaluations or self.documents or self.hours
+        return self.generations or (None if limited else GENERATIONS)
 
 
 class RunConfig(Strict):
@@ -92,7 +99,12 @@ class RunConfig(Strict):
     evaluate: EvaluateSettings = Field(description="what to score on")
     merge: MergeSettings = Field(default_factory=MergeSettings, description="how two parents make a child")
     strategy: StrategySettings = Field(default_factory=StrategySettings, description="which parents meet")
+    aggregate: Aggregate = Field(default_factory=Aggregate, description="how the tasks' scores become one number")
+    race: RaceSettings = Field(
+        default_factory=RaceSettings, description="stop scoring candidates that will not make it"
+    )
     stop: StopSettings = Field(default_factory=StopSettings, description="when to stop")
+    workers: WorkerSettings = Field(default_factory=WorkerSettings, description="who does the work")
     seed: int = Field(0, ge=0, description="seed of everything random in the search")
 
     @field_validator("founders", mode="before")
@@ -113,6 +125,19 @@ class RunConfig(Strict):
             if name in ("", "base") or OFFSPRING_ID.fullmatch(name):
                 raise ValueError(f"a founder cannot be called {name!r}; give a mapping of other names to folders")
         return value
+
+    @model_validator(mode="after")
+    def _check_race(self) -> Self:
+        if self.race.enabled and self.aggregate.kind == "worst":
+            raise ValueError(
+                "a race estimates means of tasks, not the worst of them: choose another aggregate, or none"
+            )
+        return self
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The models by id, the base first."""
+        return {"base": self.base, **self.founders}
 
 
 def parse_config(content: object, source: str = "the run") -> RunConfig:

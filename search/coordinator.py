@@ -1,47 +1,57 @@
 """The loop of a search: ask the strategy, build and score the offspring, write every result down, tell the strategy.
 
 State lives in the ledger alone. A resumed run replays the ledger into a fresh strategy and goes on with what is
-missing, so it ends as if it had never been interrupted.
+missing, so it ends as if it had never been interrupted. This process alone writes ledger and cache; workers score.
 """
 
-import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
+from evaluators.make import require_acknowledged
 from evaluators.scorer import Scorer
-from evaluators.splits import Split
 from kinship.alignment import Alignment, require_same_tensors
 from kinship.checkpoint import Checkpoint
-from kinship.errors import EvaluationFailed, LedgerError, NonFiniteWeights
+from kinship.errors import LedgerError
 from kinship.gram import gram_table
 from kinship.matrix import KinshipMatrix
 from kinship.opening import open_checkpoint
-from merging.identity import genome_identity
+from merging.basis import Basis
 from merging.materialise import materialise
 from merging.span import Genome, Span
+from search.breeding import Breeder, Brood
 from search.config import RunConfig
-from search.ledger import LEDGER_NAME, Ledger, Record, RunFacts
-from search.mating import BASE, recipe_for
-from search.population import Individual
-from search.stopping import reason_to_stop
-from search.strategies.base import Strategy
-from search.strategies.topk import TopKGreedy
+from search.events import Observer, silent
+from search.ledger import LEDGER_NAME, Ledger, RunFacts
+from search.mating import BASE
+from search.population import Proposal
+from search.records import Record, Standings, best_offspring, best_so_far, ranked
+from search.relations import Relations
+from search.scoring import Documents, Scoring
+from search.staff import describe, hire
+from search.stopping import Spent, reason_to_stop
+from search.strategies.base import Context, Strategy
+from search.strategies.make import make_strategy
+from search.worker import Description, Work
 
-Observer = Callable[[str, Mapping[str, Any]], None]
-"""Told of events as (name, facts); a result is told only once it is durable."""
+CHILDREN = "children"  # the folder of children outside the span
+GENOMES = 2048  # kept at hand
+RIVALS = 64  # of the best, with whom a batch races
 
 
 class Search:
-    """One run in one folder. Use as a context manager: it holds the folder's lock and the models' files.
+    """One run in one folder. Use as a context manager: it holds the folder's lock, the models' files and the workers.
 
-    ``root`` is where relative model paths count from. ``evaluator`` defaults to the lm-eval harness.
+    ``root`` is where relative model paths count from. ``evaluator`` takes the place of the one that the config asks
+    for; it works in this process, so that other workers need ``evaluator_factory``, which can be pickled, instead.
     Raises `LedgerError` where another process runs in ``folder``, or what is recorded there is another run.
     """
 
@@ -52,33 +62,53 @@ class Search:
         *,
         root: Path | None = None,
         evaluator: Evaluator | None = None,
+        evaluator_factory: Callable[[], Evaluator] | None = None,
         cache: ScoreCache | None = None,
-        observer: Observer = lambda name, facts: None,
+        observer: Observer = silent,
     ) -> None:
         self.config = config
         self.folder = folder
         self._observer = observer
+        self._session = time.monotonic()
         self._stack = ExitStack()
         try:
-            self.models = [
+            models = [
                 self._stack.enter_context(open_checkpoint(path, id=id, root=root))
-                for id, path in {BASE: config.base, **config.founders}.items()
+                for id, path in config.references.items()
             ]
-            require_same_tensors(self.models[0], self.models[1:])
-            if evaluator is None:
-                from evaluators.harness import Harness
-
-                evaluator = Harness(config.evaluate, self.models[0], root)
+            require_same_tensors(models[0], models[1:])
             # Everything that can be wrong with the inputs is found before the folder is touched.
-            self._stack.enter_context(_lock(folder))
-            self.ledger = Ledger(folder / LEDGER_NAME)
-            self._stack.callback(self.ledger.close)
-            self._scorer = Scorer(evaluator, cache)
-            self.facts = self._read_facts()
+            pool = self._stack.enter_context(hire(config, models, root, evaluator, evaluator_factory))
+            self._workers = pool.size
+            description = describe(pool)
+            config.aggregate.require_tasks([task.name for task in description.tasks])
+            require_acknowledged(config.evaluate, description.tasks)
+            self._stack.enter_context(_locked(folder))
+            self.ledger = self._stack.enter_context(Ledger(folder / LEDGER_NAME))
+            self._before = self.ledger.seconds()
+            self.facts = self._read_facts(models, description)
             # A resumed run keeps the order it was started with, whatever the order of the founders in its file.
-            self.models.sort(key=lambda model: self.facts.table.rows.index(model.id))
-            self.span = Span.over(self.facts.table)
+            models.sort(key=lambda model: self.facts.table.rows.index(model.id))
             self._records = {record.id: record for record in self.ledger.records()}
+            self._genome = lru_cache(maxsize=GENOMES)(lambda id: self.ledger.genomes([id])[id])
+            self._breeder = Breeder(
+                Basis.open(models, self.ledger.table(), folder / CHILDREN),
+                self.facts.digests | {child.id: child.digest for child in self.ledger.stored()},
+                self._genome,
+                ((record.identity, record.id) for record in self._records.values()),
+                config.seed,
+                observer,
+            )
+            self._stack.callback(lambda: self._breeder.basis.close())
+            scorer = Scorer(description, cache)
+            self._scoring = Scoring(self._records, self.ledger, scorer, pool, config.aggregate, self._work, observer)
+            self._relations = Relations(
+                config.strategy.metric,
+                lambda: self.span,
+                self._genome,
+                lambda id: self._records[id].fitness,
+                lambda id: self._scoring.results(id, "search"),
+            )
         except BaseException:
             self._stack.close()
             raise
@@ -94,119 +124,143 @@ class Search:
         """Every individual so far, in the order proposed."""
         return list(self._records.values())
 
-    def run(self) -> str:
-        """Search until something says stop; returns the reason."""
-        self._ensure_founders()
-        strategy: Strategy = TopKGreedy(
-            self.config.strategy,
-            [_individual(self._records[id]) for id in self.config.founders],
-            self._closeness,
-            self.config.seed,
-        )
-        generation, reason = 0, None
-        while reason is None:
-            generation += 1
-            offspring, reason = self._next_generation(strategy, generation)
-            if offspring:
-                strategy.tell([_individual(record) for record in offspring])
-        self._score_held_out()
-        self.ledger.set_stopped(reason)
-        self._observer("stopped", {"reason": reason})
-        return reason
+    @property
+    def models(self) -> Sequence[Checkpoint]:
+        """The base, the founders and the children outside their span, open."""
+        return self._breeder.basis.models
+
+    @property
+    def span(self) -> Span:
+        """What everybody so far is a linear combination of: `models`."""
+        return self._breeder.basis.span
+
+    def genome(self, id: str) -> Genome:
+        """The coefficients of an individual."""
+        return self._genome(id).padded(len(self.span.ids))
 
     def candidate(self, record: Record) -> Candidate:
         """The weights of an individual, made from the founders' files when asked for."""
-        return Candidate(record.id, record.identity, lambda: materialise(record.genome, self.span.names, self.models))
+        genome = self.genome(record.id)
+        return Candidate(record.id, record.identity or "", lambda: materialise(genome, self.span.names, self.models))
 
-    def kinship(self) -> KinshipMatrix:
-        """Kinship of all individuals but the base, from their genomes."""
-        genomes = {record.id: record.genome for record in self.records if record.id != BASE}
-        return self.span.kinship(genomes, self.config.strategy.metric)
+    def kinship(self, ids: Sequence[str] | None = None) -> KinshipMatrix:
+        """Kinship of individuals from their genomes; of all but the base, where none are named."""
+        everybody = [record.id for record in self.records if record.id != BASE and record.identity is not None]
+        return self._relations.kinship(everybody if ids is None else ids)
 
-    def _next_generation(self, strategy: Strategy, generation: int) -> tuple[list[Record], str | None]:
-        """The generation's scored offspring, or none and the reason to stop."""
-        earlier = [record for record in self.records if record.generation < generation]
-        scored = [record for record in earlier if record.generation > 0]
-        top = ranked(earlier)[: self.config.strategy.k]
-        genomes = {record.id: record.genome for record in top}
-        kinship = self.span.kinship(genomes, self.config.strategy.metric)
-        reason = reason_to_stop(self.config.stop, generation, len(scored), list(genomes), kinship)
-        if reason is not None:
-            return [], reason
-        matings = strategy.ask()
-        offspring = [record for record in self.records if record.generation == generation]
-        if self.config.stop.evaluations is not None:
-            matings = matings[: max(self.config.stop.evaluations - len(scored), len(offspring))]
-        if not matings:
-            return [], f"the top {self.config.strategy.k} stayed the same"
-        if [(*record.parents, record.role) for record in offspring] != [
-            (*mating.parents, mating.role) for mating in matings[: len(offspring)]
-        ]:
-            raise LedgerError(
-                f"Generation {generation} in {self.ledger.path} is not what this program would propose.",
-                hint="The run was made by another version; resume it with that, or start a new one.",
-            )
-        offspring += self._propose(generation, matings[len(offspring) :], len(offspring) + 1)
-        self._observer("generation", {"generation": generation, "offspring": len(offspring)})
-        return [self._ensure_scored(record, "search") for record in offspring], None
-
-    def _propose(self, generation: int, matings: list[Any], first: int) -> list[Record]:
-        genomes = {record.id: record.genome for record in self.records}
-        children = []
-        for number, mating in enumerate(matings, first):
-            self._observer("phase", {"phase": "merging", "individual": f"{generation}-{number}"})
-            recipe = recipe_for(mating, self.config.merge)
-            parents = {id: genomes[id] for id in mating.parents}
-            kinship = self.span.kinship(parents, self.config.strategy.metric)[mating.parents]
-            children.append(
-                self._record(
-                    f"{generation}-{number}",
-                    self.span.merge(recipe, genomes),
-                    generation=generation,
-                    role=mating.role,
-                    parents=mating.parents,
-                    recipe=recipe.to_dict(),
-                    kinship=None if math.isnan(kinship) else kinship,
-                )
-            )
-        self._add(children)
-        return children
-
-    def _ensure_founders(self) -> None:
-        if not self._records:
-            self._add(
-                [
-                    self._record(
-                        id,
-                        self.span.founder(id),
-                        generation=0,
-                        role="base" if id == BASE else "founder",
-                        parents=(),
-                        recipe={},
-                    )
-                    for id in self.span.ids
-                ]
-            )
-        for id in self.span.ids:
-            self._ensure_scored(self._records[id], "search")
-
-    def _ensure_scored(self, record: Record, split: Split) -> Record:
-        if split in record.scores or record.error is not None:
-            return record
-        self._observer("phase", {"phase": "scoring", "individual": record.id, "split": split})
+    def run(self) -> str:
+        """Search until something says stop; returns the reason. Interrupted, it keeps every result so far."""
         try:
-            score = self._scorer.score(self.candidate(record), split)
-        except (EvaluationFailed, NonFiniteWeights) as error:
-            if record.generation == 0:
-                raise
-            self.ledger.record_failure(record.id, error.message)
-            self._refresh(record, error=error.message)
-            self._observer("failed", {"individual": record.id, "error": error.message})
+            return self._run()
+        except KeyboardInterrupt:
+            self._note("paused")
+            raise
+
+    def _run(self) -> str:
+        reason = self.ledger.stopped()
+        if reason is None:
+            self._note("started", {"workers": self.config.workers.model_dump(mode="json", exclude_defaults=True)})
+            self._observer("started", self._standing())
+            if not self._records:
+                self._add(self._breeder.founders(BASE))
+            self._scoring.score(self.facts.digests, "search")
+            reason = self._ended()
+            if reason is None:
+                reason = self._search()
+                self._note("ended", {"reason": reason})
+            self._score_held_out()
+            self.ledger.set_stopped(reason)
+        self._observer("stopped", {"reason": reason})
+        return reason
+
+    def _standing(self) -> dict[str, Any]:
+        """What a session starts from."""
+        leader = next(iter(ranked(self.records)), None)
+        best = leader and {"individual": leader.id, "value": leader.fitness, "stderr": leader.scores["search"].stderr}
+        return {
+            "workers": self.config.workers.kind,
+            "count": self._workers,
+            "device": self.facts.conditions.get("device", "unknown"),
+            "baselines": len(self.facts.digests),
+            "evaluations": self.config.stop.evaluations,
+            "scored": sum(record.done for record in self.records),
+            "best": best,
+        }
+
+    def _ended(self) -> str | None:
+        """Why the search is over though held-out scores may be missing; None while it is not."""
+        marks = [entry for entry in self.ledger.diary() if entry.name in {"ended", "extended"}]
+        return str(marks[-1].facts["reason"]) if marks and marks[-1].name == "ended" else None
+
+    def _search(self) -> str:
+        """Generation after generation, recorded ones first; returns why there is no other."""
+        strategy = make_strategy(
+            self.config.strategy, self.config.merge, self._context(), self.config.seed, self.facts.budget
+        )
+        recorded: dict[int, list[Record]] = {}
+        for record in self.records:
+            recorded.setdefault(record.generation, []).append(record)
+        baselines = recorded.pop(0)
+        standings = Standings(baselines)
+        evaluations, documents = 0, sum(self._documents(record) for record in baselines)
+        generation = 0
+        while True:
+            generation += 1
+            seconds = None if generation in recorded else self._seconds()
+            spent = Spent(generation, evaluations, documents, seconds)
+            top = standings.top(self.config.strategy.k)
+            reason = reason_to_stop(self.config.stop, spent, lambda top=top: self._relations.kinship(top))  # type: ignore[misc]
+            if reason is not None:
+                return reason
+            proposals = strategy.ask()
+            if not proposals:
+                return self._exhausted()
+            if self.config.stop.evaluations is not None:
+                least = len(recorded.get(generation, ()))
+                proposals = proposals[: max(self.config.stop.evaluations - evaluations, least)]
+            rivals = standings.top(RIVALS)
+            offspring = self._generation(strategy, generation, proposals, recorded.get(generation, []), rivals)
+            evaluations += len(offspring)
+            documents += sum(self._documents(record) for record in offspring)
+            for record in offspring:
+                standings.add(record)
+
+    def _generation(
+        self,
+        strategy: Strategy,
+        generation: int,
+        proposals: Sequence[Proposal],
+        recorded: Sequence[Record],
+        rivals: Sequence[str],
+    ) -> list[Record]:
+        """Make and score what of a generation is not on record, tell the strategy of all; returns them."""
+        self._require_proposed(generation, proposals, recorded)
+        ids = [record.id for record in recorded]
+        new = proposals[len(recorded) :]
+        if new or not all(record.done for record in recorded):
+            self._observer("generation", {"generation": generation, "offspring": len(proposals)})
+        if new:
+            batch = 1 + max(record.batch for record in self._records.values())
+            brood = self._breeder.offspring(new, generation, len(ids) + 1, batch, self._relations.mean_kinship)
+            self._add(brood)
+            for id, failed in brood.failures.items():
+                self._observer("failed", {"individual": id, "split": failed.stage, "kind": failed.kind,
+                                          "attempts": failed.attempts, "error": failed.message})  # fmt: skip
+            ids += [record.id for record in brood.records]
+        for batch in sorted({self._records[id].batch for id in ids if not self._records[id].done}):
+            self._score_batch([id for id in ids if self._records[id].batch == batch], rivals)
+        if new:
+            self._note("generation", {"generation": generation})
+        offspring = [self._records[id] for id in ids]
+        strategy.tell([record.individual() for record in offspring])
+        return offspring
+
+    def _score_batch(self, ids: Sequence[str], rivals: Sequence[str]) -> None:
+        race = self.config.race
+        if race.enabled:
+            self._scoring.race(ids, rivals, self.config.strategy.k, race, self.config.seed)
         else:
-            self.ledger.record_score(record.id, split, score)
-            self._refresh(record, scores=record.scores | {split: score})
-            self._observer("scored", {"individual": record.id, "split": split, **score.to_dict()})
-        return self._records[record.id]
+            self._scoring.score(ids, "search")
 
     def _score_held_out(self) -> None:
         """Score on the held-out split what the report compares: base, founders, and each generation's best so far.
@@ -214,81 +268,117 @@ class Search:
         All were chosen on the search split; nothing is chosen by what is found here.
         """
         best = best_offspring(self.records)
-        for id in [*self.span.ids, *best_so_far(self.records), *([best.id] if best else [])]:
-            self._ensure_scored(self._records[id], "held_out")
+        ids = [*self.facts.digests, *best_so_far(self.records), *([best.id] if best else [])]
+        self._scoring.score(dict.fromkeys(ids), "held_out")
 
-    def _closeness(self, one: str, other: str) -> float:
-        pair = {id: self._records[id].genome for id in (one, other)}
-        kinship = self.span.kinship(pair, self.config.strategy.metric)
-        return kinship.spec.closeness(kinship[one, other])
+    def _context(self) -> Context:
+        founders = tuple(self._records[id].individual() for id in self.facts.table.rows[1:])
+        return Context(
+            self._records[BASE].individual(),
+            founders,
+            self.facts.table.names,
+            self._relations.closeness,
+            self._relations.complementarity,
+            lambda: self.facts.table.total()[0],
+        )
 
-    def _record(self, id: str, genome: Genome, **facts: Any) -> Record:
-        return Record(id=id, genome=genome, identity=genome_identity(genome, self.span, self.facts.digests), **facts)
+    def _require_proposed(self, generation: int, proposals: Sequence[Proposal], recorded: Sequence[Record]) -> None:
+        expected = [(proposal.recipe.to_dict(), proposal.role) for proposal in proposals[: len(recorded)]]
+        if [(record.recipe, record.role) for record in recorded] != expected:
+            raise LedgerError(
+                f"Generation {generation} in {self.ledger.path} is not what this program would propose.",
+                hint="The run was made by another version; resume it with that, or start a new one.",
+            )
 
-    def _add(self, records: list[Record]) -> None:
-        self.ledger.add(records)
-        self._records |= {record.id: record for record in records}
+    def _exhausted(self) -> str:
+        if self.config.strategy.name == "topk":
+            return f"the top {self.config.strategy.k} stayed the same"
+        return f"the strategy {self.config.strategy.name!r} has nothing more to propose"
 
-    def _refresh(self, record: Record, **changes: Any) -> None:
-        self._records[record.id] = replace(record, **changes)
+    def _work(self, record: Record, documents: Documents) -> Work:
+        """What a worker needs to know; the base always has a column, from which buffers of integers are copied."""
+        genome = self.genome(record.id)
+        used = [0, *(np.flatnonzero(genome.coefficients[:, 1:].any(axis=0)) + 1).tolist()]
+        columns = [self.span.ids[index] for index in used]
+        stored = [id for id in columns if id not in self.facts.digests]
+        return Work(
+            record.id,
+            record.identity or "",
+            Genome(genome.coefficients[:, used]).to_bytes(),
+            self.span.names,
+            columns,
+            documents,
+            {id: str((self.folder / CHILDREN / f"{id}.safetensors").absolute()) for id in stored},
+        )
 
-    def _read_facts(self) -> RunFacts:
-        config = self.config.model_dump(mode="json")
-        digests = {model.id: model.digest for model in self.models}
+    @staticmethod
+    def _documents(record: Record) -> int:
+        """Documents that the search has paid for."""
+        score = record.scores.get("search")
+        return 0 if score is None or record.twin else int(score.facts["documents"])
+
+    def _add(self, brood: Brood) -> None:
+        self.ledger.add(brood.records, brood.genomes, brood.failures, brood.stored)
+        self._records |= {record.id: record for record in brood.records}
+
+    def _seconds(self) -> float:
+        """How long the run has worked, in all sessions."""
+        return self._before + time.monotonic() - self._session
+
+    def _note(self, name: str, facts: Mapping[str, Any] | None = None) -> None:
+        self.ledger.note(name, facts or {}, self._seconds())
+
+    def _read_facts(self, models: Sequence[Checkpoint], description: Description) -> RunFacts:
+        config = self.config.model_dump(mode="json", exclude={"workers"})
+        digests = {model.id: model.digest for model in models}
+        tasks = {task.name: {"metric": task.metric, "digest": task.digest} for task in description.tasks}
         facts = self.ledger.facts()
         if facts is None:
             self._observer("phase", {"phase": "reading"})
-            table = gram_table(self.models[0], self.models[1:], _everything(self.models[0]))
-            facts = RunFacts(config, digests, table)
+            table = gram_table(models[0], models[1:], Alignment(tuple(models[0].tensors)))
+            budget = self.config.stop.evaluations
+            facts = RunFacts(config, digests, table, tasks, dict(description.conditions), budget)
             self.ledger.start(facts)
             return facts
-        for key in config:
-            if key != "stop" and config[key] != facts.config[key]:
-                raise LedgerError(
-                    f"The run in {self.folder} was started with another {key!r}: {facts.config[key]}.",
-                    hint="Resume with the run file it was started with (stop: may change), or choose another --out.",
-                )
-        for id, digest in digests.items():
-            if digest != facts.digests[id]:
-                raise LedgerError(
-                    f"The weights of {id} changed since the run in {self.folder} was started.",
-                    hint="Put the old weights back, or start a new run.",
-                )
+        _require_same_run(self.folder, facts, config, digests, tasks)
         if config != facts.config:
             self.ledger.set_config(config)
             self.ledger.set_stopped(None)
+            self._note("extended", {"stop": config["stop"]})
         return facts
 
 
-def ranked(records: list[Record]) -> list[Record]:
-    """The founders and offspring that have a score on the search split, best first; equal scores by id."""
-    scored = [record for record in records if record.id != BASE and record.fitness is not None]
-    return sorted(scored, key=lambda record: (-(record.fitness or 0.0), record.id))
+def _require_same_run(
+    folder: Path, facts: RunFacts, config: dict[str, Any], digests: Mapping[str, str], tasks: Mapping[str, Any]
+) -> None:
+    recorded = RunConfig.model_validate(facts.config).model_dump(mode="json", exclude={"workers"})
+    for key in config:
+        if key != "stop" and config[key] != recorded[key]:
+            raise LedgerError(
+                f"The run in {folder} was started with another {key!r}: {recorded[key]}.",
+                hint="Resume with the run file it was started with (stop: and workers: may change), or choose another "
+                "--out.",
+            )
+    for id, digest in digests.items():
+        if digest != facts.digests[id]:
+            raise LedgerError(
+                f"The weights of {id} changed since the run in {folder} was started.",
+                hint="Put the old weights back, or start a new run.",
+            )
+    for name, task in tasks.items():
+        if task != facts.tasks.get(name):
+            raise LedgerError(
+                f"Scores of {name} would not be comparable with those in {folder}: its definition, documents, or the "
+                "conditions (versions, device, dtype, batch size) changed.",
+                hint=f"The run was made under: {_listed(facts.conditions)}. Restore that, or start a new run.",
+            )
 
 
-def best_offspring(records: list[Record]) -> Record | None:
-    """The offspring with the best score on the search split."""
-    return next((record for record in ranked(records) if record.generation > 0), None)
+def _listed(conditions: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in conditions.items()) or "conditions not on record"
 
 
-def best_so_far(records: list[Record]) -> list[str]:
-    """Ids of the best individual after each generation, on the search split, each once, in order."""
-    leaders: list[str] = []
-    for generation in sorted({record.generation for record in records}):
-        best = ranked([record for record in records if record.generation <= generation])[:1]
-        leaders += [record.id for record in best if record.id not in leaders]
-    return leaders
-
-
-def _individual(record: Record) -> Individual:
-    return Individual(record.id, record.generation, record.fitness, record.parents)
-
-
-def _everything(base: Checkpoint) -> Alignment:
-    return Alignment(tuple(base.tensors))
-
-
-def _lock(folder: Path) -> FileLock:
+def _locked(folder: Path) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:

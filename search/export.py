@@ -1,17 +1,20 @@
 """The canonical export of a run: everything that was found, nothing of when, where or in how many attempts.
 
-Two runs with the same inputs and seed have equal exports, byte for byte, however often either was interrupted.
+Two runs with the same inputs and seed have equal exports, byte for byte, however often either was interrupted, and
+whoever did the work.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from evaluators.scores import as_dict
+from evaluators.scores import Score, TaskScore, as_dict
+from evaluators.splits import Split
 from kinship.errors import LedgerError
 from merging.span import Span
-from search.coordinator import best_offspring, best_so_far
-from search.ledger import Ledger, Record
+from search.ledger import Ledger, RunFacts
 from search.mating import BASE
+from search.records import Record, best_offspring, best_so_far
 
 SCHEMA = "kinship.run/1"
 
@@ -22,7 +25,6 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     if facts is None:
         raise LedgerError(f"{ledger.path} holds no run yet.", hint="Start it with `kinship evolve`.")
     records = ledger.records()
-    span = Span.over(facts.table)
     leaders = best_so_far(records)
     founders = [id for id in leaders if id in facts.digests]
     best = leaders[-1] if leaders else None
@@ -32,14 +34,18 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "schema": SCHEMA,
         "config": facts.config,
         "digests": facts.digests,
+        "tasks": facts.tasks,
+        "conditions": facts.conditions,
         "stopped": ledger.stopped(),
         "base": BASE,
         "best": best,
         "best_founder": founders[-1] if founders else None,
         "best_offspring": offspring.id if offspring else None,
         "best_so_far": leaders,
-        "best_offspring_recipe": span.recipe_of(offspring.genome).to_dict() if offspring else None,
-        "gain_over_best_founder": _gain(offspring, by_id[founders[-1]]) if offspring and founders else {},
+        "best_offspring_recipe": _recipe(ledger, offspring.id) if offspring else None,
+        "gain_over_best_founder": _gain(ledger, facts, offspring, by_id[founders[-1]])
+        if offspring and founders
+        else {},
         "individuals": [_describe(record, by_id) for record in records],
     }
 
@@ -49,7 +55,25 @@ def to_json(export: dict[str, Any]) -> str:
     return json.dumps(export, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _describe(record: Record, by_id: dict[str, Record]) -> dict[str, Any]:
+def rank(person: Mapping[str, Any]) -> tuple[int, float, str]:
+    """Sorts the individuals of an export: fully scored ones, those stopped early, those without a score; best first."""
+    score = person["scores"].get("search")
+    if score is None:
+        return 2, 0.0, person["id"]
+    return 0 if score["complete"] else 1, -score["value"], person["id"]
+
+
+def score_of(ledger: Ledger, facts: RunFacts, record: Record, split: Split) -> Score:
+    """The score of an individual with its documents; for a double, those of the original."""
+    results = ledger.results(record.twin or record.id, split)
+    return Score(tuple(TaskScore.of(task, results[task], facts.tasks[task]["digest"]) for task in facts.tasks))
+
+
+def _recipe(ledger: Ledger, id: str) -> dict[str, Any]:
+    return Span.over(ledger.table()).recipe_of(ledger.genomes([id])[id]).to_dict()
+
+
+def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
     return {
         "id": record.id,
         "generation": record.generation,
@@ -59,18 +83,22 @@ def _describe(record: Record, by_id: dict[str, Record]) -> dict[str, Any]:
         "merge_gain": _merge_gain(record, by_id),
         "recipe": record.recipe,
         "identity": record.identity,
+        "twin": record.twin,
         "error": record.error,
-        "scores": {split: score.to_dict() for split, score in sorted(record.scores.items())},
+        "scores": {split: dict(score.facts) for split, score in sorted(record.scores.items())},
     }
 
 
-def _gain(offspring: Record, founder: Record) -> dict[str, Any]:
-    """Best offspring less best founder, by split, with the paired standard error."""
-    both = sorted(offspring.scores.keys() & founder.scores.keys())
-    return {split: as_dict(offspring.scores[split].gain_over(founder.scores[split])) for split in both}
+def _gain(ledger: Ledger, facts: RunFacts, offspring: Record, founder: Record) -> dict[str, Any]:
+    """Best offspring less best founder, by split, with the paired standard error; the tasks' plain mean."""
+    gains: dict[str, Any] = {}
+    for split in sorted(offspring.scores.keys() & founder.scores.keys()):
+        mine, theirs = (score_of(ledger, facts, record, split) for record in (offspring, founder))
+        gains[split] = as_dict(mine.gain_over(theirs))
+    return gains
 
 
-def _merge_gain(record: Record, by_id: dict[str, Record]) -> float | None:
+def _merge_gain(record: Record, by_id: Mapping[str, Record]) -> float | None:
     """Score less the mean of the parents' scores (arXiv 2410.12613, section 3.1), on the search split."""
     parents = [by_id[parent].fitness for parent in record.parents]
     known = [score for score in parents if score is not None]

@@ -14,11 +14,37 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 
 
-def lineage_of(export: Mapping[str, Any]) -> "Graph":
-    """The lineage in a run's export: nodes carry generation, role, score and the kinship of their parents."""
+def shown(export: Mapping[str, Any], most: int) -> list[str]:
+    """Ids of the individuals worth showing, in the order proposed: everyone, or of a larger run about ``most``.
+
+    These are base and founders, then the best so far of each generation from the last one back, each with its
+    ancestors, then the best others.
+    """
+    people = {individual["id"]: individual for individual in export["individuals"]}
+    if len(people) <= most:
+        return list(people)
+    chosen = {id for id, individual in people.items() if individual["generation"] == 0}
+    queue = list(export["best_so_far"])
+    while queue and len(chosen) < most:
+        id = queue.pop()
+        if id not in chosen:
+            chosen.add(id)
+            queue += reversed(people[id]["parents"])
+    scored = [id for id, individual in people.items() if "search" in individual["scores"] and id not in chosen]
+    scored.sort(key=lambda id: (-people[id]["scores"]["search"]["value"], id))
+    chosen.update(scored[: max(0, most - len(chosen))])
+    return [id for id in people if id in chosen]
+
+
+def lineage_of(export: Mapping[str, Any], most: int | None = None) -> "Graph":
+    """The lineage in a run's export: nodes carry generation, role, score and the kinship of their parents.
+
+    ``most``: of a larger run only what is `shown`; an edge then needs both its ends.
+    """
     graph: Graph = nx.DiGraph()
+    wanted = set(shown(export, most or len(export["individuals"])))
     for individual in export["individuals"]:
-        if individual["id"] == export["base"]:
+        if individual["id"] == export["base"] or individual["id"] not in wanted:
             continue
         score = individual["scores"].get("search", {}).get("value")
         graph.add_node(
@@ -28,7 +54,8 @@ def lineage_of(export: Mapping[str, Any]) -> "Graph":
             score=score,
             kinship=individual["kinship_of_parents"],
         )
-        graph.add_edges_from((parent, individual["id"]) for parent in individual["parents"])
+        parents = [parent for parent in individual["parents"] if parent in graph]
+        graph.add_edges_from((parent, individual["id"]) for parent in parents)
     return graph
 
 
@@ -42,10 +69,14 @@ def colour_range(graph: "Graph") -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where to draw a lineage: ``nodes`` (x, y) with x in 0..1 and y the generation, ``edges`` as polylines."""
+    """Where to draw a lineage: ``nodes`` (x, y) with x in 0..1 and y the layer, ``edges`` as polylines.
+
+    layers: the generation of each, ascending; those that have nobody are left out.
+    """
 
     nodes: dict[str, Point]
     edges: dict[tuple[str, str], list[Point]]
+    layers: tuple[int, ...]
 
 
 def layered_layout(graph: "Graph", sweeps: int = 8) -> Layout:
@@ -55,7 +86,8 @@ def layered_layout(graph: "Graph", sweeps: int = 8) -> Layout:
     above, then below, in turn, which keeps crossings few (Sugiyama et al. 1981). Time O(sweeps * edges * generations).
     """
     routed: nx.DiGraph[Any] = nx.DiGraph()
-    level: dict[Any, int] = {node: graph.nodes[node]["generation"] for node in graph}
+    generations = sorted({graph.nodes[node]["generation"] for node in graph})
+    level: dict[Any, int] = {node: generations.index(graph.nodes[node]["generation"]) for node in graph}
     routed.add_nodes_from(level)
     routes: dict[tuple[str, str], list[Any]] = {}
     for parent, child in graph.edges:
@@ -79,7 +111,9 @@ def layered_layout(graph: "Graph", sweeps: int = 8) -> Layout:
             place |= {node: _spread(index, len(layer)) for index, node in enumerate(layer)}
     point = {node: (place[node], float(level[node])) for node in routed}
     return Layout(
-        {node: point[node] for node in graph}, {edge: [point[stop] for stop in stops] for edge, stops in routes.items()}
+        {node: point[node] for node in graph},
+        {edge: [point[stop] for stop in stops] for edge, stops in routes.items()},
+        tuple(generations),
     )
 
 

@@ -1,32 +1,47 @@
-"""From a mating to the recipe of its child."""
+"""From parents to the recipe of their child."""
 
-from merging.recipe import Recipe
-from merging.registry import get_method
+from collections.abc import Mapping, Sequence
+
+from merging.recipe import Recipe, Setting
+from merging.registry import MergeMethod, get_method
 from search.config import MergeSettings
-from search.population import Mating
 
 BASE = "base"
 
 
-def recipe_for(mating: Mating, settings: MergeSettings) -> Recipe:
-    """The recipe that merges the parents as ``settings`` say; its model names are ids of individuals.
+def recipe_for(
+    parents: Sequence[str], settings: MergeSettings, parameters: Mapping[str, Setting] | None = None
+) -> Recipe:
+    """The recipe that merges ``parents``, the better-scoring one first, as ``settings`` say.
 
-    Where the method's base is one of the models merged (slerp), it is the better-scoring parent.
+    Its model names are ids of individuals. ``parameters`` override the settings'. Where the method's base is one of the
+    models merged (slerp), it is the first parent.
     """
     method = get_method(settings.method)
-    parameters = dict(settings.parameters)
+    given = {**settings.parameters, **(parameters or {})}
     if any(parameter.name == "weight" for parameter in method.parameters):
-        parameters.setdefault("weight", 1.0)
-    scaled = parameters.get("scale", 1.0) != 1.0
+        given.setdefault("weight", 1.0)
+    return recipe_of(method, [(parent, {}) for parent in parents], given)
+
+
+def recipe_of(
+    method: MergeMethod, models: Sequence[tuple[str, Mapping[str, Setting]]], parameters: Mapping[str, Setting]
+) -> Recipe:
+    """The recipe that merges ``models``, each with parameters of its own, under ``parameters`` for all.
+
+    The base model is named where the method works from it, and is the first model where it is one of those merged.
+    """
+    scaled = method.name == "linear" and parameters.get("scale", 1.0) != 1.0
+    base: str | None = None
     if method.base_is_input:
-        base: str | None = mating.parents[0]
-    else:
-        base = BASE if method.needs_base or method.on_task_vectors or scaled else None
+        base = models[0][0]
+    elif method.needs_base or method.on_task_vectors or method.sees_base or scaled:
+        base = BASE
     return Recipe.model_validate(
         {
             "merge_method": method.name,
-            "models": [{"model": parent} for parent in mating.parents],
+            "models": [{"model": id, "parameters": dict(own)} for id, own in models],
             "base_model": base,
-            "parameters": parameters,
+            "parameters": dict(parameters),
         }
     ).check()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from search.lineage import Graph
 
 COLOURS = "cividis"
+WIDEST = 150.0  # inches
 
 
 def lineage_figure(graph: "Graph", title: str = "") -> "Figure":
@@ -20,9 +21,10 @@ def lineage_figure(graph: "Graph", title: str = "") -> "Figure":
     from matplotlib.figure import Figure
 
     layout = layered_layout(graph)
-    generations = [graph.nodes[node]["generation"] for node in graph]
-    widest = max(generations.count(generation) for generation in generations)
-    figure = Figure(figsize=(max(7.0, 1.25 * widest + 1.5), 1.35 * (max(generations) + 1) + 0.8), layout="constrained")
+    levels = [y for _, y in layout.nodes.values()]
+    widest = max(levels.count(level) for level in levels)
+    size = (min(max(7.0, 1.25 * widest + 1.5), WIDEST), min(1.35 * len(layout.layers) + 0.8, WIDEST))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     norm = Normalize(*colour_range(graph))
     for route in layout.edges.values():
@@ -43,8 +45,8 @@ def lineage_figure(graph: "Graph", title: str = "") -> "Figure":
                 f"{kinship:.2f}", (x, y), (0, 12), textcoords="offset points", ha="center", fontsize=7, zorder=4,
                 color="0.3", bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
-    axes.set_yticks(sorted(set(generations)), [_layer_name(g) for g in sorted(set(generations))])
-    axes.set_ylim(max(generations) + 0.6, -0.5)
+    axes.set_yticks(range(len(layout.layers)), [_layer_name(generation) for generation in layout.layers])
+    axes.set_ylim(len(layout.layers) - 0.4, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     axes.spines[:].set_visible(False)

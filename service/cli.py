@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from kinship.errors import KinshipError
+from service.cache_cli import cache_app
+from service.index_cli import index_app
+from service.options import AllowPickle, Force, Json, Models
 
 app = typer.Typer(
     name="kinship",
@@ -19,6 +22,8 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into the ledger of a run.")
 app.add_typer(runs_app, name="runs")
+app.add_typer(index_app, name="index")
+app.add_typer(cache_app, name="cache")
 
 
 class MetricName(StrEnum):
@@ -46,6 +51,13 @@ class DeviceName(StrEnum):
     auto = "auto"
 
 
+class JoiningName(StrEnum):
+    """Ways to build a tree from distances."""
+
+    upgma = "upgma"
+    nj = "nj"
+
+
 class GroupName(StrEnum):
     """Groups of tensors."""
 
@@ -54,20 +66,9 @@ class GroupName(StrEnum):
     tensor = "tensor"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-Models = Annotated[
-    list[str],
-    typer.Argument(
-        help="Folders, .safetensors files, Hub ids (org/name@revision), or BASE+ADAPTER.", show_default=False
-    ),
-]
 Base = Annotated[str, typer.Option(help="The model they were fine-tuned from.", show_default=False)]
 Metric = Annotated[MetricName, typer.Option(help="How kinship is measured.")]
 Vocab = Annotated[VocabName, typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have.")]
-AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read local .bin, .pt and .pth too, running no code in them.")
-]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 
 
@@ -148,18 +149,41 @@ def advise(
 def tree(
     what: Annotated[list[str], typer.Argument(help="One run folder, or several models.", show_default=False)],
     base: Annotated[str | None, typer.Option(help="For models: what they were fine-tuned from.")] = None,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Who was made from whom by their recipes, lineage files and model cards.")
+    ] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Who was made from whom by their weights alone; --base if known.")
+    ] = False,
+    joining: Annotated[JoiningName, typer.Option(help="How a dendrogram is built.")] = JoiningName.upgma,
     metric: Metric = MetricName.pcc,
     vocab: Vocab = VocabName.same,
     allow_pickle: AllowPickle = False,
-    out: Annotated[list[Path] | None, typer.Option(help="Write the picture: .png or .svg; may be repeated.")] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write .html .png .svg .json .graphml .mmd, or a dendrogram's .png .svg .nwk."),
+    ] = None,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Draw the lineage of a run, or a dendrogram of models."""
+    """Tell descent: the lineage of a run, or of models, as recorded or as recovered from weights.
+
+    Without --recorded and --recover, several models and their --base give a dendrogram of kinship.
+    """
     from service.commands.tree import run
 
     options = {"metric": metric.value, "vocab": vocab.value, "allow_pickle": allow_pickle}
-    run(what, base, out or [], options, as_json=as_json, force=force)
+    run(
+        what,
+        base,
+        out or [],
+        options,
+        recorded=recorded,
+        recover=recover,
+        joining=joining.value,
+        as_json=as_json,
+        force=force,
+    )
 
 
 @app.command()
@@ -167,6 +191,7 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="Recipe in mergekit YAML.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
     seed: Annotated[int, typer.Option(min=0, help="Seed of methods that draw at random.")] = 0,
+    device: Annotated[DeviceName, typer.Option(help="For methods that can use it; cuda is untested.")] = DeviceName.cpu,
     push: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="Upload the folder to this Hub repository, too.")
     ] = None,
@@ -180,7 +205,17 @@ def merge(
     """Merge models as a recipe says, into a model folder."""
     from service.commands.merge import run
 
-    run(recipe, out, push, private=private, seed=seed, dry_run=dry_run, as_json=as_json, force=force)
+    run(
+        recipe,
+        out,
+        push,
+        private=private,
+        seed=seed,
+        device=device.value,
+        dry_run=dry_run,
+        as_json=as_json,
+        force=force,
+    )
 
 
 @app.command()
@@ -209,31 +244,41 @@ def verify(
 
 @app.command()
 def score(
-    model: Annotated[str, typer.Argument(help="Model folder.", show_default=False)],
-    tasks: Annotated[str, typer.Option(help="lm-eval task names, separated by commas.", show_default=False)],
+    models: Annotated[list[str], typer.Argument(help="Model folders, Hub ids, or BASE+ADAPTER.", show_default=False)],
+    tasks: Annotated[str | None, typer.Option(help="lm-eval tasks, separated by commas.", show_default=False)] = None,
     task_path: Annotated[Path | None, typer.Option(help="Folder with task YAML files of your own.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of every task; default: each task's first.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples before each question.")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="At most this many documents a task and split.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Documents in a forward pass.")] = 64,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch_size: Annotated[str | None, typer.Option(help="Documents in a forward pass, or auto.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with these and all further settings.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, in YAML; may be repeated.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Score cache; default: the user's.", show_default=False)] = None,
+    out: Annotated[list[Path] | None, typer.Option(help="Also write .csv or .json; may be repeated.")] = None,
     as_json: Json = False,
+    force: Force = False,
 ) -> None:
-    """Score a model on lm-eval tasks, with standard errors.
+    """Score models on tasks, with standard errors.
 
-    Search and held-out documents are scored apart.
+    Search and held-out documents are scored apart. Several models are compared with the first, document by document.
+    Exit code 1 where one could not be scored.
     """
     from service.commands.score import run
 
-    settings = {
-        "tasks": [name.strip() for name in tasks.split(",") if name.strip()],
+    options = {
+        "tasks": [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None,
         "task_path": str(task_path.absolute()) if task_path else None,
         "metric": metric,
+        "num_fewshot": num_fewshot,
         "limit": limit,
-        "batch_size": batch_size,
+        "batch_size": int(batch_size) if batch_size and batch_size.isdigit() else batch_size,
         "device": device,
     }
-    run(model, settings, cache, as_json=as_json)
+    if not run(models, config, options, assignments or [], cache, out or [], as_json=as_json, force=force):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -242,22 +287,41 @@ def evolve(
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder, or start it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan.")] = False,
+    timed: Annotated[bool, typer.Option("--time", help="With --dry-run: time a founder on a few documents.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Score cache; default: the user's.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
     force: Force = False,
 ) -> None:
-    """Search for better models by merging, over generations."""
+    """Search for better models by merging, over generations.
+
+    Ctrl-C pauses: every result so far is kept, and --resume goes on.
+    """
     from service.commands.evolve import run
 
-    run(run_file, out, resume=resume, dry_run=dry_run, cache=cache, as_json=as_json, force=force)
+    run(run_file, out, resume=resume, dry_run=dry_run, timed=timed, cache=cache, as_json=as_json, force=force)
+
+
+@runs_app.command("list")
+def runs_list(
+    folder: Annotated[Path, typer.Argument(help="Where to look, this folder and all below.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """The runs in and below a folder."""
+    from service.commands.runs import list_runs
+
+    list_runs(folder, as_json=as_json)
 
 
 @runs_app.command("show")
-def runs_show(folder: RunFolder, as_json: Json = False) -> None:
+def runs_show(
+    folder: RunFolder,
+    failures: Annotated[bool, typer.Option("--failures", help="What failed, with tracebacks, instead.")] = False,
+    as_json: Json = False,
+) -> None:
     """The individuals of a run, best first."""
     from service.commands.runs import show
 
-    show(folder, as_json=as_json)
+    show(folder, failures=failures, as_json=as_json)
 
 
 @runs_app.command("export")

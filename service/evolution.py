@@ -23,20 +23,23 @@ from merging.folder import write_model_folder
 from merging.materialise import cast, common_dtype
 from merging.recipe import Recipe
 from search.config import RunConfig
-from search.coordinator import Observer, Search, best_offspring
+from search.coordinator import CHILDREN, Search
+from search.events import Observer
 from search.export import to_json
-from search.ledger import Record
 from search.lineage import lineage_of
-from search.mating import BASE
 from search.plots import lineage_figure
+from search.records import Record, best_offspring
 from service.figures import save_figure
+from service.report.charts import MOST_DRAWN
 from service.report.page import write_report
 from service.report.view import RunView
 
 REPORT = "report.html"
 
 
-def run_evolution(config: RunConfig, folder: Path, *, root: Path, cache: ScoreCache, observer: Observer) -> RunView:
+def run_evolution(
+    config: RunConfig, folder: Path, *, root: Path, cache: ScoreCache | None, observer: Observer
+) -> RunView:
     """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found."""
     with Search(config, folder, root=root, cache=cache, observer=observer) as search:
         search.run()
@@ -49,30 +52,36 @@ def run_evolution(config: RunConfig, folder: Path, *, root: Path, cache: ScoreCa
     _write_text(folder / "export.json", to_json(view.export))
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
     save_figure(heatmap(view.kinship), folder / "kinship.png", force=True)
-    figure = lineage_figure(lineage_of(view.export))
+    figure = lineage_figure(lineage_of(view.export, MOST_DRAWN))
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"lineage.{suffix}", force=True)
-    write_report(folder / REPORT, {config.strategy.variant: view}, f"Merge search: {folder.name}", force=True)
+    write_report(folder / REPORT, {label_of(config): view}, f"Merge search: {folder.name}", force=True)
     observer("finished", {"report": str(folder / REPORT), "verdict": view.verdict()})
     return view
 
 
 def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
-    references = {BASE: search.config.base, **search.config.founders}
-    recipe = search.span.recipe_of(best.genome)
-    absolute = {id: str((root / Path(path).expanduser()).resolve()) for id, path in references.items()}
+    references = search.config.references
+    recipe = search.span.recipe_of(search.genome(best.id))
+    stored = {id: f"{CHILDREN}/{id}.safetensors" for id in search.span.ids if id not in references}
+    absolute = {id: _absolute(path, root) for id, path in references.items()}
+    absolute |= {id: str((folder / path).resolve()) for id, path in stored.items()}
     _write_text(folder / "best-offspring.yml", _renamed(recipe, absolute).to_yaml())
-    parents = sorted({references[str(entry.model)] for entry in recipe.models})
+    ancestry = _ancestry(search, best)
+    models = {str(entry.model) for entry in recipe.models}
+    if models & stored.keys():  # their own parents count
+        models |= {parent for step in ancestry for parent in step["parents"]}
+    parents = sorted(references[id] for id in references if id in models)
     write_model_folder(
         folder / "best-offspring",
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
         template=search.models[0],
-        recipe=_renamed(recipe, references),
+        recipe=_renamed(recipe, references | stored),
         lineage={
             "schema": "kinship.lineage/1",
             "id": best.id,
-            "parents": [{"model": references[id], "digest": search.facts.digests[id]} for id in search.span.ids],
-            "ancestry": _ancestry(search, best),
+            "parents": [{"model": references[id], "digest": search.facts.digests[id]} for id in references],
+            "ancestry": ancestry,
         },
         parents=parents,
         scores=_card_scores(best),
@@ -80,22 +89,34 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
     )
 
 
+def label_of(config: RunConfig) -> str:
+    """What a run is called among others: the strategy, of Top-k greedy merging its variant."""
+    return config.strategy.variant if config.strategy.name == "topk" else config.strategy.name
+
+
+def _absolute(reference: str, root: Path) -> str:
+    """A local path in full; a reference to the Hub as it is."""
+    path = root / Path(reference).expanduser()
+    return str(path.resolve()) if path.exists() else reference
+
+
 def _ancestry(search: Search, best: Record) -> list[dict[str, Any]]:
     """Every merge on the way from the founders to ``best``, ancestors first."""
-    needed, by_id = {best.id}, {record.id: record for record in search.records}
-    for record in reversed(search.records):
+    records = search.records
+    needed, by_id = {best.id}, {record.id: record for record in records}
+    for record in reversed(records):
         if record.id in needed:
             needed.update(by_id[record.id].parents)
     return [
         {"id": record.id, "parents": list(record.parents), "recipe": record.recipe}
-        for record in search.records
+        for record in records
         if record.id in needed and record.parents
     ]
 
 
 def _card_scores(best: Record) -> dict[str, float]:
     split: Split = "held_out" if "held_out" in best.scores else "search"
-    return {f"{task.task} ({split.replace('_', '-')})": task.estimate.value for task in best.scores[split].tasks}
+    return {f"{task} ({split.replace('_', '-')})": value for task, value in best.scores[split].tasks.items()}
 
 
 def _renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:

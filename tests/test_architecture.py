@@ -23,6 +23,7 @@ HELP = [
     ["score"],
     ["evolve"],
     ["runs"],
+    ["runs", "list"],
     ["runs", "show"],
     ["runs", "export"],
     ["cache"],

@@ -1,4 +1,4 @@
-"""Top-k greedy merging, vanilla, with kinship exploration, or with a random partner as control.
+"""Top-k greedy merging, vanilla, with exploration by kinship or complementarity, or with a random partner as control.
 
 Hu et al., arXiv 2410.12613v3, Algorithm 1.
 """
@@ -8,9 +8,13 @@ import random
 from collections.abc import Sequence
 from itertools import combinations
 
-from search.config import StrategySettings
-from search.population import Individual, Mating, Population
-from search.strategies.base import Closeness
+from search.config import MergeSettings
+from search.mating import recipe_for
+from search.population import Individual, Population, Proposal, Role
+from search.strategies.base import Context
+from search.strategies.settings import StrategySettings
+
+Pair = tuple[str, str]
 
 
 class TopKGreedy:
@@ -19,12 +23,11 @@ class TopKGreedy:
     same.
     """
 
-    def __init__(
-        self, settings: StrategySettings, founders: Sequence[Individual], closeness: Closeness, seed: int = 0
-    ) -> None:
+    def __init__(self, settings: StrategySettings, merge: MergeSettings, context: Context, seed: int = 0) -> None:
         self._settings = settings
-        self._population = Population(founders)
-        self._closeness = closeness
+        self._merge = merge
+        self._context = context
+        self._population = Population(context.founders)
         self._seed = seed
         self._generation = 1
         self._previous_top: set[str] | None = None
@@ -34,26 +37,28 @@ class TopKGreedy:
         """The k best so far, best first."""
         return self._population.ranked()[: self._settings.k]
 
-    def ask(self) -> list[Mating]:
+    def ask(self) -> list[Proposal]:
         """See `Strategy.ask`."""
-        ranked = self._population.ranked()
         if self._generation == 1:
-            return [Mating(pair, "greedy") for pair in combinations(ranked, 2)]
+            return [self._proposal(pair, "greedy") for pair in combinations(self._population.ranked(), 2)]
         if set(self.top) == self._previous_top:
             return []
         merged = self._population.merged_pairs()
-        matings = [Mating(pair, "greedy") for pair in combinations(self.top, 2) if frozenset(pair) not in merged]
-        taken = merged | {frozenset(mating.parents) for mating in matings}
-        return matings + self._exploration(taken)
+        pairs = [pair for pair in combinations(self.top, 2) if frozenset(pair) not in merged]
+        taken = merged | {frozenset(pair) for pair in pairs}
+        return [*(self._proposal(pair, "greedy") for pair in pairs), *self._exploration(taken)]
 
-    def tell(self, offspring: Sequence[Individual]) -> None:
+    def tell(self, results: Sequence[Individual]) -> None:
         """See `Strategy.tell`."""
         self._previous_top = set(self.top)
-        for child in offspring:
+        for child in results:
             self._population.add(child)
         self._generation += 1
 
-    def _exploration(self, taken: set[frozenset[str]]) -> list[Mating]:
+    def _proposal(self, pair: Pair, role: Role) -> Proposal:
+        return Proposal(recipe_for(pair, self._merge), role)
+
+    def _exploration(self, taken: set[frozenset[str]]) -> list[Proposal]:
         """The best model with a partner from the pool, of those it was not merged with yet."""
         if self._settings.variant == "vanilla" or not self.top:
             return []
@@ -62,10 +67,29 @@ class TopKGreedy:
         if self._settings.variant == "random":
             # Seeded by generation, so that a resumed run draws the same partner.
             draw = random.Random(f"{self._seed}:{self._generation}")
-            return [Mating((best, draw.choice(partners)), "random")] if partners else []
-        related = [(self._closeness(best, id), id) for id in partners]
-        related = [(value, id) for value, id in related if not math.isnan(value)]
-        return [Mating((best, min(related)[1]), "exploration")] if related else []
+            return [self._proposal((best, draw.choice(partners)), "random")] if partners else []
+        partner = self._chosen(best, partners)
+        return [self._proposal((best, partner), "exploration")] if partner else []
+
+    def _chosen(self, best: str, partners: Sequence[str]) -> str | None:
+        """The partner by kinship or complementarity; None where no partner has such a value, or lies in the band."""
+        if self._settings.variant == "complementary":
+            values = {id: -self._context.complementarity(best, id) for id in partners}
+        else:
+            values = {id: self._context.closeness(best, id) for id in partners}
+        known = {id: value for id, value in values.items() if not math.isnan(value)}
+        if self._settings.band is not None and self._settings.variant == "kinship":
+            low, high = sorted(self._band())
+            order = self._population.ranked()
+            return min((id for id, value in known.items() if low <= value <= high), key=order.index, default=None)
+        return min(known, key=lambda id: (known[id], id), default=None)
+
+    def _band(self) -> list[float]:
+        """The band as closeness: kinship as it is, or a distance with its sign turned."""
+        from kinship.metrics import get_metric
+
+        spec = get_metric(self._settings.metric)
+        return [spec.closeness(bound) for bound in self._settings.band or ()]
 
     def _pool(self) -> list[str]:
         match self._settings.partner_pool:

@@ -8,9 +8,9 @@ from evaluators.cache import ScoreCache
 from kinship.compute import kinship_matrix
 from kinship.errors import OutputExists
 from search.config import parse_config
-from service.commands.evolve import observed
 from service.commands.matrix import matrix_table, save
 from service.console import console, progress_bar
+from service.live import observed
 
 VARIANTS = ("vanilla", "kinship", "random")
 FAMILY = "family"

@@ -1,39 +1,46 @@
 """`kinship evolve`."""
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from evaluators.cache import ScoreCache, default_path
-from kinship.errors import InvalidConfig, OutputExists
+from evaluators.cache import open_cache
+from kinship.errors import OutputExists
 from kinship.output import require_writable
-from search.config import RunConfig, load_config
-from search.coordinator import Observer
+from search.config import load_config
 from search.ledger import LEDGER_NAME
-from search.mating import BASE
-from service.console import console, notes, print_json, progress_bar
+from service.console import console, notes, print_json
 
 
 def run(
-    run_file: Path, out: Path, *, resume: bool, dry_run: bool, cache: Path | None, as_json: bool, force: bool
+    run_file: Path,
+    out: Path,
+    *,
+    resume: bool,
+    dry_run: bool,
+    timed: bool,
+    cache: Path | None,
+    as_json: bool,
+    force: bool,
 ) -> None:
     """Search, or resume, or print the plan."""
     config = load_config(run_file)
     root = run_file.absolute().parent
     if dry_run:
-        print_plan(config, root, as_json=as_json)
+        from service.plan import plan
+
+        print_plan(plan(config, root, out, timed=timed), as_json=as_json)
         return
     prepare_folder(out, resume=resume, force=force)
     from service.evolution import run_evolution
+    from service.live import observed
 
     with observed(as_json=as_json) as observer:
         try:
-            view = run_evolution(config, out, root=root, cache=ScoreCache(cache or default_path()), observer=observer)
+            view = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer)
         except KeyboardInterrupt:
-            notes().print(f"\nStopped. Every score so far is kept; go on with --resume --out {out}")
+            notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
+                          f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
             raise
     if not as_json:
         console().print(view.verdict())
@@ -56,72 +63,22 @@ def prepare_folder(out: Path, *, resume: bool, force: bool) -> None:
     require_writable(out, force=True)
 
 
-@contextmanager
-def observed(*, as_json: bool) -> Iterator[Observer]:
-    """Yield an observer that shows events: JSON lines, or a bar a generation with lines for what was found."""
-    if as_json:
-        yield lambda name, facts: print_json({"schema": "kinship.event/1", "event": name, **facts}, indent=None)
-        return
-    with progress_bar() as bar:
-        task = bar.add_task("Reading weights", total=None, amount="")
-        best: list[tuple[float, str]] = []
-
-        def show(name: str, facts: Mapping[str, Any]) -> None:
-            match name:
-                case "phase" if facts["phase"] == "scoring" and facts["split"] == "held_out":
-                    bar.update(task, description="Held-out documents", total=None, amount=facts["individual"])
-                case "phase":
-                    bar.update(task, amount=facts.get("individual", ""))
-                case "generation":
-                    bar.reset(task, total=facts["offspring"], description=f"Generation {facts['generation']}")
-                case "scored" if facts["split"] == "search":
-                    if facts["individual"] != BASE:
-                        best.append((facts["value"], facts["individual"]))
-                    bar.advance(task)
-                    value, error = 100 * facts["value"], 100 * (facts["stderr"] or 0.0)
-                    crown = "  [bold]best so far[/]" if best and max(best)[1] == facts["individual"] else ""
-                    bar.console.print(f"  {facts['individual']:<20} {value:6.2f} ± {error:.2f}{crown}")
-                case "failed":
-                    bar.advance(task)
-                    bar.console.print(f"  {facts['individual']:<20} [red]failed[/]: {facts['error']}")
-                case "stopped":
-                    bar.console.print(f"  Stopped because {facts['reason']}.")
-
-        yield show
-
-
-def print_plan(config: RunConfig, root: Path, *, as_json: bool) -> None:
-    """What a run would do, from headers and tasks alone."""
-    from evaluators.harness import load_tasks
-    from kinship.alignment import require_same_tensors
-    from kinship.opening import open_checkpoint
-
-    models = [open_checkpoint(path, id=id, root=root) for id, path in {"base": config.base, **config.founders}.items()]
-    require_same_tensors(models[0], models[1:])
-    tasks = load_tasks(config.evaluate, root)
-    documents = sum(len(task.eval_docs) for task in tasks.values())
-    first = len(list(combinations(config.founders, 2)))
-    later = config.strategy.k * (config.strategy.k - 1) // 2 + (config.strategy.variant != "vanilla")
-    most = first + later * (config.stop.generations - 1)
-    if config.stop.evaluations is not None:
-        most = min(most, config.stop.evaluations)
-    if not documents:
-        raise InvalidConfig("The tasks hold no documents.")
-    plan = {
-        "schema": "kinship.plan/1",
-        "founders": list(config.founders),
-        "parameters": sum(entry.count for entry in models[0].tensors.values()),
-        "bytes_to_read": sum(entry.nbytes for model in models for entry in model.tensors.values()),
-        "tasks": list(tasks),
-        "documents": documents,
-        "offspring_first_generation": min(first, most),
-        "offspring_at_most": most,
-        "evaluations_at_most": most + len(models),
-    }
+def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    """The plan, for people with units."""
     if as_json:
         print_json(plan)
         return
+    from rich.filesize import decimal
+
     for key, value in plan.items():
-        if key != "schema":
-            text = ", ".join(value) if isinstance(value, list) else f"{value:,}"
-            console().print(f"{key.replace('_', ' '):<28} {text}", soft_wrap=True)
+        if key == "schema":
+            continue
+        if value is None:
+            text = "no limit" if key.endswith("_at_most") and key != "hours_at_most" else "not timed (--time)"
+        elif isinstance(value, list):
+            text = ", ".join(value)
+        elif key in {"bytes_to_read", "memory", "disk", "disk_free"}:
+            text = decimal(value)
+        else:
+            text = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        console().print(f"{key.replace('_', ' '):<28} {text}", soft_wrap=True)

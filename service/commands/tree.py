@@ -1,13 +1,20 @@
-"""`kinship tree`."""
+"""`kinship tree`: a run's lineage, recorded or recovered descent of models, or their dendrogram."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kinship.errors import InvalidConfig
-from kinship.output import require_writable
+from kinship.output import output_file, require_writable
 from search.ledger import LEDGER_NAME
 from service.console import byte_progress, console, notes, print_json
+from service.family_files import FORMATS, save_tree
 from service.figures import PICTURES, require_suffix, save_figure
+
+if TYPE_CHECKING:
+    from kinship.family_tree.graph import Tree
+    from kinship.heritage.pedigree import Heritage
+
+Joining = Literal["upgma", "nj"]
 
 
 def run(
@@ -16,76 +23,149 @@ def run(
     out: list[Path],
     options: dict[str, Any],
     *,
+    recorded: bool = False,
     recover: bool = False,
+    joining: Joining = "upgma",
     as_json: bool,
     force: bool,
 ) -> None:
-    """Draw the lineage of a run, or the dendrogram of models, compared with these ``options`` of `kinship_matrix`.
+    """Tell the descent of ``what``: see the command's help. ``options``: of `kinship_matrix`, for a dendrogram.
 
-    ``recover``: tell who was made from whom instead; of the options only ``allow_pickle`` counts.
+    ``recorded`` and ``recover`` together give one tree of both. Of the options, ``recover`` heeds ``allow_pickle``.
     """
-    if recover:
-        from service.commands.recover import run as run_recover
-
-        if out:
-            raise InvalidConfig("--recover draws no pictures yet.", hint="Leave --out away; --json gives the tree.")
-        run_recover(what, base, allow_pickle=options["allow_pickle"], as_json=as_json)
+    is_run = len(what) == 1 and (Path(what[0]) / LEDGER_NAME).exists()
+    if not (is_run or recorded or recover):
+        _dendrogram(what, base, out, options, joining, as_json=as_json, force=force)
         return
-    for path in out:
-        require_suffix(path, PICTURES)
-        require_writable(path, force=force)
-    if len(what) == 1 and (Path(what[0]) / LEDGER_NAME).exists():
-        _lineage(Path(what[0]), out, as_json=as_json, force=force)
-    elif base is None or len(what) < 2:
-        raise InvalidConfig(
-            f"{what[0]!r} is not the folder of a run, and a dendrogram needs --base and at least two models.",
-            hint="kinship tree RUN, or kinship tree MODEL MODEL... --base BASE",
-        )
+    _require(out, FORMATS, force=force)
+    heritage: Heritage | None = None
+    trees: list[Tree] = []
+    if is_run:
+        trees.append(_lineage(Path(what[0])))
+    if recorded:
+        from kinship.family_tree.recorded import recorded_tree
+
+        trees.append(recorded_tree(what))
+    if recover:
+        heritage = _recovered(what, base, allow_pickle=options["allow_pickle"], quiet=as_json)
+        from kinship.family_tree.recovered import recovered_tree
+
+        trees.append(recovered_tree(heritage))
+    _tell(trees, heritage, what, out, is_run=is_run, as_json=as_json, force=force)
+
+
+def _tell(
+    trees: "list[Tree]",
+    heritage: "Heritage | None",
+    what: list[str],
+    out: list[Path],
+    *,
+    is_run: bool,
+    as_json: bool,
+    force: bool,
+) -> None:
+    from kinship.family_tree.formats import to_lines
+    from kinship.family_tree.graph import as_dict, placed, united
+    from kinship.family_tree.licences import findings
+
+    tree = trees[0] if len(trees) == 1 else placed(united(trees))
+    found = [] if is_run else findings(tree)
+    if heritage is not None and len(trees) == 1:
+        content = heritage.to_dict()
     else:
-        _dendrogram(what, base, out, options, as_json=as_json, force=force)
+        schema = "kinship.lineage-graph/1" if is_run else "kinship.family/1"
+        content = {"schema": schema, **as_dict(tree)}
+        content |= {} if is_run else {"findings": [finding.to_dict() for finding in found]}
+    title = f"Family tree of {what[0]}" if is_run else f"Family tree of {len(what)} models"
     for path in out:
-        notes().print(f"Wrote {path}")
+        save_tree(tree, path, title, content, found, force=force)
+    if as_json:
+        print_json(content)
+    else:
+        for line in to_lines(tree):
+            console().print(line, soft_wrap=True, markup=False)
+        for finding in found:
+            notes().print(f"Note: {finding.text}.", soft_wrap=True, markup=False)
+        if heritage is not None:
+            from service.commands.recover import print_edges
+
+            print_edges(heritage)
+    for path in out:
+        notes().print(f"Wrote {path}", soft_wrap=True, markup=False)
 
 
-def _lineage(folder: Path, out: list[Path], *, as_json: bool, force: bool) -> None:
+def _lineage(folder: Path) -> "Tree":
     from search.lineage import lineage_of
-    from search.plots import lineage_figure
     from service.report.view import RunView
 
-    view = RunView.open(folder)
-    graph = lineage_of(view.export)
+    return lineage_of(RunView.open(folder).export)
+
+
+def _recovered(models: list[str], base: str | None, *, allow_pickle: bool, quiet: bool) -> "Heritage":
+    from kinship.heritage import recover
+
+    with byte_progress("Reading weights", quiet=quiet) as progress:
+        return recover(models, base, progress, allow_pickle=allow_pickle)
+
+
+def _require(out: list[Path], formats: tuple[str, ...], *, force: bool) -> None:
     for path in out:
-        save_figure(lineage_figure(graph), path, force=force)
-    if as_json:
-        nodes: list[dict[str, Any]] = [{"id": node, **graph.nodes[node]} for node in graph]
-        edges = [{"parent": parent, "child": child} for parent, child in graph.edges]
-        print_json({"schema": "kinship.lineage-graph/1", "nodes": nodes, "edges": edges})
-        return
-    for node in graph:
-        facts = graph.nodes[node]
-        score = "failed" if facts["score"] is None else f"{facts['score']:.4f}"
-        parents = " x ".join(graph.predecessors(node))
-        born = f" = {parents}  (kinship {facts['kinship']:.3f})" if facts["kinship"] is not None else ""
-        console().print(f"{'  ' * facts['generation']}{node}{born}  score {score}")
+        require_suffix(path, formats)
+        require_writable(path, force=force)
 
 
 def _dendrogram(
-    models: list[str], base: str, out: list[Path], options: dict[str, Any], *, as_json: bool, force: bool
+    models: list[str],
+    base: str | None,
+    out: list[Path],
+    options: dict[str, Any],
+    joining: Joining,
+    *,
+    as_json: bool,
+    force: bool,
 ) -> None:
+    if base is None or len(models) < 2:
+        raise InvalidConfig(
+            f"{models[0]!r} is not the folder of a run, and a dendrogram needs --base and at least two models.",
+            hint="kinship tree RUN; kinship tree MODEL MODEL... --base BASE; or --recorded or --recover.",
+        )
+    _require(out, (*PICTURES, ".nwk"), force=force)
+    if joining == "nj" and any(path.suffix in PICTURES for path in out):
+        raise InvalidConfig(
+            "A neighbour-joining tree has no root and is not drawn here.",
+            hint="Write it with --out TREE.nwk and open it in a tree viewer, or use --joining upgma.",
+        )
     from kinship.compute import kinship_matrix
-    from kinship.plots import dendrogram_figure
-    from kinship.trees import cluster
+    from kinship.newick import neighbour_joining, newick
+    from kinship.trees import cluster, distances
 
     with byte_progress("Reading weights", quiet=as_json) as progress:
         matrix = kinship_matrix(models, base, progress=progress, **options)
     linkage = cluster(matrix)
+    text = newick(linkage, matrix.ids) if joining == "upgma" else neighbour_joining(distances(matrix), matrix.ids)
     for path in out:
-        save_figure(dendrogram_figure(matrix), path, force=force)
+        if path.suffix == ".nwk":
+            with output_file(path, force=force) as partial:
+                partial.write_text(text, encoding="utf-8")
+        else:
+            from kinship.plots import dendrogram_figure
+
+            save_figure(dendrogram_figure(matrix), path, force=force)
     if as_json:
-        content = {"ids": list(matrix.ids), "metric": matrix.metric, "linkage": linkage.tolist()}
+        content = {
+            "ids": list(matrix.ids),
+            "metric": matrix.metric,
+            "linkage": linkage.tolist(),
+            "newick": text.strip(),
+        }
         print_json({"schema": "kinship.dendrogram/1", **content})
-        return
-    groups = [[id] for id in matrix.ids]
-    for left, right, height, _ in linkage.tolist():
-        groups.append(groups[int(left)] + groups[int(right)])
-        console().print(f"{height:8.4f}  {{{', '.join(groups[int(left)])}}} + {{{', '.join(groups[int(right)])}}}")
+    elif joining == "nj":
+        console().print(text.strip(), soft_wrap=True, markup=False)
+    else:
+        groups = [[id] for id in matrix.ids]
+        for left, right, height, _ in linkage.tolist():
+            groups.append(groups[int(left)] + groups[int(right)])
+            sides = [f"{{{', '.join(groups[int(side)])}}}" for side in (left, right)]
+            console().print(f"{height:8.4f}  {' + '.join(sides)}", markup=False)
+    for path in out:
+        notes().print(f"Wrote {path}", soft_wrap=True, markup=False)

@@ -1,5 +1,6 @@
 """The report's interactive charts, as Plotly figures. Colours are the Okabe-Ito set and cividis."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from search.lineage import layered_layout, lineage_of
 from service.report.view import RunView
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MOST_DRAWN = 200  # individuals in a picture of descent
 ORANGE, BLUE, GREY = "#D55E00", "#0072B2", "#888888"
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
@@ -72,7 +74,8 @@ def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
         best = [founder[0] if founder else 0.0]
         for person in view.individuals.values():
             if person["generation"] > 0:
-                best.append(max(best[-1], person["scores"].get("search", {}).get("value", 0.0)))
+                score = person["scores"].get("search")
+                best.append(max(best[-1], score["value"]) if score and score["complete"] else best[-1])
         figure.add_scatter(
             x=list(range(len(best))),
             y=[100 * value for value in best],
@@ -113,7 +116,7 @@ def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
 
 def family_tree(view: RunView) -> go.Figure:
     """Recorded lineage: founders at the top, colour the search score, edges labelled with the parents' kinship."""
-    graph = lineage_of(view.export)
+    graph = lineage_of(view.export, MOST_DRAWN)
     layout = layered_layout(graph)
     positions = layout.nodes
     figure = go.Figure()
@@ -143,7 +146,7 @@ def family_tree(view: RunView) -> go.Figure:
         textposition="bottom center",
         marker={
             "size": 20,
-            "color": [None if value is None else 100 * value for value in values],
+            "color": [math.nan if value is None else 100 * value for value in values],  # nan: no colour
             "colorscale": "Cividis",
             "cmin": 100 * low,
             "cmax": 100 * high,
@@ -155,12 +158,12 @@ def family_tree(view: RunView) -> go.Figure:
         customdata=[_hover(view, node) for node in nodes],
         hovertemplate="%{customdata}<extra></extra>",
     )
-    depth = max((graph.nodes[node]["generation"] for node in nodes), default=0)
-    figure.update_layout(**LAYOUT, height=150 * (depth + 1) + 80, showlegend=False)
+    depth = len(layout.layers)
+    figure.update_layout(**LAYOUT, height=150 * depth + 80, showlegend=False)
     figure.update_xaxes(visible=False)
-    labels = ["founders", *(f"generation {number}" for number in range(1, depth + 1))]
+    labels = [f"generation {number}" if number else "founders" for number in layout.layers]
     figure.update_yaxes(
-        tickvals=list(range(depth + 1)), ticktext=labels, range=[depth + 0.5, -0.5], showgrid=False, zeroline=False
+        tickvals=list(range(depth)), ticktext=labels, range=[depth - 0.5, -0.5], showgrid=False, zeroline=False
     )
     return figure
 
@@ -169,11 +172,12 @@ def _hover(view: RunView, id: str) -> str:
     person = view.individuals[id]
     lines = [f"<b>{id}</b> ({person['role']})"]
     if person["parents"]:
-        lines.append(f"parents: {' and '.join(person['parents'])}")
+        lines.append(f"parents: {', '.join(person['parents'])}")
     if person["kinship_of_parents"] is not None:
         lines.append(f"their kinship: {person['kinship_of_parents']:.3f}")
     for split, entry in person["scores"].items():
-        lines.append(f"{split.replace('_', '-')}: {100 * entry['value']:.2f}")
+        partly = "" if entry["complete"] else f" (estimated: stopped after {entry['documents']} documents)"
+        lines.append(f"{split.replace('_', '-')}: {100 * entry['value']:.2f}{partly}")
     if person["merge_gain"] is not None:
         lines.append(f"merge gain: {100 * person['merge_gain']:+.2f}")
     if person["error"]:

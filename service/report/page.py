@@ -8,9 +8,11 @@ import yaml
 
 from kinship.matrix import KinshipMatrix
 from kinship.output import output_file
+from search.export import rank
 from service.report.charts import best_by_evaluations, family_tree, kinship_heatmap, scores_by_generation
 from service.report.view import RunView
 
+MOST_LISTED = 1000  # individuals in the table
 CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
 
 
@@ -51,7 +53,10 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "best_offspring": export["best_offspring"],
         "best_founder": export["best_founder"],
         "gain": export["gain_over_best_founder"],
-        "individuals": sorted(export["individuals"], key=_rank),
+        "comparisons": view.comparisons,
+        "conditions": export["conditions"],
+        "individuals": sorted(export["individuals"], key=rank)[:MOST_LISTED],
+        "unlisted": max(0, len(export["individuals"]) - MOST_LISTED),
         "tasks": list(next(iter(export["individuals"][0]["scores"].values()), {"tasks": {}})["tasks"]),
         "people": view.individuals,
         "splits": ("search", "held_out"),
@@ -62,10 +67,6 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "tree_chart": _chart(family_tree(view)),
         "heatmap": _chart(kinship_heatmap(view.kinship)),
     }
-
-
-def _rank(person: dict[str, Any]) -> tuple[float, str]:
-    return -person["scores"].get("search", {"value": -1.0})["value"], person["id"]
 
 
 def _chart(figure: Any) -> str:

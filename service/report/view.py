@@ -1,44 +1,46 @@
 """What a report shows of a run, read from its folder."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from kinship.errors import LedgerError
 from kinship.matrix import KinshipMatrix
 from merging.recipe import Recipe, parse_recipe
 from merging.span import Span
 from search.export import export_run
-from search.ledger import LEDGER_NAME, Ledger
+from search.ledger import Ledger
+from search.lineage import shown
 from search.mating import BASE
+from service.report.comparisons import comparisons
+
+MOST_RELATED = 200
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run's canonical export and the kinship of its individuals, computed from their genomes."""
+    """A run's canonical export, the kinship of its individuals, computed from their genomes, and `comparisons`.
+
+    Of a large run, kinship is that of `search.lineage.shown` individuals.
+    """
 
     folder: Path
     export: dict[str, Any]
     kinship: KinshipMatrix
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Read a run; raises `LedgerError` where ``folder`` holds none."""
-        if not (folder / LEDGER_NAME).is_file():
-            raise LedgerError(f"{folder} holds no run.", hint="Give the folder that `kinship evolve --out` made.")
-        ledger = Ledger(folder / LEDGER_NAME)
-        try:
+        with Ledger.of_run(folder) as ledger:
             export = export_run(ledger)
-            facts = ledger.facts()
-            records = ledger.records()
-        finally:
-            ledger.close()
-        assert facts is not None  # export_run has refused an empty ledger
-        span = Span.over(facts.table)
-        genomes = {record.id: record.genome for record in records if record.id != BASE}
-        return cls(folder, export, span.kinship(genomes, export["config"]["strategy"]["metric"]))
+            compared = comparisons(ledger)
+            genomes = ledger.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
+            kinship = Span.over(ledger.table()).kinship(genomes, export["config"]["strategy"]["metric"])
+        return cls(folder, export, kinship, compared)
 
-    @property
+    @cached_property
     def individuals(self) -> dict[str, dict[str, Any]]:
         """The export's individuals by id."""
         return {individual["id"]: individual for individual in self.export["individuals"]}
@@ -55,19 +57,24 @@ class RunView:
         return None if entry is None else (entry["value"], entry["stderr"] or 0.0)
 
     def verdict(self) -> str:
-        """In words: is the best offspring better than the best founder, on documents the search never saw?"""
-        best, founder = self.export["best_offspring"], self.export["best_founder"]
-        gain = self.export["gain_over_best_founder"].get("held_out")
-        if gain is None:
-            return "The run has no held-out comparison yet."
-        value, error = gain["value"], gain["stderr"] or 0.0
-        figures = f"{100 * value:+.2f} points (paired standard error {100 * error:.2f})"
-        if value > 2 * error:
-            judgement = "better than"
-        elif value > error:
-            judgement = "probably better than"
-        elif value > -error:
-            judgement = "not distinguishable from"
-        else:
-            judgement = "worse than"
-        return f"On held-out documents, {best} is {judgement} the best founder, {founder}: {figures}."
+        """See `verdict`."""
+        return verdict(self.export)
+
+
+def verdict(export: Mapping[str, Any]) -> str:
+    """In words: is the best offspring of a run better than the best founder, on documents the search never saw?"""
+    best, founder = export["best_offspring"], export["best_founder"]
+    gain = export["gain_over_best_founder"].get("held_out")
+    if gain is None:
+        return "The run has no held-out comparison yet."
+    value, error = gain["value"], gain["stderr"] or 0.0
+    figures = f"{100 * value:+.2f} points (paired standard error {100 * error:.2f})"
+    if value > 2 * error:
+        judgement = "better than"
+    elif value > error:
+        judgement = "probably better than"
+    elif value > -error:
+        judgement = "not distinguishable from"
+    else:
+        judgement = "worse than"
+    return f"On held-out documents, {best} is {judgement} the best founder, {founder}: {figures}."

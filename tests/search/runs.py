@@ -14,7 +14,8 @@ from kinship.errors import EvaluationFailed
 from search.config import RunConfig, parse_config
 from search.coordinator import Search
 from search.export import export_run, to_json
-from search.ledger import LEDGER_NAME, Ledger, Record
+from search.ledger import LEDGER_NAME, Ledger
+from search.records import Record
 from tests.conftest import MakeModel
 
 Before = Callable[[str, int], None]
@@ -41,10 +42,12 @@ class WeightEvaluator:
     sign: float = 1.0
     calls: list[tuple[str, list[int]]] = field(default_factory=list)
     tasks: Sequence[Task] = (Task("fake", "closeness", "fake/1", {"search": SEARCH, "held_out": HELD_OUT}),)
+    conditions: Mapping[str, str] = field(default_factory=lambda: {"device": "cpu"})
 
     def __post_init__(self) -> None:
         generator = torch.Generator().manual_seed(12)
-        self.directions = torch.randn(13, len(self.optimum), generator=generator, dtype=torch.float64)
+        last = max(document for task in self.tasks for ids in task.documents.values() for document in ids)
+        self.directions = torch.randn(last + 1, len(self.optimum), generator=generator, dtype=torch.float64)
 
     def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
         self.before(candidate.id, len(self.calls))
@@ -52,9 +55,24 @@ class WeightEvaluator:
         offset = torch.cat([tensor.flatten().double() for _, tensor in candidate.tensors()]) - self.optimum
         results = {}
         for document in documents["fake"]:
-            sign = -self.sign if self.contrary and document in HELD_OUT else self.sign
+            sign = -self.sign if self.contrary and document in self.tasks[0].documents["held_out"] else self.sign
             results[document] = -sign * float(self.directions[document] @ offset) ** 2
         return {"fake": results}
+
+
+MANY: Sequence[Task] = (Task("fake", "closeness", "fake/2", {"search": range(60), "held_out": range(60, 80)}),)
+
+
+@dataclass(frozen=True)
+class EvaluatorFactory:
+    """Makes a `WeightEvaluator` with many documents wherever it is called; it can be pickled."""
+
+    optimum: tuple[float, ...]
+    fail: str = ""
+
+    def __call__(self) -> WeightEvaluator:
+        before = failing(self.fail) if self.fail else lambda id, number: None
+        return WeightEvaluator(torch.tensor(self.optimum, dtype=torch.float64), before, tasks=MANY)
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,8 @@ class Scene:
             "evaluate": {"tasks": ["fake"]},
             "stop": {"generations": 3},
         }
-        return parse_config(content | changes)
+        changed = content | changes
+        return parse_config(changed | {"strategy": {"name": "topk", **changed.get("strategy", {})}})
 
     def optimum(self) -> torch.Tensor:
         """The mean of the founders, so that the best models are merges."""
@@ -81,6 +100,9 @@ class Scene:
 
     def evaluator(self, before: Before = lambda id, number: None, **options: Any) -> WeightEvaluator:
         return WeightEvaluator(self.optimum(), before, **options)
+
+    def factory(self, fail: str = "") -> EvaluatorFactory:
+        return EvaluatorFactory(tuple(self.optimum().tolist()), fail)
 
     def run(
         self,

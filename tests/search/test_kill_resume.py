@@ -26,29 +26,31 @@ class Scene:
 
     def __init__(self, family: "Family", folder: Path) -> None:
         self.folder = folder
-        self.run_file = folder / "run.yml"
-        self.run_file.write_text(
-            yaml.safe_dump(
-                {
-                    "base": str(family.base),
-                    "founders": [str(founder) for founder in family.founders],
-                    "merge": {"method": "linear", "parameters": {"scale": 1.3}},
-                    # One document a pass, so that scoring takes long enough to be hit.
-                    "evaluate": {"tasks": list(family.task_names), "task_path": str(family.tasks), "batch_size": 1},
-                    "stop": {"generations": 4},
-                }
-            )
-        )
+        content = {
+            "base": str(family.base),
+            "founders": [str(founder) for founder in family.founders],
+            "merge": {"method": "linear", "parameters": {"scale": 1.3}},
+            # One document a pass, so that scoring takes long enough to be hit.
+            "evaluate": {"tasks": list(family.task_names), "task_path": str(family.tasks), "batch_size": 1},
+            "race": {"enabled": True},
+            "stop": {"generations": 4},
+        }
+        self.run_file, self.crew_file = folder / "run.yml", folder / "crew.yml"
+        self.run_file.write_text(yaml.safe_dump(content))
+        workers = {"kind": "local", "count": 2, "threads": 1}
+        self.crew_file.write_text(yaml.safe_dump(content | {"workers": workers}))
         started = time.monotonic()
         self.start("calm").communicate()
         self.duration = time.monotonic() - started
         self.export = (folder / "calm" / "export.json").read_bytes()
 
-    def start(self, name: str, *options: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "service.cli", "evolve", str(self.run_file), "--out", str(self.folder / name)]
+    def start(self, name: str, *, crew: bool = False) -> "subprocess.Popen[str]":
+        """A run by itself, or with a ``crew`` of local workers."""
+        file = self.crew_file if crew else self.run_file
+        command = [sys.executable, "-m", "service.cli", "evolve", str(file), "--out", str(self.folder / name)]
         cache = str(self.folder / f"{name}.cache")
         return subprocess.Popen(
-            [*command, "--cache", cache, "--json", *options],
+            [*command, "--cache", cache, "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -61,6 +63,7 @@ class Scene:
             self.folder / name,
             resume=True,
             dry_run=False,
+            timed=False,
             cache=self.folder / f"{name}.cache",
             as_json=True,
             force=False,
@@ -73,13 +76,13 @@ def scene(family: "Family", tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return Scene(family, tmp_path_factory.mktemp("kill"))
 
 
-def kill_on(process: "subprocess.Popen[str]", phase: str, occurrence: int) -> list[dict[str, Any]]:
-    """SIGKILL when ``phase`` is announced for the nth time; returns every event seen until then."""
+def kill_on(process: "subprocess.Popen[str]", what: str, occurrence: int) -> list[dict[str, Any]]:
+    """SIGKILL when an event or phase is told of for the nth time; returns every event seen until then."""
     events: list[dict[str, Any]] = []
     assert process.stdout is not None
     for line in process.stdout:
         events.append(json.loads(line))
-        if sum(event.get("phase") == phase for event in events) == occurrence:
+        if sum(what in (event["event"], event.get("phase")) for event in events) == occurrence:
             break
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -95,20 +98,27 @@ def kill_after(process: "subprocess.Popen[str]", seconds: float) -> list[dict[st
 
 
 def acknowledged_scores_are_kept(folder: Path, events: list[dict[str, Any]]) -> None:
-    from search.ledger import LEDGER_NAME, Ledger
+    from search.ledger import Ledger
 
     told = {(event["individual"], event["split"]): event["value"] for event in events if event["event"] == "scored"}
-    if told:
-        ledger = Ledger(folder / LEDGER_NAME)
+    seen = {
+        (event["individual"], event["split"]): event["documents"]
+        for event in events
+        if event["event"] in ("scored", "results") and not event.get("twin")
+    }
+    if not seen:
+        return
+    with Ledger.of_run(folder) as ledger:
         kept = {(r.id, split): score.value for r in ledger.records() for split, score in r.scores.items()}
-        ledger.close()
         assert told.items() <= kept.items()
+        for (id, split), documents in seen.items():
+            assert sum(map(len, ledger.results(id, split).values())) >= documents
 
 
-@pytest.mark.parametrize(("phase", "occurrence"), [("merging", 2), ("scoring", 9), ("writing", 1)])
-def test_killed_in_each_phase(scene: Scene, phase: str, occurrence: int) -> None:
-    name = f"{phase}-{occurrence}"
-    events = kill_on(scene.start(name), phase, occurrence)
+@pytest.mark.parametrize(("what", "occurrence"), [("merging", 2), ("results", 9), ("scored", 12), ("writing", 1)])
+def test_killed_in_each_phase(scene: Scene, what: str, occurrence: int) -> None:
+    name = f"{what}-{occurrence}"
+    events = kill_on(scene.start(name), what, occurrence)
     assert not (scene.folder / name / "export.json").exists()
     acknowledged_scores_are_kept(scene.folder / name, events)
     assert scene.resume(name) == scene.export
@@ -131,3 +141,75 @@ def killed_and_resumed(scene: Scene, name: str, share: float) -> None:
     print(f"killed at {100 * share:.0f} % of the calm run, phase: {phases[-1] if phases else 'starting'}")
     acknowledged_scores_are_kept(scene.folder / name, events)
     assert scene.resume(name) == scene.export
+
+
+def children(process: int) -> list[int]:
+    """The numbers of the processes that this one has started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def with_workers_killed(scene: Scene, name: str, times: list[int]) -> None:
+    """SIGKILL to one of the workers after the nth result, for each n; the run goes on without help."""
+    process = scene.start(name, crew=True)
+    assert process.stdout is not None
+    results = killed = 0
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1]["event"] in ("results", "scored") and not events[-1].get("twin"):
+            results += 1
+            if results in times:
+                os.kill(random.choice(children(process.pid)), signal.SIGKILL)
+                killed += 1
+    assert process.wait() == 0
+    assert killed == len(times)
+    assert (scene.folder / name / "export.json").read_bytes() == scene.export
+    acknowledged_scores_are_kept(scene.folder / name, events)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds workers through /proc")
+
+
+@needs_proc
+def test_workers_killed_cost_nothing_but_time(scene: Scene) -> None:
+    with_workers_killed(scene, "crew", [2, 11])
+
+
+@needs_proc
+@pytest.mark.soak
+@pytest.mark.parametrize("index", range(20))
+def test_workers_killed_again_and_again(scene: Scene, index: int) -> None:
+    with_workers_killed(scene, f"soak-crew-{index}", sorted(random.sample(range(1, 30), 4)))
+
+
+@needs_proc
+def test_killed_with_its_workers_and_resumed_without(scene: Scene) -> None:
+    process = scene.start("both", crew=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "results":
+            break
+    workers = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(workers) == 2
+    assert scene.resume("both") == scene.export
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]  # nobody is left behind
+
+
+def test_ctrl_c_pauses(scene: Scene) -> None:
+    process = scene.start("paused")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "results":
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    from search.ledger import Ledger
+
+    with Ledger.of_run(scene.folder / "paused") as ledger:
+        assert [entry.name for entry in ledger.diary()][-1] == "paused"
+    assert scene.resume("paused") == scene.export

@@ -17,9 +17,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from search.config import StrategySettings
-from search.population import Individual, Mating
+from search.config import MergeSettings
+from search.population import Individual, Proposal
+from search.strategies.settings import StrategySettings
 from search.strategies.topk import TopKGreedy
+from tests.search.test_topk import context
 
 FOUNDERS = {"MetaMath": 63.72, "Instruct": 61.82, "Open-chat": 66.28}
 
@@ -60,55 +62,58 @@ ASSUMED_KINSHIP = {("1-3", "MetaMath"): 0.5, ("2-1", "1-2"): 0.5}
 
 def replay(
     variant: str, generations: int, pool: str = "previous", more: Mapping[tuple[str, str], float] | None = None
-) -> list[list[Mating]]:
+) -> list[list[Proposal]]:
     """What the strategy asks for, by generation; an unknown pair has no kinship and is never chosen."""
     known = {pair: PUBLISHED_KINSHIP[name] for pair, name in NAMES.items()}
     known |= {frozenset(pair): value for pair, value in (ASSUMED_KINSHIP | dict(more or {})).items()}
     search = TopKGreedy(
-        StrategySettings.model_validate({"variant": variant, "k": 3, "partner_pool": pool}),
-        [Individual(id, 0, score) for id, score in FOUNDERS.items()],
-        lambda one, other: known.get(frozenset((one, other)), math.nan),
+        StrategySettings.model_validate({"name": "topk", "variant": variant, "k": 3, "partner_pool": pool}),
+        MergeSettings(),
+        context(
+            [Individual(id, 0, score) for id, score in FOUNDERS.items()],
+            lambda one, other: known.get(frozenset((one, other)), math.nan),
+        ),
     )
-    asked: list[list[Mating]] = []
+    asked: list[list[Proposal]] = []
     for generation in range(1, generations + 1):
         asked.append(search.ask())
         if generation < generations:
-            names = [NAMES[frozenset(mating.parents)] for mating in asked[-1]]
+            names = [NAMES[frozenset(proposal.parents)] for proposal in asked[-1]]
             search.tell(
                 [
-                    Individual(name, generation, SCORES[name], mating.parents)
-                    for name, mating in zip(names, asked[-1], strict=True)
+                    Individual(name, generation, SCORES[name], proposal.parents)
+                    for name, proposal in zip(names, asked[-1], strict=True)
                 ]
             )
     return asked
 
 
-def names(matings: list[Mating], role: str = "greedy") -> set[str]:
-    """The published children of these matings; a pair that was not published by its parents."""
-    pairs = [mating.parents for mating in matings if mating.role == role]
+def names(proposals: list[Proposal], role: str = "greedy") -> set[str]:
+    """The published children of these proposals; a pair that was not published by its parents."""
+    pairs = [proposal.parents for proposal in proposals if proposal.role == role]
     return {NAMES.get(frozenset(pair), "+".join(pair)) for pair in pairs}
 
 
 def test_the_vanilla_run() -> None:
     asked = replay("vanilla", 4)
-    assert [names(matings) for matings in asked] == [
+    assert [names(batch) for batch in asked] == [
         {"1-1", "1-2", "1-3"},
         {"2-1", "2-2", "2-3"},
         {"3-1", "3-2"},
         {"4-1", "4-2", "4-3"},
     ]
-    assert {mating.role for matings in asked for mating in matings} == {"greedy"}
+    assert {proposal.role for batch in asked for proposal in batch} == {"greedy"}
 
 
 def test_the_run_with_kinship() -> None:
     asked = replay("kinship", 3)
-    assert [names(matings) for matings in asked] == [
+    assert [names(batch) for batch in asked] == [
         {"1-1", "1-2", "1-3"},
         {"2-1", "2-2", "2-3"},
         {"3-2", "3-3", "3-4"},
     ]
-    assert [names(matings, "exploration") for matings in asked] == [set(), {"2-exp"}, {"3-exp"}]
-    assert [mating.parents for matings in asked for mating in matings if mating.role == "exploration"] == [
+    assert [names(batch, "exploration") for batch in asked] == [set(), {"2-exp"}, {"3-exp"}]
+    assert [proposal.parents for batch in asked for proposal in batch if proposal.role == "exploration"] == [
         ("1-3", "Instruct"),
         ("2-1", "1-1"),
     ]

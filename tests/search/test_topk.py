@@ -2,15 +2,20 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kinship.metrics import get_metric
-from search.config import StrategySettings
-from search.population import Individual, Mating
+from search.config import MergeSettings
+from search.mating import recipe_for
+from search.population import Individual, Proposal
+from search.strategies.base import Context
+from search.strategies.settings import StrategySettings
 from search.strategies.topk import TopKGreedy
 
 
@@ -32,30 +37,43 @@ def founders(**scores: float) -> list[Individual]:
     return [Individual(id, 0, score) for id, score in scores.items()]
 
 
-def strategy(given: list[Individual], closeness: Any = unrelated, seed: int = 0, **settings: Any) -> TopKGreedy:
-    return TopKGreedy(StrategySettings.model_validate({"variant": "vanilla"} | settings), given, closeness, seed)
+def context(given: Sequence[Individual], closeness: Any = unrelated, complementarity: Any = unrelated) -> Context:
+    return Context(Individual("base", 0, 0.0), tuple(given), (), closeness, complementarity, lambda: np.zeros((0, 0)))
 
 
-def give(search: TopKGreedy, generation: int, *scores: float | None) -> list[Mating]:
+def strategy(
+    given: list[Individual],
+    closeness: Any = unrelated,
+    seed: int = 0,
+    complementarity: Any = unrelated,
+    **settings: Any,
+) -> TopKGreedy:
+    chosen = StrategySettings.model_validate({"name": "topk", "variant": "vanilla"} | settings)
+    return TopKGreedy(chosen, MergeSettings(), context(given, closeness, complementarity), seed)
+
+
+def give(search: TopKGreedy, generation: int, *scores: float | None) -> list[Proposal]:
     """Answer what the strategy asks for with these scores; returns what it asked for."""
-    matings = search.ask()
-    assert len(matings) >= len(scores)
+    proposals = search.ask()
+    assert len(proposals) >= len(scores)
     search.tell(
         [
-            Individual(f"{generation}-{number}", generation, score, mating.parents)
-            for number, (mating, score) in enumerate(zip(matings, scores, strict=False), 1)
+            Individual(f"{generation}-{number}", generation, score, proposal.parents)
+            for number, (proposal, score) in enumerate(zip(proposals, scores, strict=False), 1)
         ]
     )
-    return matings
+    return proposals
 
 
-def pairs(matings: list[Mating], role: str = "greedy") -> list[tuple[str, str]]:
-    return [mating.parents for mating in matings if mating.role == role]
+def pairs(proposals: list[Proposal], role: str = "greedy") -> list[tuple[str, ...]]:
+    return [proposal.parents for proposal in proposals if proposal.role == role]
 
 
 def test_the_first_generation_merges_all_pairs_better_parent_first() -> None:
     search = strategy(founders(a=0.1, b=0.4, c=0.3, d=0.2), variant="kinship", k=2)
-    assert search.ask() == [Mating(pair, "greedy") for pair in combinations(["b", "c", "d", "a"], 2)]
+    asked = search.ask()
+    assert pairs(asked) == list(combinations(["b", "c", "d", "a"], 2))
+    assert asked[0].recipe == recipe_for(("b", "c"), MergeSettings())
 
 
 def test_equal_scores_are_ordered_by_id() -> None:
@@ -150,7 +168,7 @@ def test_the_partner_is_the_least_related_of_its_pool_not_merged_yet(pool: str, 
     # In generation 2 the pool `previous` are the founders, of which 1-1 has merged with none but gets a and b.
     search = grown(pool, KINSHIP)
     values = KINSHIP | {"2-1 2-3": 0.01}
-    search._closeness = table(values)
+    search._context = replace(search._context, closeness=table(values))
     search._population.add(Individual("2-3", 2, 0.2, ("1-1", "c")))
     assert pairs(search.ask(), "exploration") == [("2-1", partner)]
 
@@ -170,7 +188,9 @@ def test_the_pool_of_the_second_generation_are_the_founders() -> None:
 def test_the_exploration_is_left_out_where_every_partner_was_merged() -> None:
     search = strategy(founders(a=0.5, b=0.4), variant="kinship", k=2)
     give(search, 1, 0.45)
-    assert search.ask() == [Mating(("a", "1-1"), "greedy")]  # of the founders only a itself, and b that it merged with
+    assert [(asked.parents, asked.role) for asked in search.ask()] == [
+        (("a", "1-1"), "greedy")
+    ]  # of the founders only a itself, and b that it merged with
 
 
 def test_the_least_related_by_distance_is_the_farthest() -> None:
@@ -199,7 +219,7 @@ def test_equally_related_partners_are_ordered_by_id() -> None:
 
 
 def test_vanilla_explores_nothing() -> None:
-    assert {mating.role for mating in grown("all", KINSHIP, "vanilla").ask()} == {"greedy"}
+    assert {asked.role for asked in grown("all", KINSHIP, "vanilla").ask()} == {"greedy"}
 
 
 def test_a_failed_child_is_no_partner() -> None:
@@ -218,7 +238,7 @@ def drawn(seed: int) -> list[str]:
     give(search, 1, *[0.2 + index / 1000 for index in range(28)])
     partners = []
     for generation in range(2, 6):
-        partners += [mating.parents[1] for mating in search.ask() if mating.role == "random"]
+        partners += [asked.parents[1] for asked in search.ask() if asked.role == "random"]
         give(search, generation, *[generation + index / 10 for index in range(len(search.ask()))])
     return partners
 
@@ -264,3 +284,37 @@ def test_the_pools_all_and_outside_are_one() -> None:
             search = grown(pool, {}, "random", seed=seed)
             asked.append(search.ask())
         assert asked[0] == asked[1] != []
+
+
+def test_a_partner_stopped_early_ranks_last_whatever_its_estimate() -> None:
+    search = strategy(founders(a=0.5, b=0.4, c=0.3))
+    search.tell([Individual("1-1", 1, 0.9, ("a", "b"), complete=False), Individual("1-2", 1, 0.45, ("a", "c"))])
+    assert search.top == ["a", "1-2", "b"]
+
+
+def test_of_a_band_the_best_scoring_partner_is_taken() -> None:
+    values = {"1-1 c": 0.1, "1-1 d": 0.4, "1-1 e": 0.6, "1-1 f": 0.9}
+    search = strategy(
+        founders(a=0.6, b=0.5, c=0.4, d=0.2, e=0.3, f=0.1), table(values), variant="kinship", band=(0.3, 0.7), k=2
+    )
+    give(search, 1, 0.7, *[0.0] * 14)
+    assert pairs(search.ask(), "exploration") == [("1-1", "e")]
+
+
+def test_a_band_of_distances_is_read_as_distances() -> None:
+    values = {"1-1 c": 1.0, "1-1 d": 4.0}
+    search = strategy(
+        founders(a=0.6, b=0.5, c=0.4, d=0.2), table(values, "euclidean"), variant="kinship", band=(3.0, 5.0), k=2,
+        metric="euclidean",
+    )  # fmt: skip
+    give(search, 1, 0.7, *[0.0] * 5)
+    assert pairs(search.ask(), "exploration") == [("1-1", "d")]
+
+
+def test_the_complementary_partner_is_right_most_often_where_the_best_is_wrong() -> None:
+    search = strategy(
+        founders(a=0.6, b=0.5, c=0.4, d=0.2), complementarity=table({"1-1 c": 0.1, "1-1 d": 0.3}),
+        variant="complementary", k=2,
+    )  # fmt: skip
+    give(search, 1, 0.7, *[0.0] * 5)
+    assert pairs(search.ask(), "exploration") == [("1-1", "d")]

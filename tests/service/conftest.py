@@ -56,6 +56,7 @@ def run_file(family: "Family", tmp_path: Path) -> Path:
                     "task_path": str(family.tasks),
                     "batch_size": 256,
                 },
+                "strategy": {"name": "topk"},
                 "stop": {"generations": 2},
             }
         )

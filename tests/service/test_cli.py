@@ -249,6 +249,19 @@ def test_dry_run_prints_the_plan_and_writes_nothing(kinship: Kinship, run_file: 
     count = len(plan["founders"])
     assert plan["offspring_first_generation"] == count * (count - 1) // 2
     assert plan["parameters"] > 0
+    assert plan["hours_at_most"] is None
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_times_a_founder_when_asked(kinship: Kinship, run_file: Path, tmp_path: Path) -> None:
+    outcome = kinship("evolve", run_file, "--out", tmp_path / "run", "--dry-run", "--time", "--json")
+    plan = json.loads(outcome.out)
+    assert plan["hours_at_most"] == pytest.approx(plan["documents_at_most"] * plan["seconds_per_document"] / 3600)
+    models = len(plan["founders"]) + 1
+    most = plan["offspring_at_most"]
+    assert plan["documents_at_most"] == plan["documents"] * (models + most) + plan["documents_held_out"] * (models + 1)
+    shown = kinship("evolve", run_file, "--out", tmp_path / "run", "--dry-run")
+    assert "not timed" in shown.out
     assert not (tmp_path / "run").exists()
 
 
@@ -298,7 +311,7 @@ def test_score_tells_both_splits(kinship: Kinship, family: "Family", tmp_path: P
         "--cache", tmp_path / "cache.sqlite", "--batch-size", 256, "--json",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    splits = json.loads(outcome.out)["splits"]
+    splits = json.loads(outcome.out)["models"][0]["splits"]
     assert splits.keys() == {"search", "held_out"}
     assert splits["search"]["tasks"].keys() == set(family.task_names)
     assert 0 < splits["search"]["value"] < 1

@@ -90,16 +90,24 @@ def logits(state: Mapping[str, Tensor], tokens: Tensor, shape: Shape) -> Tensor:
 
 
 class Language:
-    """Sequences of a Markov chain, a table of next tokens that a network can learn; a dialect of ``home`` if given."""
+    """Sequences of a Markov chain, a table of next tokens that a network can learn.
+
+    With ``home``, a task: a dialect of it that uses half of the tokens, as a domain has words of its own. Without, tasks
+    would undo each other, and a second fine-tune would go back on the first, which those of real models hardly do.
+    """
 
     def __init__(self, vocabulary: int, seed: int, home: "Language | None" = None) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         own = torch.randn(vocabulary, vocabulary, generator=self.generator)
         self.spread = own if home is None else 0.8 * home.spread + 0.6 * own
-        self.table = torch.softmax(2.5 * self.spread, -1)
+        used = vocabulary if home is None else vocabulary // 2
+        self.used = torch.randperm(vocabulary, generator=self.generator)[:used]
+        unused = torch.ones(vocabulary, dtype=torch.bool)
+        unused[self.used] = False
+        self.table = torch.softmax((2.5 * self.spread).masked_fill(unused, -torch.inf), -1)
 
     def batch(self, size: int = 8, length: int = 14) -> Tensor:
-        tokens = [torch.randint(len(self.table), (size,), generator=self.generator)]
+        tokens = [self.used[torch.randint(len(self.used), (size,), generator=self.generator)]]
         for _ in range(length):
             tokens.append(torch.multinomial(self.table[tokens[-1]], 1, generator=self.generator)[:, 0])
         return torch.stack(tokens, 1)
@@ -249,6 +257,10 @@ KINDS = {
 }  # fmt: skip
 
 
+# How often a fine-tune is on data that another of its family was trained on: most people bring their own.
+REPEATED = 0.15
+
+
 def grow(seed: int, size: int | None = None, start: State | None = None, shape: Shape | None = None) -> Grown:
     """A random family of ``size`` models (8-25), outsiders included, at least three generations deep.
 
@@ -260,7 +272,7 @@ def grow(seed: int, size: int | None = None, start: State | None = None, shape: 
     size = size or int(random.integers(8, 26))
     outsiders = int(random.integers(1, 3))
     home = Language(shape.vocabulary, 10_000 + seed)
-    tasks = [Language(shape.vocabulary, 20_000 + 10 * seed + index, home) for index in range(5)]
+    tasks: list[Language] = []
     base = start or train(initial(shape, generator), shape, home, int(random.integers(250, 350)), 5e-3, 0.01)
     numbers = random.permutation(900)[:size] + 100
     names = [f"m{number}" for number in numbers]
@@ -272,7 +284,7 @@ def grow(seed: int, size: int | None = None, start: State | None = None, shape: 
     odds = np.array(list(KINDS.values())) / sum(KINDS.values())
     kinds = ["finetune"] * 3 + random.choice(list(KINDS), p=odds, size=max(0, size - 4)).tolist()
     for index, name in enumerate(names[1 + outsiders :]):
-        member, state = _child(name, str(kinds[index]), index, kin, grown, shape, tasks, random, generator)
+        member, state = _child(name, str(kinds[index]), index, kin, grown, shape, tasks, home, random, generator)
         grown.members.append(member)
         grown.states[name] = state
         kin.append(name)
@@ -281,7 +293,7 @@ def grow(seed: int, size: int | None = None, start: State | None = None, shape: 
 
 def _child(
     name: str, kind: str, index: int, kin: list[str], grown: Grown, shape: Shape, tasks: list[Language],
-    random: np.random.Generator, generator: torch.Generator,
+    home: Language, random: np.random.Generator, generator: torch.Generator,
 ) -> tuple[Member, State]:  # fmt: skip
     kinds = {member.name: member.kind for member in grown.members}
     whole = [one for one in kin if kinds[one] not in ("quantized", "resized")]
@@ -335,25 +347,29 @@ def _child(
         return Member(name, kind, (parent,)), {key: tensor.clone() for key, tensor in state.items()}
     # The first three make a chain, so that every family is three generations deep.
     parent = kin[-1] if index < 3 else str(random.choice(whole))
-    steps, rate = int(random.integers(10, 36)), float(np.exp(random.uniform(np.log(3e-4), np.log(2e-3))))
+    steps, rate = int(random.integers(10, 36)), float(np.exp(random.uniform(np.log(4e-4), np.log(2e-3))))
     decay = float(random.choice([0.0, 0.01, 0.1]))
-    task = tasks[int(random.integers(len(tasks)))]
-    detail: dict[str, Any] = {"steps": steps, "rate": round(rate, 6)}
+    if not tasks or random.random() > REPEATED:
+        tasks.append(Language(shape.vocabulary, int(random.integers(2**31)), home))
+        task = len(tasks) - 1
+    else:
+        task = int(random.integers(len(tasks)))
+    detail: dict[str, Any] = {"steps": steps, "rate": round(rate, 6), "task": task}
     if kind == "lora":
         rank = int(random.choice([1, 2, 4]))
         chosen = ("q_proj", "v_proj") if random.random() < 0.5 else ("_proj",)
         state = train(
-            states[parent], shape, task, steps, 5 * rate, 0.0,
+            states[parent], shape, tasks[task], steps, 5 * rate, 0.0,
             lambda key: any(part in key for part in chosen), rank, generator,
         )  # fmt: skip
         return Member(name, kind, (parent,), detail | {"rank": rank}), state
     if kind == "frozen":
         frozen = [("embed_tokens",), ("layers.0.",), ("embed_tokens", "layers.0."), ("mlp",)][int(random.integers(4))]
         state = train(
-            states[parent], shape, task, steps, rate, decay, lambda key: not any(part in key for part in frozen)
+            states[parent], shape, tasks[task], steps, rate, decay, lambda key: not any(part in key for part in frozen)
         )
         return Member(name, kind, (parent,), detail | {"frozen": frozen}), state
-    return Member(name, "finetune", (parent,), detail), train(states[parent], shape, task, steps, rate, decay)
+    return Member(name, "finetune", (parent,), detail), train(states[parent], shape, tasks[task], steps, rate, decay)
 
 
 def _weights(count: int, random: np.random.Generator) -> list[float]:

@@ -1,0 +1,121 @@
+"""From proposals to individuals: genomes, identities, doubles; what cannot be merged is a failure of its own."""
+
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evaluators.workers.base import words
+from kinship.errors import OutputNotWritable
+from merging.basis import Basis, child_seed
+from merging.identity import genome_identity
+from merging.recipe import Recipe
+from merging.span import Genome
+from search.events import Observer
+from search.ledger import StoredChild
+from search.population import Proposal
+from search.records import Failed, Record
+
+
+@dataclass
+class Brood:
+    """Individuals proposed together, and what the ledger has to keep of them."""
+
+    records: list[Record] = field(default_factory=list)
+    genomes: dict[str, Genome] = field(default_factory=dict)
+    failures: dict[str, Failed] = field(default_factory=dict)
+    stored: list[StoredChild] = field(default_factory=list)
+
+
+class Breeder:
+    """Makes individuals of ``basis``, which grows by the children that lie outside its span.
+
+    digests: of its members' weights by id. genome: of an individual. known: identity and id of everybody so far.
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        digests: Mapping[str, str],
+        genome: Callable[[str], Genome],
+        known: Iterable[tuple[str | None, str]],
+        seed: int,
+        observer: Observer,
+    ) -> None:
+        self.basis = basis
+        self._digests = dict(digests)
+        self._genome = genome
+        self._first: dict[str | None, str] = {}
+        for identity, id in known:
+            self._first.setdefault(identity, id)
+        self._seed = seed
+        self._observer = observer
+
+    def founders(self, base: str) -> Brood:
+        """The base and the founders, generation 0."""
+        brood = Brood()
+        for id in self.basis.span.ids:
+            genome = self.basis.span.founder(id)
+            role, identity = ("base" if id == base else "founder"), self.identity(genome)
+            brood.genomes[id] = genome
+            brood.records.append(Record(id, 0, role, (), {}, identity, twin=self._twin(id, identity)))  # type: ignore[arg-type]
+        return brood
+
+    def offspring(
+        self,
+        proposals: Sequence[Proposal],
+        generation: int,
+        first: int,
+        batch: int,
+        kinship: Callable[[Sequence[str]], float | None],
+    ) -> Brood:
+        """The children of ``proposals``, numbered from ``first``. kinship: the mean over several individuals.
+
+        Raises what the disk raises: a full one is no child's fault.
+        """
+        brood = Brood()
+        for number, proposal in enumerate(proposals, first):
+            id, identity = f"{generation}-{number}", None
+            self._observer("phase", {"phase": "merging", "individual": id})
+            try:
+                genome = self._merge(id, proposal.recipe, proposal.parents, brood)
+                identity = self.identity(genome)
+                brood.genomes[id] = genome
+            except (OSError, OutputNotWritable):
+                raise
+            except Exception as error:
+                brood.failures[id] = Failed("merging", "raised", words(error), traceback.format_exc())
+            brood.records.append(
+                Record(
+                    id,
+                    generation,
+                    proposal.role,
+                    proposal.parents,
+                    proposal.recipe.to_dict(),
+                    identity,
+                    batch,
+                    kinship(proposal.parents),
+                    self._twin(id, identity),
+                    brood.failures[id].message if id in brood.failures else None,
+                )
+            )
+        return brood
+
+    def identity(self, genome: Genome) -> str:
+        """Equal for genomes of the same weights."""
+        return genome_identity(genome, self.basis.span, self._digests)
+
+    def _merge(self, id: str, recipe: Recipe, parents: Sequence[str], brood: Brood) -> Genome:
+        bases = [str(part.base) for part in recipe.parts if part.base is not None]
+        genomes = {parent: self._genome(parent) for parent in dict.fromkeys([*parents, *bases])}
+        child = self.basis.merge_or_add(id, recipe, genomes, seed=child_seed(self._seed, id), force=True)
+        if child.digest is not None:
+            table = child.basis.table
+            row = {"sums": table.sums[:, -1], "products": table.grams[:, -1, :]}
+            brood.stored.append(StoredChild(id, child.digest, row))
+            self._digests[id] = child.digest
+            self.basis = child.basis
+        return child.genome
+
+    def _twin(self, id: str, identity: str | None) -> str | None:
+        first = id if identity is None else self._first.setdefault(identity, id)
+        return None if first == id else first

@@ -1,0 +1,50 @@
+"""From the settings to a strategy."""
+
+from search.config import MergeSettings
+from search.strategies.base import Context, Strategy
+from search.strategies.points import BY_WEIGHTS
+from search.strategies.settings import StrategySettings
+
+
+def make_strategy(
+    settings: StrategySettings, merge: MergeSettings, context: Context, seed: int, budget: int | None
+) -> Strategy:
+    """The strategy that ``settings`` ask for. ``budget``: evaluations of offspring there are; None where not limited.
+
+    Only what the strategy needs is imported. Raises `InvalidConfig` where it cannot work by this merge method.
+    ``auto`` is the Bayesian search for merges by weights, and Top-k greedy merging for all others.
+    """
+    name = settings.name
+    if name == "auto":
+        name = "bayesian" if merge.method in BY_WEIGHTS else "topk"
+    strategy: Strategy
+    match name:
+        case "topk":
+            from search.strategies.topk import TopKGreedy
+
+            strategy = TopKGreedy(settings, merge, context, seed)
+        case "pairs":
+            from search.strategies.pairs import AllPairs
+
+            strategy = AllPairs(merge, context)
+        case "soup":
+            from search.strategies.soup import GreedySoup
+
+            strategy = GreedySoup(context)
+        case "random":
+            from search.strategies.draws import RandomSearch
+
+            strategy = RandomSearch(settings, merge, context, seed, budget)
+        case "optuna":
+            from search.strategies.sampling import OptunaSearch
+
+            strategy = OptunaSearch(settings, merge, context, seed, budget)
+        case _:
+            from search.strategies.bayesian import Bayesian
+
+            strategy = Bayesian(settings, merge, context, seed, budget)
+    if settings.scale_steps:
+        from search.strategies.scale import ThenScale
+
+        strategy = ThenScale(strategy, context, settings.scale_steps)
+    return strategy

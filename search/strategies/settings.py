@@ -1,0 +1,97 @@
+"""Which strategy a run follows: the ``strategy`` part of a run file."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kinship.validation import Strict
+
+Name = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "auto"]
+
+# Keys that only some strategies know; the others are known to all.
+_KEYS: dict[str, set[str]] = {
+    "topk": {"variant", "partner_pool", "band", "scale_steps"},
+    "pairs": {"scale_steps"},
+    "random": {"batch", "coefficients", "layer_groups", "scale_range"},
+    "soup": {"scale_steps"},
+    "optuna": {"batch", "sampler", "objectives", "coefficients", "layer_groups", "scale_range"},
+    "bayesian": {"batch", "kernel", "points", "scale_range"},
+    "auto": {"batch", "kernel", "scale_range"},
+}
+
+
+class StrategySettings(Strict):
+    """How the search goes about it."""
+
+    name: Name = Field(
+        "auto",
+        description="auto: what served best in our measurements (bayesian; for merges other than by weights, topk); "
+        "topk: greedy merging of the best pairs (Hu et al., arXiv 2410.12613v3, Algorithm 1), meant where there is a "
+        "variant and no name; pairs: every pair of founders once; random: random weights; soup: greedy soup; optuna: "
+        "merge coefficients by one of Optuna's samplers; bayesian: merge coefficients by a Gaussian process over the "
+        "founders' span",
+    )
+    k: int = Field(3, ge=2, description="how many of the best models count as the top")
+    metric: Literal["pcc", "cosine", "euclidean"] = Field("pcc", description="kinship metric")
+    variant: Literal["vanilla", "kinship", "random", "complementary"] = Field(
+        "kinship",
+        description="topk: vanilla merges the pairs of the top k; kinship adds the best model with its least related "
+        "partner; complementary, with the partner that is right most often where it is wrong; random, with any "
+        "partner: the control that tells whether kinship helped",
+    )
+    partner_pool: Literal["previous", "all", "outside"] = Field(
+        "previous",
+        description="topk: where the added partner comes from: the generation before the best models' (as the paper's "
+        "runs did), all models, or all outside the top k",
+    )
+    band: tuple[float, float] | None = Field(
+        None,
+        description="topk, variant kinship: take the best-scoring partner whose kinship to the best model lies between "
+        "these two, in place of the least related one",
+    )
+    scale_steps: int = Field(
+        0, ge=0, description="topk, pairs, soup: evaluations spent at the end on the scale of the winner's task vector"
+    )
+    batch: int = Field(4, ge=1, description="random, optuna, bayesian, auto: merges proposed at a time")
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random"] = Field("tpe", description="optuna: its sampler")
+    objectives: Literal["score", "tasks"] = Field(
+        "score", description="optuna: improve the score, or all tasks at once (a Pareto front)"
+    )
+    coefficients: Literal["model", "layers", "modules"] = Field(
+        "model",
+        description="optuna, random: one set of coefficients for the whole model, one for each group of layers, or one "
+        "for each kind of module (attention, mlp, the rest)",
+    )
+    layer_groups: int = Field(2, ge=1, description="coefficients: layers: into how many groups of layers")
+    scale_range: tuple[float, float] = Field(
+        (0.0, 3.0), description="random, optuna, bayesian, auto: bounds of the scale of the sum of task vectors"
+    )
+    kernel: Literal["coefficients", "kinship"] = Field(
+        "coefficients",
+        description="bayesian, auto: scores are alike where the coefficients are alike, or where the merged models' "
+        "task vectors are near each other",
+    )
+    points: Literal["span", "pairs", "both"] = Field(
+        "span", description="bayesian: propose free coefficients, merges of two individuals, or either"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_from_variant(cls, content: Any) -> Any:
+        """Run files from before there was a name speak of Top-k greedy merging."""
+        if isinstance(content, dict) and "name" not in content and content.keys() & _KEYS["topk"]:
+            return {"name": "topk", **content}
+        return content
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        own = _KEYS[self.name]
+        for key in sorted(set().union(*_KEYS.values()) - own):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                fit = ", ".join(name for name, keys in _KEYS.items() if key in keys)
+                raise ValueError(f"the strategy {self.name!r} has no setting {key!r}; it belongs to: {fit}")
+        for key in ("band", "scale_range"):
+            bounds = getattr(self, key)
+            if bounds is not None and not bounds[0] < bounds[1]:
+                raise ValueError(f"{key} goes from the smaller to the larger number")
+        return self

@@ -1,0 +1,44 @@
+"""Family trees as pictures, whatever is known of them."""
+
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from kinship.family_tree.graph import KINDS, add_descent, add_member, placed
+from kinship.family_tree.layout import layered_layout
+from kinship.family_tree.picture import EDGES, family_figure
+
+
+@pytest.fixture
+def tree() -> "nx.DiGraph[str]":
+    found: nx.DiGraph[str] = nx.DiGraph()
+    add_descent(found, "org/base", "org/a", "finetune", "weights", confidence=0.75)
+    add_descent(found, "org/a", "org/c", "merge", "weights")
+    add_descent(found, "org/base", "org/c", "merge", "weights", confidence=0.5)
+    add_member(found, "org/c", given=True)
+    return placed(found)
+
+
+def test_every_kind_can_be_drawn() -> None:
+    assert set(EDGES) == set(KINDS)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_names_kinds_and_routes(tree: "nx.DiGraph[str]", tmp_path: Path, suffix: str) -> None:
+    figure = family_figure(tree, "A title")
+    (axes,) = figure.axes  # no scores, no scale
+    texts = [text.get_text() for text in axes.texts]
+    assert {"base", "a", "c", "finetune 0.75", "merge 0.50"} <= set(texts)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["merge", "finetune"]
+    drawn = {tuple(map(tuple, line.get_xydata())) for line in axes.lines}
+    assert drawn == {tuple(route) for route in layered_layout(tree).edges.values()}
+    figure.savefig(tmp_path / f"tree.{suffix}")
+    assert (tmp_path / f"tree.{suffix}").stat().st_size > 1000
+
+
+def test_scores_have_a_scale(tree: "nx.DiGraph[str]") -> None:
+    add_member(tree, "org/a", score=0.5)
+    assert len(family_figure(tree).axes) == 2

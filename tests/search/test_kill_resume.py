@@ -32,6 +32,7 @@ class Scene:
             "merge": {"method": "linear", "parameters": {"scale": 1.3}},
             # One document a pass, so that scoring takes long enough to be hit.
             "evaluate": {"tasks": list(family.task_names), "task_path": str(family.tasks), "batch_size": 1},
+            "strategy": {"name": "topk"},
             "race": {"enabled": True},
             "stop": {"generations": 4},
         }
@@ -164,7 +165,7 @@ def with_workers_killed(scene: Scene, name: str, times: list[int]) -> None:
             if results in times:
                 os.kill(random.choice(children(process.pid)), signal.SIGKILL)
                 killed += 1
-    assert process.wait() == 0
+    assert process.wait() == 0, events[-1]
     assert killed == len(times)
     assert (scene.folder / name / "export.json").read_bytes() == scene.export
     acknowledged_scores_are_kept(scene.folder / name, events)

@@ -53,7 +53,9 @@ def test_every_command_is_in_the_readme() -> None:
         assert f"kinship {command.name or command.callback.__name__}" in text  # type: ignore[union-attr]
 
 
-def test_the_example_run_file_is_valid() -> None:
+def test_the_example_run_files_are_valid() -> None:
     from search.config import load_config
 
     assert load_config(ROOT / "examples/run.yml").merge.method == "slerp"
+    assert load_config(ROOT / "examples/gpu.yml").race.enabled
+    assert load_config(ROOT / "examples/cluster.yml").workers.kind == "ray"

@@ -79,7 +79,7 @@ def edge_text(facts: dict[str, Any]) -> str:
     >>> edge_text({"kind": "merge", "sources": ["lineage.json"], "kinship": 0.25})
     'merge 0.25'
     """
-    number = facts.get("kinship", facts.get("confidence"))
+    number = next((facts[key] for key in ("kinship", "confidence") if facts.get(key) is not None), None)
     kind = "" if facts["kind"] == "unknown" else str(facts["kind"])
     return f"{kind} {number:.2f}".strip() if number is not None else kind or "?"
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from kinship.family_tree.layout import colour_range as score_range
+from kinship.family_tree.layout import layered_layout
 from kinship.matrix import KinshipMatrix
 from kinship.names import short_names
 from kinship.plots import colour_range
 from kinship.trees import leaf_order
-from search.lineage import colour_range as score_range
-from search.lineage import layered_layout, lineage_of
+from search.lineage import lineage_of
 from service.report.view import RunView
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

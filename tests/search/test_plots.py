@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from search.lineage import layered_layout, lineage_of
-from search.plots import lineage_figure
+from kinship.family_tree.layout import layered_layout
+from kinship.family_tree.picture import family_figure
+from search.lineage import lineage_of
 from tests.search.runs import Scene, failing
 from tests.search.trees import individual
 
@@ -12,7 +13,7 @@ from tests.search.trees import individual
 def test_a_family_tree_is_drawn_with_every_name_and_score(scene: Scene, tmp_path: Path, suffix: str) -> None:
     scene.run("run", evaluator=scene.evaluator(failing("1-2")))
     graph = lineage_of(scene.export("run"))
-    figure = lineage_figure(graph, "A title")
+    figure = family_figure(graph, "A title")
     axes = figure.axes[0]
     texts = [text.get_text() for text in axes.texts]
     for node, facts in graph.nodes.items():
@@ -27,6 +28,6 @@ def test_a_family_tree_is_drawn_with_every_name_and_score(scene: Scene, tmp_path
 
 def test_a_tree_without_scores_is_drawn(tmp_path: Path) -> None:
     individuals = [individual("a", 0, score=None), individual("b", 0, score=None)]
-    figure = lineage_figure(lineage_of({"base": "base", "individuals": individuals}))
+    figure = family_figure(lineage_of({"base": "base", "individuals": individuals}))
     figure.savefig(tmp_path / "tree.png")
     assert [text.get_text() for text in figure.axes[0].texts] == ["a", "b"]

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from kinship.errors import EvaluationFailed
+from kinship.family_tree.layout import layered_layout
+from kinship.family_tree.picture import family_figure
 from search.ledger import Ledger
-from search.lineage import layered_layout, lineage_of, shown
-from search.plots import lineage_figure
+from search.lineage import lineage_of, shown
 from service.evolution import run_evolution
 from service.live import LiveView
 from service.report.page import write_report
@@ -147,7 +148,7 @@ def test_large_runs_are_shown_in_part() -> None:
     layout = layered_layout(graph)
     assert sorted({y for _, y in layout.nodes.values()}) == list(range(len(layout.layers)))
     assert [layout.layers[int(layout.nodes[id][1])] for id in graph] == [graph.nodes[id]["generation"] for id in graph]
-    lineage_figure(graph).canvas.draw()
+    family_figure(graph).canvas.draw()
 
 
 def test_evolution_needs_no_cache(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

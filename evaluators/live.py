@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from evaluators.base import Candidate, gives_nan
+from evaluators.provenance import DTYPES, PROVENANCE, without
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
@@ -107,11 +108,14 @@ def conditions(live: LiveModel, settings: EvaluateSettings) -> dict[str, str]:
 
 
 def decisive(live: LiveModel, template: Checkpoint, settings: EvaluateSettings) -> dict[str, Any]:
-    """What decides results on a live model beside weights and task: plain data, for digests."""
+    """What decides results on a live model beside weights and task: plain data, for digests.
+
+    Not in it: what config files say of where the model came from, and of the dtype it is stored in.
+    """
     return {
         "versions": _versions(),
-        "config": template.config,
-        "generation": live.model.generation_config.to_dict(),
+        "config": without(template.config, PROVENANCE | DTYPES),
+        "generation": without(live.model.generation_config.to_dict(), PROVENANCE),
         "tokenizer": live.tokenizer.backend_tokenizer.to_str(),
         "device": live.device,
         "dtype": str(live.dtype),

@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
 from evaluators.intervals import Comparison, compare
+from evaluators.provenance import DTYPES, PROVENANCE, without
 from evaluators.scorer import Scorer
 from evaluators.scores import Score
 from evaluators.settings import EvaluateSettings
@@ -18,12 +19,11 @@ from kinship.folder_files import find_file, read_json
 from kinship.names import short_names
 from kinship.opening import open_checkpoint
 
-# What decides, beside the weights, how a model runs; but for the keys that only tell where it came from.
+# What decides, beside the weights, how a model runs.
 FRAME = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
 )  # fmt: skip
-PROVENANCE = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
 
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -50,7 +50,7 @@ def score_models(
     from evaluators.make import make_evaluator
 
     # A live model has the dtype of the settings, a written one that of its config.
-    ignored = PROVENANCE if settings.written else PROVENANCE | {"dtype", "torch_dtype"}
+    ignored = PROVENANCE if settings.written else PROVENANCE | DTYPES
     found: list[Scored] = []
     evaluator: Evaluator | None = None
     last: dict[str, object] = {}
@@ -88,7 +88,7 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
             continue
         content[name] = file.read_bytes()
         if name.endswith("config.json"):
-            content[name] = {key: value for key, value in read_json(file).items() if key not in ignored}
+            content[name] = without(read_json(file), ignored)
     return content
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from evaluators.live import LiveModel
+from evaluators.lm_eval.likelihoods import Kept, Prepared, prepare, score
 from evaluators.settings import EvaluateSettings
 
 LARGEST_BATCH = {"cpu": 64, "cuda": 512}
@@ -25,10 +26,24 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     encoded: dict[Any, tuple[int, ...]] = {}
+    kept = Kept()
 
     class Model(HFLM):  # type: ignore[misc]
+        _latest: Prepared | None = None
+
         def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return self._fitting(super().loglikelihood, requests)
+            return self._fitting(self._loglikelihood, requests)
+
+        def _loglikelihood(self, requests: Any, disable_tqdm: bool) -> Any:
+            # Every candidate is asked the same; a race asks the same blocks of every candidate.
+            asked = tuple(request.args for request in requests)
+            prepared = kept.get(asked)
+            if prepared:
+                return self._score(prepared)
+            answers = super().loglikelihood(requests, disable_tqdm)  # which encodes them for _loglikelihood_tokens
+            if self._latest:
+                kept.put(asked, self._latest)
+            return answers
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return self._fitting(super().loglikelihood_rolling, requests)
@@ -58,7 +73,15 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
             return list(encoded[key])
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> Any:
-            return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+            pairs = [(context, continuation) for _, context, continuation in requests]
+            if self.backend != "causal" or not all(a and b and len(b) <= self.max_length for a, b in pairs):
+                self._latest = None
+                return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)  # which says why not
+            self._latest = prepare(pairs, self.batch_size, self.max_length)
+            return self._score(self._latest)
+
+        def _score(self, prepared: Prepared) -> list[tuple[float, bool]]:
+            return score(prepared, self._model_call, self.device, self.softmax_dtype)
 
         def _fitting(self, ask: Callable[..., Any], requests: Any) -> Any:
             while True:
@@ -69,6 +92,7 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
                         raise
                 # Outside the except block, whose traceback would keep the tensors alive.
                 self.batch_size_per_gpu //= 2
+                kept.clear()
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
 

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from evaluators.base import Task, gives_nan
+from evaluators.base import Task
 from evaluators.documents import splits_of
 from evaluators.lm_eval.examples import Examples
 from evaluators.lm_eval.metrics import filter_of, measure_of
+from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
 from evaluators.settings import EvaluateSettings
 from evaluators.splits import content_hash, split_documents
@@ -49,7 +49,7 @@ class Suite:
             for kind, requests in by_kind.items():
                 for request, answer in zip(requests, getattr(lm, kind)(requests), strict=True):
                     request.resps.append(answer)
-            return {name: self._tasks[name].results(candidate, requests) for name, requests in asked.items()}
+            return {name: self._tasks[name].reading.values(candidate, requests) for name, requests in asked.items()}
 
 
 class _Prepared:
@@ -58,26 +58,24 @@ class _Prepared:
     def __init__(self, loaded: LoadedTask, settings: EvaluateSettings, conditions: Mapping[str, Any]) -> None:
         self._task = task = loaded.task
         self._name = loaded.name
-        self._measure = measure_of(loaded)
-        self._filter = filter_of(loaded)
+        measure, filter = measure_of(loaded), filter_of(loaded)
         self._chat: dict[str, Any] = _prompts(settings)
         self._documents = list(task.eval_docs)
+        self.reading = Reading(loaded.name, task, self._documents, measure, filter)
         self._built: dict[int, list[Any]] = {}
         splits = splits_of(loaded.name, self._documents, settings, loaded.limit)
         held_out = split_documents(self._documents, settings.search_fraction, None, settings.split_seed)["held_out"]
         self._examples = Examples(loaded.name, task, self._documents, held_out, settings.seed)
         sha = hashlib.sha256(
             json.dumps(
-                [_definition(task), self._measure.name, self._filter, loaded.version, conditions],
+                [_definition(task), measure.name, filter, loaded.version, conditions],
                 sort_keys=True,
                 default=_stable,
             ).encode()
         )
         for digest in [*map(content_hash, self._documents), *self._examples.digests]:
             sha.update(digest.encode())
-        self.describe = Task(
-            loaded.name, self._measure.name, sha.hexdigest(), splits, loaded.version, public=loaded.public
-        )
+        self.describe = Task(loaded.name, measure.name, sha.hexdigest(), splits, loaded.version, public=loaded.public)
 
     def requests(self, lm: Any, documents: Sequence[int]) -> list[Any]:
         for document in documents:
@@ -105,26 +103,6 @@ class _Prepared:
             doc=document, ctx=context, metadata=(self._name, index, task.config.repeats), **chat
         )
         return requests if isinstance(requests, list) else [requests]
-
-    def results(self, candidate: str, requests: list[Any]) -> dict[int, float]:
-        """The measure by document, from the answers in ``requests``."""
-        self._task._instances = requests
-        self._task.apply_filters()
-        by_document: dict[int, list[Any]] = defaultdict(list)
-        for request in requests:
-            by_document[request.doc_id].append(request)
-        return {index: self._result(candidate, index, group) for index, group in by_document.items()}
-
-    def _result(self, candidate: str, index: int, requests: list[Any]) -> float:
-        answers = [request.filtered_resps[self._filter] for request in sorted(requests, key=lambda each: each.idx)]
-        for answer in answers:
-            likelihood = answer[0] if isinstance(answer, tuple | list) and answer else answer
-            if isinstance(likelihood, float) and math.isnan(likelihood):
-                raise gives_nan(candidate, f"on document {index} of {self._name}")
-        value = self._measure.read(self._task.process_results(self._documents[index], answers))
-        if not math.isfinite(value):
-            raise gives_nan(candidate, f"on document {index} of {self._name}")
-        return value
 
 
 def _prompts(settings: EvaluateSettings) -> dict[str, Any]:

@@ -1,0 +1,162 @@
+"""Log-likelihoods of continuations under a causal model, in batches that are made once and asked of every candidate.
+
+What lm-eval's ``HFLM._loglikelihood_tokens`` does, with one gather a batch in place of a loop over requests. Order,
+batches and padding are lm-eval's: the forward passes are the same, and likelihoods equal its own to the last bit.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+KEPT_BYTES = 200_000_000
+HALF = -0.69  # log p of a token beyond which no other can be as likely
+MOST = 2 / 3  # of the logits: to pick so many takes longer than to take the softmax of the others too
+
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a context and of its continuation."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass and what is read from it.
+
+    ids: (rows, length) int64, padded on the right with 0.
+    places: (n,) int64, ascending: the places in (rows * length) whose logits are read, each once; None: `MOST` are.
+    entries: (m,) int64, which of ``places`` predicts each of ``tokens``: continuations that differ in their last token
+        alone share them.
+    tokens: (m,) int64, the tokens of all continuations.
+    heads: (m,) int64, which of ``tokens`` begins the continuation that each belongs to.
+    """
+
+    ids: Tensor
+    places: Tensor | None
+    entries: Tensor
+    tokens: Tensor
+    heads: Tensor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Batches, and by length of continuation: requests (r,) and where their tokens come in all batches (r, length)."""
+
+    batches: list[Batch]
+    spans: list[tuple[list[int], Tensor]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        parts = [part for batch in self.batches for part in vars(batch).values() if part is not None]
+        return sum(tensor.nbytes for tensor in [*parts, *(where for _, where in self.spans)])
+
+
+def prepare(pairs: Sequence[Pair], batch_size: int, max_length: int) -> Prepared:
+    """Batches on the CPU for ``pairs``: the longest first, cut on the left to the last ``max_length`` tokens of input.
+
+    Requires contexts and continuations of at least one token, continuations of at most ``max_length``. Pairs whose
+    tokens differ in nothing but the last share a row. lm-eval does so too, but reads the wrong logits for the shorter
+    of two continuations that share one; here each pair has what it has when it is asked alone.
+    """
+    sharing: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, (context, continuation) in enumerate(pairs):
+        sharing[*context, *continuation[:-1]].append(index)
+    order = sorted(sharing, key=lambda inputs: (-len(inputs), inputs))
+    batches: list[Batch] = []
+    starts: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by length: request, its first token in all batches
+    count = 0
+    for first in range(0, len(order), batch_size):
+        rows = order[first : first + batch_size]
+        length = min(len(rows[0]), max_length)
+        ids = torch.zeros(len(rows), length, dtype=torch.long)
+        places: list[int] = []
+        tokens: list[int] = []
+        heads: list[int] = []
+        for number, inputs in enumerate(rows):
+            kept = inputs[-max_length:]
+            ids[number, : len(kept)] = torch.tensor(kept)
+            end = number * length + len(kept)
+            for index in sharing[inputs]:
+                continuation = pairs[index][1]
+                starts[len(continuation)].append((index, count + len(tokens)))
+                places.extend(range(end - len(continuation), end))
+                heads.extend([len(tokens)] * len(continuation))
+                tokens.extend(continuation)
+        entries: Tensor = torch.tensor(places)
+        read: Tensor | None
+        read, among_read = torch.unique(entries, return_inverse=True)
+        if len(read) > MOST * ids.numel():
+            read = None
+        else:
+            entries = among_read
+        batches.append(Batch(ids, read, entries, torch.tensor(tokens), torch.tensor(heads)))
+        count += len(tokens)
+    spans = [
+        ([index for index, _ in found], torch.tensor([[start] for _, start in found]) + torch.arange(length))
+        for length, found in starts.items()
+    ]
+    return Prepared(batches, spans)
+
+
+def score(
+    prepared: Prepared, logits: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype | None = None
+) -> list[tuple[float, bool]]:
+    """Of each pair: log p(continuation | context), and whether a greedy generation would give it.
+
+    ``logits``: of token ids (rows, length) to (rows, length, vocabulary); ``dtype`` of the softmax, default: theirs.
+    Cost beyond ``logits``: a softmax of the logits that are read. CPU and CUDA; the latter is untested.
+    """
+    likelihoods, greedy = [torch.zeros(0, device=device)], [torch.zeros(0, dtype=torch.bool, device=device)]
+    for batch in prepared.batches:
+        read = logits(batch.ids.to(device)).flatten(0, 1)
+        if batch.places is not None:
+            read = read.index_select(0, batch.places.to(device))
+        log_p = functional.log_softmax(read, dim=-1, dtype=dtype)
+        entries, tokens = batch.entries.to(device), batch.tokens.to(device)
+        of_tokens = log_p[entries, tokens]
+        likeliest = of_tokens == log_p.amax(-1)[entries]
+        # Which of equally likely tokens a greedy generation takes, argmax tells: it takes longer than the softmax.
+        tied = (likeliest & (of_tokens < HALF) & likeliest[batch.heads.to(device)]).nonzero().squeeze(1)
+        likeliest[tied] = log_p[entries[tied]].argmax(-1) == tokens[tied]
+        likelihoods.append(of_tokens)
+        greedy.append(likeliest)
+    every_likelihood, every_greedy = torch.cat(likelihoods), torch.cat(greedy)
+    answers: dict[int, tuple[float, bool]] = {}
+    for requests, where in prepared.spans:
+        # Continuations of one length together: the sum of a padded row would round in another order.
+        sums = every_likelihood[where.to(device)].sum(-1).tolist()
+        answers.update(
+            zip(requests, zip(sums, every_greedy[where.to(device)].all(-1).tolist(), strict=True), strict=True)
+        )
+    return [answers[index] for index in range(len(answers))]
+
+
+class Kept:
+    """The batches used last, by what was asked, up to `KEPT_BYTES` of tensors in all; what is larger is made anew."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self._limit = limit
+        self._known: OrderedDict[Hashable, Prepared] = OrderedDict()
+        self._nbytes = 0
+
+    def get(self, asked: Hashable) -> Prepared | None:
+        """The batches for what was asked, if they are kept."""
+        if asked in self._known:
+            self._known.move_to_end(asked)
+        return self._known.get(asked)
+
+    def put(self, asked: Hashable, prepared: Prepared) -> None:
+        """Keep ``prepared``, and forget the batches that have not been used for longest where the limit asks for it."""
+        if prepared.nbytes > self._limit:
+            return
+        self._known[asked] = prepared
+        self._nbytes += prepared.nbytes
+        while self._nbytes > self._limit:
+            self._nbytes -= self._known.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._known.clear()
+        self._nbytes = 0

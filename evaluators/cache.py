@@ -6,7 +6,7 @@ import math
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +85,22 @@ class ScoreCache:
         return self._unpack(key, row[0])
 
     def store(self, identity: str, task: Task, results: Mapping[int, float], model: str = "") -> None:
-        """Add ``results`` to what is known, under the name ``model`` where it is new; durable on return."""
-        key = _key(identity, task)
+        """As `store_all`, of one task."""
+        self.store_all(identity, [(task, results)], model)
+
+    def store_all(self, identity: str, results: Iterable[tuple[Task, Mapping[int, float]]], model: str = "") -> None:
+        """Add results of the weights ``identity`` to what is known, all or none of them; durable on return.
+
+        ``model`` is kept where there was no name yet.
+        """
         with self._writing() as database:
-            row = database.execute("SELECT documents, model FROM results WHERE key = ?", (key,)).fetchone()
-            known = (self._unpack(key, row[0]) if row else {}) | dict(results)
-            name = row[1] if row and row[1] else model
-            facts = (key, _pack(known), name, task.name, task.metric, len(known), time.time())
-            database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
+            for task, values in results:
+                key = _key(identity, task)
+                row = database.execute("SELECT documents, model FROM results WHERE key = ?", (key,)).fetchone()
+                known = (self._unpack(key, row[0]) if row else {}) | dict(values)
+                name = row[1] if row and row[1] else model
+                facts = (key, _pack(known), name, task.name, task.metric, len(known), time.time())
+                database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
 
     def entries(self) -> list[Entry]:
         """All that is kept, the least recently used first."""

@@ -63,8 +63,7 @@ class Scorer:
         for name, values in results.items():
             _require_numbers(label or f"The model {identity[:12]}", name, values)
         if self._cache:
-            for name, values in results.items():
-                self._cache.store(identity, self._tasks[name], values, label)
+            self._cache.store_all(identity, [(self._tasks[name], values) for name, values in results.items()], label)
 
     def assemble(self, results: Results, documents: Documents, partial: Estimate | None = None) -> Score:
         """The score that ``results`` make on ``documents``, of which none may be missing.

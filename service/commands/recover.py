@@ -1,5 +1,6 @@
 """What `kinship tree --recover` prints below the tree: each edge with its evidence."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from kinship.names import short_names
@@ -14,6 +15,10 @@ def print_edges(heritage: "Heritage") -> None:
     ids = [node.id for node in heritage.nodes]
     names = dict(zip(ids, short_names(ids), strict=True))
     _print_table(heritage, names)
+    sizes = Counter(node.family for node in heritage.nodes)
+    for node in heritage.nodes:
+        if sizes[node.family] == 1:
+            console().print(f"{names[node.id]}: unrelated to the others", markup=False)
     for one in heritage.latent:
         children = ", ".join(names[child] for child in one.children)
         console().print(f"Not here: an ancestor of {children} ({one.reason}).", markup=False)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from kinship.heritage import recover
-from tests.kinship.heritage.growth import Grown, Member, grow
+from tests.kinship.heritage.growth import grow_or_load
 from tests.kinship.heritage.judging import Verdict, judge
 
 
@@ -43,21 +43,6 @@ def main() -> None:
                 print(f"{seed} {case}: {len(paths)} models, F1 {one.f1:.2f}, false links {one.false_links}", flush=True)
     for case, verdict in total.items():
         print(report(case, verdict))
-
-
-def grow_or_load(seed: int, folder: Path) -> Grown:
-    import json
-
-    known = folder / "truth.json"
-    if known.exists():
-        entries = json.loads(known.read_text())
-        return Grown([Member(e["name"], e["kind"], tuple(e["parents"]), e["detail"], e["base"]) for e in entries], {})
-    from tests.kinship.heritage.growth import truth
-
-    grown = grow(seed)
-    grown.save(folder)
-    known.write_text(truth(grown))
-    return grown
 
 
 def report(case: str, verdict: Verdict) -> str:

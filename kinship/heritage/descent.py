@@ -1,10 +1,9 @@
 """The directed tree of fine-tunes: the likeliest branching over calibrated odds of every ordered pair.
 
-Edmonds' algorithm (networkx) on log odds: a model whose best parent has odds below `LEAST_ODDS` is a root, whose
-ancestor is not here. Weights of the signals were fitted on simulated families: see `kinship.heritage.calibration`.
+Edmonds' algorithm (networkx) on log odds against having no parent here: a model whose best parent has odds below
+`LEAST_ODDS` is a root, whose ancestor is not here. Weights of the signals: `kinship.heritage.calibration`.
 """
 
-import math
 from collections.abc import Sequence
 
 import networkx as nx
@@ -24,7 +23,7 @@ def branch(
     """Parent and confidence of those ``children`` that have one: from signals ``values`` (n, n, signals).
 
     certain: edges (parent, child) known already; no cycle is made with them. base: has no parent. Confidence is that of
-    this parent against all others and none.
+    this parent against all others, none, and the two in the other order, the rest of the tree being as it is.
     """
     odds = log_odds(values)
     graph: nx.DiGraph[int] = nx.DiGraph()
@@ -41,9 +40,20 @@ def branch(
         if not nx.has_path(whole, child, parent):
             whole.add_edge(parent, child)
             chosen[child] = parent
-    return {child: (parent, _confidence(odds[:, child], parent, parents)) for child, parent in chosen.items()}
+    told = {}
+    for child, parent in chosen.items():
+        below = nx.descendants(whole, child)
+        rivals = [float(odds[one, child]) for one in parents if one not in below | {child, parent}]
+        told[child] = parent, _confidence(odds, child, parent, rivals, chosen, parent in children and parent != base)
+    return told
 
 
-def _confidence(odds: Float64, chosen: int, parents: Sequence[int]) -> float:
-    weights = np.exp(np.clip(odds[list(parents)], -30, 30))
-    return float(math.exp(min(30.0, odds[chosen])) / (1.0 + weights.sum()))
+def _confidence(
+    odds: Float64, child: int, parent: int, rivals: list[float], chosen: dict[int, int], may_swap: bool
+) -> float:
+    others = [0.0, *rivals]
+    if may_swap:
+        above = chosen.get(parent)
+        moved = 0.0 if above is None else float(odds[above, child] - odds[above, parent])
+        others.append(moved + float(odds[child, parent]))
+    return float(1 / (1 + np.exp(np.clip(np.array(others) - odds[parent, child], -30, 30)).sum()))

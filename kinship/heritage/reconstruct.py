@@ -17,10 +17,11 @@ from kinship.heritage.merges import Merge, choose_merges
 from kinship.heritage.pedigree import Edge, Latent
 from kinship.heritage.ranks import change
 from kinship.heritage.sampling import sample
-from kinship.heritage.signals import NAMES, kurtosis_of, signals
+from kinship.heritage.signals import NAMES, signals, spectra
 from kinship.heritage.slices import find_stack
 from kinship.heritage.sparse import Trimmed, find_trimmed
 from kinship.heritage.twins import casts, grids_of, identical, quantised
+from kinship.heritage.whitening import whitened_distances
 from kinship.tied import has_token_rows
 
 # Confidence in copies and trimmed merges: set by hand below what simulated families showed (copies: all of 64 right).
@@ -99,9 +100,9 @@ def reconstruct(
         twins[copy.parent].add(copy.child)
         twins[copy.child].add(copy.parent)
     third = [model for model in parents if model not in merged]
-    kurtosis = np.array([kurtosis_of(one.values) for one in samples if len(one.owners) == len(ids)])
     mixed = [(one.child, one.parents) for one in merges] + [(one.child, one.parents) for one in trimmed]
-    values = signals(geometry, third, twins, kurtosis, parents, mixed).values
+    own, matrices = whitened_distances(samples, geometry), spectra(samples, len(ids))
+    values = signals(geometry, own, matrices, third, twins, parents, mixed)
     certain = known + [(parent, merge.child) for merge in merges for parent in merge.parents]
     certain += [(parent, one.child) for one in trimmed for parent in one.parents]
     tree = branch(values, children, parents, certain, base)
@@ -234,7 +235,7 @@ def _training(
     told = dict(zip(NAMES, values.tolist(), strict=True))
     evidence: dict[str, Any] = {
         "relative_change": float(math.sqrt(apart.sum() / max(geometry.squares[:, parent].sum(), 1e-300))),
-        "longer_tensors": round(told["longer"] + 0.5, 4),
+        "longer_matrices": round(told["longer"] + 0.5, 4),
         "outward": round(told["outward"], 4),
         "frozen_share": round(told["frozen"], 4),
         "frozen_tensors": len(frozen),

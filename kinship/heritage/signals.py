@@ -1,8 +1,8 @@
-"""What tells that one model was fine-tuned from another: signals of an ordered pair, from distances and norms.
+"""What tells that one model was fine-tuned from another: signals of an ordered pair, from distances, norms and spectra.
 
 Training moves on in new directions, so squared distances add up along a line of descent: the tree of a family shows in
 them (an additive metric), an ancestor that is not here as a point between its descendants. Which end is the root does
-not show in distances but in norms, which training grows: changed tensors of the child are mostly the longer ones.
+not show in distances but in the matrices: training lengthens them, mostly along few directions.
 """
 
 from collections.abc import Sequence
@@ -10,92 +10,112 @@ from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
 from kinship.gram import Float64
 from kinship.heritage.geometry import Geometry
+from kinship.heritage.sampling import MATRIX, Sample
 
 NAMES = (
     "farther_than_nearest",  # log of the squared distance over that of the child's nearest other model
-    "farther_for_parent",  # the same for the parent's nearest
-    "longer",  # share of changed tensors whose norm is the larger in the child, less a half
-    "outward",  # median over changed tensors of (|child|^2 - |parent|^2) / |child - parent|^2, within -1 to 1
     "between",  # log of the least detour by a third model, within -1 to 1
-    "branching",  # how far from both ends the paths to other models leave, at most 0.5: most
-    "branching_second",  # the same: second most
     "beyond",  # share of other models that lie beyond the child
-    "frozen",  # share of the weights that are equal
-    "most_frozen",  # 1 if no other model shares more with the child
-    "heavier_tails",  # share of changed matrices whose kurtosis is the larger in the child, less a half
+    "offshoot",  # how far inside the pair the paths to other models leave, from 0 at an end to 0.5: mean
+    "overshoot",  # how far outside, as where the child went back on the parent's own step: mean, at most 0.5
     "bridge",  # how nearly the pair is an edge of the tree of distances: conductance times resistance, 0 to 1
     "drawn",  # weight of the parent in the best affine guess at the child from all others
-    "draws",  # weight of the child in the best guess at the parent
-    "cosine",  # greatest cosine of the child's change with another model's, both from the parent
     "shortcut",  # log of the squared distance over the longest step of the best path through other models, at most 1
-    "alone",  # 1 if there is no third model to compare with
+    "frozen",  # share of the weights that are equal
+    "longer",  # share of changed matrices whose norm is the larger in the child, less that where the smaller, halved
+    "outward",  # mean over changed matrices of (|child|^2 - |parent|^2) / |child - parent|^2, within -2 to 2
+    "even",  # as longer, for how even the singular values are: their sum over the root of their sum of squares
+    "stretched",  # as longer, for the largest singular value
 )
 
 
 @dataclass(frozen=True)
-class Signals:
-    """``values`` (n, n, len(NAMES)) of every ordered pair (parent, child)."""
+class Spectra:
+    """Of the sampled matrices of n models: ``even`` and ``largest`` (matrices, n), see `NAMES`."""
 
-    values: Float64
+    even: Float64
+    largest: Float64
+
+
+def spectra(samples: Sequence[Sample], count: int) -> Spectra:
+    """Of the matrices that all ``count`` models have. Cost: a singular value decomposition of each sample."""
+    whole = [one.values for one in samples if len(one.owners) == count and min(one.values.shape[1:]) > 1]
+    values = [np.linalg.svd(one.astype(np.float64), compute_uv=False) for one in whole]
+    even = [one.sum(1) / np.maximum(np.sqrt(np.square(one).sum(1)), 1e-300) for one in values]
+    none = np.zeros((0, count))
+    return Spectra(np.array(even) if values else none, np.array([one[:, 0] for one in values]) if values else none)
 
 
 def signals(
     geometry: Geometry,
+    own: Float64,
+    matrices: Spectra,
     third: Sequence[int],
     twins: Sequence[set[int]],
-    kurtosis: Float64,
     parents: Sequence[int],
     merged: Sequence[tuple[int, Sequence[int]]] = (),
-) -> Signals:
-    """Signals of all ordered pairs of models of ``geometry``.
+) -> Float64:
+    """Signals (n, n, len(NAMES)) of all ordered pairs (parent, child) of models of ``geometry``.
 
-    third: models that may lie between (no merges: they lie between their parents by making). twins: by model, its near
-    copies. kurtosis: (matrices, n). parents: models that may be parents. merged: (child, parents) of merges.
-    Cost: n^3 T + n^4.
+    own: squared distances (n, n) that the tree is read from (`kinship.heritage.whitening`). third: models that may lie
+    between (no merges: they lie between their parents by making). twins: by model, its near copies. parents: models
+    that may be parents. merged: (child, parents) of merges. Cost: n^2 T + n^4.
     """
-    count = geometry.squares.shape[1]
-    total = geometry.apart.sum(0)
+    count = len(own)
     values = np.zeros((count, count, len(NAMES)))
-    nearest = np.array([_nearest(total, model, parents) for model in range(count)])
+    nearest = [_nearest(own, model, parents) for model in range(count)]
     equal = (geometry.counts[:, None, None] * (geometry.apart == 0)).sum(0) / geometry.counts.sum()
-    tiny = 1e-30
-    guess, left = _guesses(total, parents, twins, merged)
+    guess, left = _guesses(own, parents, twins, merged)
+    longer, outward = _growth(geometry)
+    even, stretched = _order(matrices.even), _order(matrices.largest)
     for parent in range(count):
         for child in range(count):
-            if parent == child or total[parent, child] == 0:
+            apart = own[parent, child]
+            if parent == child or apart == 0:
                 continue
-            apart = geometry.apart[:, parent, child]
-            changed = apart > 0
-            growth = geometry.squares[changed, child] - geometry.squares[changed, parent]
             others = [one for one in third if one not in twins[parent] | twins[child] and one not in (parent, child)]
-            away, far = total[parent, others], total[child, others]
-            part = (total[parent, child] + away - far) / (2 * total[parent, child])  # where paths to others leave
-            leave = np.sort(np.clip(np.minimum(part, 1 - part), 0.0, 0.5))[::-1]
-            detour = np.log(((away + far) / total[parent, child]).min()) if len(others) else 1.0
+            away, far = own[parent, others], own[child, others]
+            leave = (apart + away - far) / (2 * apart)  # where paths to others leave: 0 at the parent, 1 at the child
+            inside = np.minimum(leave, 1 - leave)
             values[parent, child] = (
-                np.log((total[parent, child] + tiny) / (nearest[child] + tiny)),
-                np.log((total[parent, child] + tiny) / (nearest[parent] + tiny)),
-                float((growth > 0).mean()) - 0.5,
-                float(np.median(np.clip(growth / apart[changed], -1, 1))),
-                np.clip(detour, -1, 1),
-                leave[0] if len(others) else 0.0,
-                leave[1] if len(others) > 1 else 0.0,
-                float((part > 0.5).mean()) if len(others) else 0.0,
-                equal[parent, child],
-                float(equal[parent, child] > 0 and equal[parent, child] >= np.delete(equal[child], child).max()),
-                _share_larger(kurtosis[:, child], kurtosis[:, parent]),
-                np.clip(guess[child, parent] / max(left[child], tiny) * total[parent, child], -0.5, 1.5),
+                np.log(apart / nearest[child]),
+                np.clip(np.log(((away + far) / apart).min()), -1, 1) if others else 1.0,
+                float((leave > 0.5).mean()) if others else 0.0,
+                float(np.clip(inside, 0, 0.5).mean()) if others else 0.0,
+                float(np.clip(-inside, 0, 0.5).mean()) if others else 0.0,
+                np.clip(guess[child, parent] / max(left[child], 1e-30) * apart, -0.5, 1.5),
                 np.clip(guess[child, parent], -0.5, 1.5),
-                np.clip(guess[parent, child], -0.5, 1.5),
-                _greatest_cosine(total[parent, child], away, far),
-                _shortcut(total, parent, child, others),
-                float(not others),
+                _shortcut(own, parent, child, others),
+                equal[parent, child],
+                longer[parent, child],
+                outward[parent, child],
+                even[parent, child],
+                stretched[parent, child],
             )
-    return Signals(values)
+    return values
+
+
+def _growth(geometry: Geometry) -> tuple[Float64, Float64]:
+    """``longer`` and ``outward`` (n, n) over matrices, told from vectors by their number of elements."""
+    heavy = geometry.counts >= MATRIX
+    apart, squares = geometry.apart[heavy], geometry.squares[heavy]
+    growth = squares[:, None, :] - squares[:, :, None]
+    changed = apart > 0
+    number = np.maximum(changed.sum(0), 1)
+    outward = np.clip(growth / np.where(changed, apart, 1.0), -2, 2)
+    return (np.sign(growth) * changed).sum(0) / number / 2, (outward * changed).sum(0) / number
+
+
+def _order(values: Float64) -> Float64:
+    """Of quantities (matrices, n): how much oftener (n, n) the second model's is the larger, -0.5 to 0.5."""
+    if not len(values):
+        return np.zeros((values.shape[1],) * 2)
+    apart = values[:, None, :] - values[:, :, None]
+    order: Float64 = (np.sign(apart) * (np.abs(apart) > 1e-9 * np.abs(values).max())).mean(0) / 2
+    return order
 
 
 def _guesses(
@@ -139,27 +159,6 @@ def _shortcut(total: Float64, parent: int, child: int, others: Sequence[int]) ->
     return float(np.clip(np.log(total[parent, child] / longest), 0.0, 1.0)) if longest else 0.0
 
 
-def _greatest_cosine(apart: float, away: Float64, far: Float64) -> float:
-    if not len(away):
-        return 0.0
-    cosines = (apart + away - far) / (2 * np.sqrt(apart * np.maximum(away, 1e-300)))
-    return float(np.clip(cosines.max(), -1, 1))
-
-
-def kurtosis_of(values: NDArray[np.float32]) -> Float64:
-    """Of the weights of matrices (n, rows, columns), by model (n,): MoTHer's signal (arXiv 2405.18432)."""
-    wide = values.reshape(len(values), -1).astype(np.float64)
-    wide -= wide.mean(1, keepdims=True)
-    squares: Float64 = np.square(wide)
-    variance = squares.mean(1)
-    return np.asarray(np.square(squares).mean(1) / np.where(variance > 0, variance, 1.0) ** 2)
-
-
 def _nearest(total: Float64, model: int, parents: Sequence[int]) -> float:
     others = [one for one in parents if one != model and total[model, one] > 0]
     return float(total[model, others].min()) if others else 1.0
-
-
-def _share_larger(one: Float64, other: Float64) -> float:
-    changed = one != other
-    return float((one[changed] > other[changed]).mean()) - 0.5 if changed.any() else 0.0

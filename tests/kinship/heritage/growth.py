@@ -4,7 +4,6 @@ Nothing here uses the code under test: merges are written out in plain torch.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-State = dict[str, Tensor]
+from tests.kinship.heritage.recipes import State, linear, quantise, slerp, task_arithmetic, ties
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ def logits(state: Mapping[str, Tensor], tokens: Tensor, shape: Shape) -> Tensor:
 class Language:
     """Sequences of a Markov chain, a table of next tokens that a network can learn.
 
-    With ``home``, a task: a dialect of it that uses half of the tokens, as a domain has words of its own. Without, tasks
-    would undo each other, and a second fine-tune would go back on the first, which those of real models hardly do.
+    With ``home``, a task: a dialect of it that uses half of the tokens, as a domain has words of its own. Else tasks
+    would undo each other, and a second fine-tune go back on the first, which those of real models hardly do.
     """
 
     def __init__(self, vocabulary: int, seed: int, home: "Language | None" = None) -> None:
@@ -151,73 +150,6 @@ def train(
     return state | {name: tensor.detach().clone() for name, tensor in changed.items()}
 
 
-def linear(states: list[State], weights: list[float]) -> State:
-    return {name: sum(w * s[name] for w, s in zip(weights, states, strict=True)) for name in states[0]}  # type: ignore
-
-
-def task_arithmetic(base: State, states: list[State], weights: list[float], scale: float) -> State:
-    return {
-        name: base[name] + scale * sum(w * (s[name] - base[name]) for w, s in zip(weights, states, strict=True))
-        for name in base
-    }
-
-
-def slerp(one: State, other: State, t: Callable[[str], float]) -> State:
-    """Along the arc of whole tensors, along the line above a cosine of 0.9995."""
-    found = {}
-    for name in one:
-        a, b, at = one[name].double(), other[name].double(), t(name)
-        cosine = float((a * b).sum() / (a.norm() * b.norm()))
-        if abs(cosine) > 0.9995:
-            found[name] = ((1 - at) * a + at * b).float()
-        else:
-            angle = math.acos(cosine)
-            parts = math.sin((1 - at) * angle) * a + math.sin(at * angle) * b
-            found[name] = (parts / math.sin(angle)).float()
-    return found
-
-
-def ties(base: State, states: list[State], weights: list[float], density: float, scale: float) -> State:
-    """Yadav et al., arXiv 2306.01708: trim, elect signs, take the weighted mean of those that agree."""
-    found = {}
-    for name in base:
-        changes = []
-        for state in states:
-            change = (state[name] - base[name]).flatten()
-            kept = torch.zeros_like(change)
-            largest = change.abs().topk(max(1, int(density * change.numel()))).indices
-            kept[largest] = change[largest]
-            changes.append(kept)
-        weighted = torch.stack([w * change for w, change in zip(weights, changes, strict=True)])
-        sign = torch.where(weighted.sum(0) >= 0, 1.0, -1.0)
-        agree = (weighted.sign() == sign).float()
-        share = (agree * torch.tensor(weights)[:, None]).sum(0)
-        mean = (weighted * agree).sum(0) / torch.where(share == 0, 1.0, share)
-        found[name] = base[name] + scale * mean.view(base[name].shape)
-    return found
-
-
-def quantise(state: State, bits: int, layout: str) -> State:
-    """Matrices to ``bits``-bit integers and back; ``layout``: one scale a ``row``, a ``tensor`` or a ``group`` of 32.
-
-    Groups have an offset too.
-    """
-    most = 2 ** (bits - 1) - 1
-    found = dict(state)
-    for name, tensor in state.items():
-        if tensor.dim() != 2 or "embed" in name or "lm_head" in name:
-            continue
-        if layout == "group" and tensor.numel() % 32 == 0:
-            rows = tensor.reshape(-1, 32)
-            low, high = rows.min(1, keepdim=True).values, rows.max(1, keepdim=True).values
-            step = (high - low) / (2**bits - 1)
-            found[name] = (low + step * ((rows - low) / step).round()).view(tensor.shape)
-        else:
-            step = (tensor.abs().amax(1, keepdim=True) if layout == "row" else tensor.abs().max()) / most
-            found[name] = step * (tensor / step).round()
-    return found
-
-
 @dataclass(frozen=True)
 class Member:
     """One model of a family. ``parents``: those it was made from; ``base``: whose task vectors a merge took."""
@@ -272,6 +204,9 @@ def grow(seed: int, size: int | None = None, start: State | None = None, shape: 
     size = size or int(random.integers(8, 26))
     outsiders = int(random.integers(1, 3))
     home = Language(shape.vocabulary, 10_000 + seed)
+    if start is not None:  # tasks are dialects of what it was trained on, as far as it tells
+        with torch.no_grad():
+            home.spread = logits(start, torch.arange(shape.vocabulary)[:, None], shape)[:, 0] / 2.5
     tasks: list[Language] = []
     base = start or train(initial(shape, generator), shape, home, int(random.integers(250, 350)), 5e-3, 0.01)
     numbers = random.permutation(900)[:size] + 100
@@ -397,6 +332,13 @@ def _common(grown: Grown, names: tuple[str, ...]) -> str:
     return max(shared, key=lambda one: (grown.depth(one), one))
 
 
-def truth(grown: Grown) -> str:
-    """What is true of a family, as JSON for people."""
-    return json.dumps([vars(member) for member in grown.members], indent=1, default=str)
+def grow_or_load(seed: int, folder: Path) -> Grown:
+    """The family of ``seed``, its files in ``folder``; if they are there already, its members without their weights."""
+    known = folder / "truth.json"
+    if known.exists():
+        entries = json.loads(known.read_text())
+        return Grown([Member(e["name"], e["kind"], tuple(e["parents"]), e["detail"], e["base"]) for e in entries], {})
+    grown = grow(seed)
+    grown.save(folder)
+    known.write_text(json.dumps([vars(member) for member in grown.members], indent=1, default=str))
+    return grown

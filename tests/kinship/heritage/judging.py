@@ -60,7 +60,7 @@ def judge(grown: Grown, heritage: Heritage, names: dict[str, str], withheld: fro
     neither for nor against. Edges whose parent is withheld are not asked for.
     """
     members = {member.name: member for member in grown.members if member.name not in withheld}
-    same = {name: _original(member, members) for name, member in members.items()}
+    same = {name: original(member, members) for name, member in members.items()}
     true: dict[tuple[str, str], Member] = {}
     for member in members.values():
         for parent in member.parents:
@@ -108,7 +108,7 @@ def judge(grown: Grown, heritage: Heritage, names: dict[str, str], withheld: fro
         verdict.merges_right += kind == "merge" and edge.kind == "merge"
         verdict.trained_right += trained and kind in ("finetune", "lora")
         if made.kind == "linear" and edge.kind == "merge" and "weight" in edge.evidence:
-            wanted = made.detail["weights"][[same[one] for one in made.parents].index(same[parent])]
+            wanted = made.detail["weights"][[same.get(one) for one in made.parents].index(same[parent])]
             verdict.coefficient_errors.append(abs(edge.evidence["weight"] - wanted))
     for member in true.values():
         kind = KIND.get(member.kind, member.kind)
@@ -118,7 +118,8 @@ def judge(grown: Grown, heritage: Heritage, names: dict[str, str], withheld: fro
     return verdict
 
 
-def _original(member: Member, members: dict[str, Member]) -> str:
+def original(member: Member, members: dict[str, Member]) -> str:
+    """Of copies with the same numbers, the first that is among ``members``."""
     while member.kind in ("duplicate", "resized") and member.parents[0] in members:
         member = members[member.parents[0]]
     return member.name

@@ -6,7 +6,7 @@ import torch
 
 from kinship.heritage.grids import grid_of, lattice_step, to_grid
 from kinship.heritage.sampling import Sample
-from tests.kinship.heritage.growth import quantise
+from tests.kinship.heritage.recipes import quantise
 
 
 @pytest.mark.parametrize("grid", ["bfloat16", "float16"])

@@ -12,9 +12,10 @@ from kinship.errors import InvalidConfig
 from kinship.heritage import recover
 from kinship.heritage.pedigree import KINDS
 from service.cli import app
-from tests.kinship.heritage.growth import Grown, grow, initial, quantise, slerp, ties
+from tests.kinship.heritage.growth import Grown, grow, initial
 from tests.kinship.heritage.growth import Shape as LlamaShape
 from tests.kinship.heritage.judging import Verdict, judge
+from tests.kinship.heritage.recipes import quantise, slerp, ties
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def test_outsiders_stay_out_and_merges_and_copies_are_right(family: tuple[Grown,
     assert verdict.outsiders > 0
     assert verdict.false_links == 0
     assert verdict.merges_right == verdict.merges_told
+    assert verdict.f1 >= 0.7  # all of seven where this was written; training differs a little from machine to machine
 
 
 def test_the_command_prints_one_documented_object(family: tuple[Grown, list[Path]]) -> None:
@@ -52,7 +54,9 @@ def test_the_command_prints_one_documented_object(family: tuple[Grown, list[Path
         assert edge["evidence"]
     shown = CliRunner().invoke(app, ["tree", *map(str, paths), "--recover"])
     assert shown.exit_code == 0
-    assert "unrelated to the others" in shown.output
+    outsiders = {node["id"] for node in told["nodes"] if node["family"] != told["nodes"][0]["family"]}
+    assert outsiders
+    assert outsiders <= set(shown.output.splitlines())  # on lines of their own, below nobody
 
 
 def test_a_known_base_has_no_parent(family: tuple[Grown, list[Path]]) -> None:

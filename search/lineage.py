@@ -55,5 +55,6 @@ def lineage_of(export: Mapping[str, Any], most: int | None = None) -> "Tree":
         )
         for parent in individual["parents"]:
             if parent in tree:
-                add_descent(tree, parent, individual["id"], "merge", SOURCE)
+                kinship = individual["kinship_of_parents"]
+                add_descent(tree, parent, individual["id"], "merge", SOURCE, kinship=kinship)
     return tree

@@ -47,7 +47,7 @@ def findings(tree: "Tree") -> list[Finding]:
 def _missing(tree: "Tree") -> Iterator[Finding]:
     for id, facts in tree.nodes(data=True):
         children = tuple(tree.successors(id))
-        if not facts.get("given", False) and children:
+        if not facts.get("given", False) and not facts.get("latent", False) and children:
             yield Finding("missing", id, children, f"{id} is named as a parent and is not among the models given")
 
 

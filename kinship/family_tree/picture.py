@@ -55,7 +55,8 @@ def family_figure(tree: "Tree", title: str = "") -> "Figure":
         axes.plot(
             *zip(*route, strict=True), color=colour, linestyle=dash, linewidth=1, zorder=1, solid_joinstyle="round"
         )
-        if len(layout.edges) <= MANY_EDGES and _tells(facts):
+        # Of a search, the number stands above the child, once for both its parents.
+        if len(layout.edges) <= MANY_EDGES and tree.nodes[child].get("kinship") is None and _tells(facts):
             _note(axes, _middle(route), 0, edge_text(facts))
     names = dict(zip(tree, short_names(list(tree)), strict=True))
     for node, (x, y) in layout.nodes.items():

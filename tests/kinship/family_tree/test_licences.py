@@ -56,3 +56,5 @@ def test_parents_that_nobody_has() -> None:
     (finding,) = findings(tree)
     assert (finding.kind, finding.id, finding.because) == ("missing", "a", ("b",))
     assert finding.to_dict()["because"] == ["b"]
+    add_member(tree, "a", latent=True)  # nobody can give an ancestor that is only inferred
+    assert not findings(tree)

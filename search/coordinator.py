@@ -30,8 +30,9 @@ from merging.span import Genome, Span
 from search.breeding import Breeder, Brood
 from search.config import RunConfig
 from search.events import Observer, silent
-from search.ledger import LEDGER_NAME, Ledger, RunFacts
+from search.ledger import Ledger, RunFacts
 from search.mating import BASE
+from search.place import place_of, remember
 from search.population import Proposal
 from search.records import Record, Standings, best_offspring, best_so_far, ranked
 from search.relations import Relations
@@ -50,8 +51,9 @@ RIVALS = 64  # of the best, with whom a batch races
 class Search:
     """One run in one folder. Use as a context manager: it holds the folder's lock, the models' files and the workers.
 
-    ``root`` is where relative model paths count from. ``evaluator`` takes the place of the one that the config asks
-    for; it works in this process, so that other workers need ``evaluator_factory``, which can be pickled, instead.
+    ``root`` is where relative model paths count from. ``ledger``: the URL of a run in a database, if not in ``folder``.
+    ``evaluator`` takes the place of the one that the config asks for; it works in this process, so that other workers
+    need ``evaluator_factory``, which can be pickled, instead.
     Raises `LedgerError` where another process runs in ``folder``, or what is recorded there is another run.
     """
 
@@ -61,6 +63,7 @@ class Search:
         folder: Path,
         *,
         root: Path | None = None,
+        ledger: str | None = None,
         evaluator: Evaluator | None = None,
         evaluator_factory: Callable[[], Evaluator] | None = None,
         cache: ScoreCache | None = None,
@@ -84,7 +87,8 @@ class Search:
             config.aggregate.require_tasks([task.name for task in description.tasks])
             require_acknowledged(config.evaluate, description.tasks)
             self._stack.enter_context(_locked(folder))
-            self.ledger = self._stack.enter_context(Ledger(folder / LEDGER_NAME))
+            self.ledger = self._stack.enter_context(Ledger(place_of(folder, ledger), exclusive=True))
+            remember(folder, self.ledger.place)
             self._before = self.ledger.seconds()
             self.facts = self._read_facts(models, description)
             # A resumed run keeps the order it was started with, whatever the order of the founders in its file.
@@ -286,7 +290,7 @@ class Search:
         expected = [(proposal.recipe.to_dict(), proposal.role) for proposal in proposals[: len(recorded)]]
         if [(record.recipe, record.role) for record in recorded] != expected:
             raise LedgerError(
-                f"Generation {generation} in {self.ledger.path} is not what this program would propose.",
+                f"Generation {generation} in {self.ledger.place} is not what this program would propose.",
                 hint="The run was made by another version; resume it with that, or start a new one.",
             )
 

@@ -23,7 +23,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     """The run in ``ledger`` as one plain object: see docs/formats.md. Raises `LedgerError` for an empty ledger."""
     facts = ledger.facts()
     if facts is None:
-        raise LedgerError(f"{ledger.path} holds no run yet.", hint="Start it with `kinship evolve`.")
+        raise LedgerError(f"{ledger.place} holds no run yet.", hint="Start it with `kinship evolve`.")
     records = ledger.records()
     leaders = best_so_far(records)
     founders = [id for id in leaders if id in facts.digests]

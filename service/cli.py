@@ -11,6 +11,7 @@ from kinship.errors import KinshipError
 from service.cache_cli import cache_app
 from service.index_cli import index_app
 from service.options import AllowPickle, Force, Json, Models
+from service.runs_cli import runs_app
 
 app = typer.Typer(
     name="kinship",
@@ -20,7 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="See how fine-tuned models are related, breed better ones by merging, and draw their family tree.",
 )
-runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into the ledger of a run.")
 app.add_typer(runs_app, name="runs")
 app.add_typer(index_app, name="index")
 app.add_typer(cache_app, name="cache")
@@ -69,7 +69,6 @@ class GroupName(StrEnum):
 Base = Annotated[str, typer.Option(help="The model they were fine-tuned from.", show_default=False)]
 Metric = Annotated[MetricName, typer.Option(help="How kinship is measured.")]
 Vocab = Annotated[VocabName, typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have.")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 
 
 @app.command()
@@ -287,6 +286,9 @@ def evolve(
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder, or start it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan.")] = False,
+    ledger: Annotated[
+        str | None, typer.Option(metavar="URL#NAME", help="Keep the run in this Postgres database.", show_default=False)
+    ] = None,
     timed: Annotated[bool, typer.Option("--time", help="With --dry-run: time a founder on a few documents.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Score cache; default: the user's.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
@@ -298,38 +300,17 @@ def evolve(
     """
     from service.commands.evolve import run
 
-    run(run_file, out, resume=resume, dry_run=dry_run, timed=timed, cache=cache, as_json=as_json, force=force)
-
-
-@runs_app.command("list")
-def runs_list(
-    folder: Annotated[Path, typer.Argument(help="Where to look, this folder and all below.")] = Path(),
-    as_json: Json = False,
-) -> None:
-    """The runs in and below a folder."""
-    from service.commands.runs import list_runs
-
-    list_runs(folder, as_json=as_json)
-
-
-@runs_app.command("show")
-def runs_show(
-    folder: RunFolder,
-    failures: Annotated[bool, typer.Option("--failures", help="What failed, with tracebacks, instead.")] = False,
-    as_json: Json = False,
-) -> None:
-    """The individuals of a run, best first."""
-    from service.commands.runs import show
-
-    show(folder, failures=failures, as_json=as_json)
-
-
-@runs_app.command("export")
-def runs_export(folder: RunFolder) -> None:
-    """Print the canonical export: equal runs give equal bytes."""
-    from service.commands.runs import export
-
-    export(folder)
+    run(
+        run_file,
+        out,
+        resume=resume,
+        dry_run=dry_run,
+        timed=timed,
+        cache=cache,
+        as_json=as_json,
+        force=force,
+        ledger=ledger,
+    )
 
 
 def main() -> None:

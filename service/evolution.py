@@ -1,6 +1,6 @@
 """A search with all its outputs: what `kinship evolve` and the demo have in common.
 
-DIR/ledger.sqlite     the truth: every individual, score and failure
+DIR/ledger.sqlite     the truth: every individual, score and failure (ledger.json: in which database that is)
 DIR/run.yml           the run file as understood
 DIR/export.json       the canonical export
 DIR/best-offspring/   the best offspring as a model folder (DIR/best-offspring.yml: its recipe)
@@ -17,6 +17,7 @@ import yaml
 
 from evaluators.cache import ScoreCache
 from evaluators.splits import Split
+from kinship.family_tree.picture import family_figure
 from kinship.output import output_file
 from kinship.plots import heatmap
 from merging.folder import write_model_folder
@@ -27,7 +28,6 @@ from search.coordinator import CHILDREN, Search
 from search.events import Observer
 from search.export import to_json
 from search.lineage import lineage_of
-from search.plots import lineage_figure
 from search.records import Record, best_offspring
 from service.figures import save_figure
 from service.report.charts import MOST_DRAWN
@@ -38,21 +38,30 @@ REPORT = "report.html"
 
 
 def run_evolution(
-    config: RunConfig, folder: Path, *, root: Path, cache: ScoreCache | None, observer: Observer
+    config: RunConfig,
+    folder: Path,
+    *,
+    root: Path,
+    cache: ScoreCache | None,
+    observer: Observer,
+    ledger: str | None = None,
 ) -> RunView:
-    """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found."""
-    with Search(config, folder, root=root, cache=cache, observer=observer) as search:
+    """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found.
+
+    ``ledger``: the URL of a run in a database; by default it is in the folder.
+    """
+    with Search(config, folder, root=root, ledger=ledger, cache=cache, observer=observer) as search:
         search.run()
         observer("phase", {"phase": "writing"})
         _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         best = best_offspring(search.records)
         if best is not None:
             _write_best(search, best, folder, root)
-    view = RunView.open(folder)
+    view = RunView.open(folder, ledger)
     _write_text(folder / "export.json", to_json(view.export))
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
     save_figure(heatmap(view.kinship), folder / "kinship.png", force=True)
-    figure = lineage_figure(lineage_of(view.export, MOST_DRAWN))
+    figure = family_figure(lineage_of(view.export, MOST_DRAWN))
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"lineage.{suffix}", force=True)
     write_report(folder / REPORT, {label_of(config): view}, f"Merge search: {folder.name}", force=True)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from service.demo.family import Family
+    from tests.search.postgres import Server
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["KINSHIP_CACHE"] = "off"  # but where a test is about it
@@ -66,6 +67,15 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> "Family":
     from service.demo.family import TINY, make_family
 
     return make_family(tmp_path_factory.mktemp("family") / "tiny", TINY)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Server"]:
+    """A server for the tests that need one: they are in the xdist group "postgres", so that one does for all."""
+    from tests.search.postgres import serving
+
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from evaluators.cache import open_cache
 from kinship.errors import OutputExists
 from kinship.output import require_writable
 from search.config import load_config
-from search.ledger import LEDGER_NAME
+from search.ledger import Ledger
+from search.place import Place, holds_run
 from service.console import console, notes, print_json
 
 
@@ -22,6 +23,7 @@ def run(
     cache: Path | None,
     as_json: bool,
     force: bool,
+    ledger: str | None = None,
 ) -> None:
     """Search, or resume, or print the plan."""
     config = load_config(run_file)
@@ -31,13 +33,13 @@ def run(
 
         print_plan(plan(config, root, out, timed=timed), as_json=as_json)
         return
-    prepare_folder(out, resume=resume, force=force)
+    prepare_folder(out, resume=resume, force=force, ledger=ledger)
     from service.evolution import run_evolution
     from service.live import observed
 
     with observed(as_json=as_json) as observer:
         try:
-            view = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer)
+            view = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer, ledger=ledger)
         except KeyboardInterrupt:
             notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
                           f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
@@ -47,20 +49,35 @@ def run(
         console().print(f"Report: {out / 'report.html'}", soft_wrap=True)
 
 
-def prepare_folder(out: Path, *, resume: bool, force: bool) -> None:
-    """Make sure that ``out`` may be used: new, or a run to resume, or to be replaced."""
+def prepare_folder(out: Path, *, resume: bool, force: bool, ledger: str | None = None) -> None:
+    """Make sure that ``out``, and the run in a database, may be used: new, or a run to resume, or to be replaced."""
     occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if occupied and not resume:
         if not force:
             raise OutputExists(
                 f"{out} exists already.", hint="Go on with it by --resume, replace it by --force, or choose another."
             )
-        if not (out / LEDGER_NAME).exists():
+        if not holds_run(out):
             raise OutputExists(f"{out} is not the folder of a run; it is not replaced.", hint="Choose another --out.")
+    if ledger is not None and not resume:
+        _prepare_database(Place.parse(ledger, out.absolute().name), force=force)
+    if occupied and not resume:
         shutil.rmtree(out)
-    if occupied and resume and not (out / LEDGER_NAME).exists() and not (out / ".lock").exists():
+    if occupied and resume and not holds_run(out) and not (out / ".lock").exists():
         raise OutputExists(f"{out} is not the folder of a run.", hint="Choose the folder that was given as --out.")
     require_writable(out, force=True)
+
+
+def _prepare_database(place: Place, *, force: bool) -> None:
+    with Ledger(place, exclusive=True) as ledger:
+        if ledger.facts() is None:
+            return
+        if not force:
+            raise OutputExists(
+                f"{place} exists already.",
+                hint="Go on with it by --resume, replace it by --force, or give it another name: URL#NAME.",
+            )
+        ledger.delete()
 
 
 def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:

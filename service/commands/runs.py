@@ -1,31 +1,88 @@
 """`kinship runs`."""
 
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from kinship.errors import LedgerError
+from kinship.errors import LedgerError, OutputExists
+from kinship.output import output_folder, require_writable
+from search.archive import archive, restore
+from search.audit import verify_ledger
+from search.database import runs_in
 from search.export import export_run, rank, to_json
-from search.ledger import LEDGER_NAME, Ledger
+from search.ledger import Ledger
+from search.place import LEDGER_NAME, POINTER_NAME, Place, holds_run, remember
 from search.records import best_offspring, ranked
+from service.commands.verify import print_checks
 from service.console import console, notes, print_json
 from service.report.view import verdict
 
 MOST_ROWS = 100
 
 
-def export(folder: Path) -> None:
-    """Print a run's canonical export."""
-    with Ledger.of_run(folder) as ledger:
-        sys.stdout.write(to_json(export_run(ledger)))
+def open_run(name: str) -> Ledger:
+    """The ledger of a run that is there: by its folder, or as URL#NAME. Raises `LedgerError` where there is none."""
+    if "://" not in name:
+        return Ledger.of_run(Path(name))
+    place = Place.parse(name)
+    if place.run not in runs_in(place):
+        raise LedgerError(f"There is no run {place}.", hint="`kinship runs list URL` tells which there are.")
+    return Ledger(place)
 
 
-def show(folder: Path, *, failures: bool, as_json: bool) -> None:
+def export(run: str, *, full: bool) -> None:
+    """Print a run's canonical export, or all there is of it."""
+    with open_run(run) as ledger:
+        sys.stdout.write(to_json(archive(ledger) if full else export_run(ledger)))
+
+
+def import_run(file: Path, out: Path, ledger: str | None, *, as_json: bool, force: bool) -> None:
+    """Rebuild a run from its full export, in ``out`` or in a database; nothing remains where that fails."""
+    require_writable(out, force=force)
+    if out.exists() and not holds_run(out):
+        raise OutputExists(f"{out} is not the folder of a run; it is not replaced.", hint="Choose another folder.")
+    content = _read_archive(file)
+    if ledger is None:
+        with output_folder(out, force=force) as partial, Ledger(partial / LEDGER_NAME) as run:
+            restore(content, run)
+        place = Place.of_file(out / LEDGER_NAME)
+    else:
+        place = Place.parse(ledger, out.absolute().name)
+        with output_folder(out, force=force) as partial, Ledger(place, exclusive=True) as run:
+            if run.facts() is not None and not force:
+                raise OutputExists(f"{place} exists already.", hint="Choose another name, or replace it with --force.")
+            run.delete()
+            try:
+                restore(content, run)
+            except BaseException:
+                run.delete()
+                raise
+            remember(partial, place)
+    count = len(content["individuals"])
+    if content["stored"]:
+        notes().print(f"To go on with the run, put its children/ into {out}: their weights are not in the file.",
+                      markup=False, soft_wrap=True)  # fmt: skip
+    if as_json:
+        print_json({"schema": "kinship.runs-import/1", "folder": str(out), "ledger": str(place), "individuals": count})
+    else:
+        console().print(f"{count:,} individuals are in {place}.", markup=False, soft_wrap=True)
+
+
+def verify(run: str, *, as_json: bool) -> bool:
+    """Check a run's ledger; whether nothing is wrong."""
+    with open_run(run) as ledger:
+        checks = verify_ledger(ledger)
+    return print_checks(run, checks, "kinship.runs-verify/1", "run", as_json=as_json)
+
+
+def show(folder: str, *, failures: bool, as_json: bool) -> None:
     """Print a run's individuals, best first, or its failures with their tracebacks."""
-    with Ledger.of_run(folder) as ledger:
+    with open_run(folder) as ledger:
         if failures:
             _failures(ledger, as_json=as_json)
             return
@@ -52,9 +109,9 @@ def show(folder: Path, *, failures: bool, as_json: bool) -> None:
     console().print(f"{verdict(content)} Stopped because {content['stopped'] or 'it is not finished'}.")
 
 
-def list_runs(folder: Path, *, as_json: bool) -> None:
-    """Print the runs in and below a folder."""
-    rows = list(_runs(folder))
+def list_runs(where: str, *, as_json: bool) -> None:
+    """Print the runs in and below a folder, or in a database."""
+    rows = list(_runs(where))
     if as_json:
         print_json({"schema": "kinship.runs/1", "runs": rows})
         return
@@ -66,36 +123,58 @@ def list_runs(folder: Path, *, as_json: bool) -> None:
     for row in rows:
         counts = (str(row[key]) for key in ("founders", "offspring", "failed"))
         stopped = row["stopped"] or "not finished"
-        name = str(Path(row["folder"]).relative_to(folder))
+        name = row["folder"] if "://" in where else str(Path(row["folder"]).relative_to(where))
         score, hours = _number(row["score"], "{:.4f}"), f"{row['hours']:.2f}"
         table.add_row(name, row["strategy"], *counts, row["best"] or "", score, hours, stopped)
     console().print(table)
 
 
-def _runs(folder: Path) -> Iterator[dict[str, Any]]:
-    for file in sorted(folder.rglob(LEDGER_NAME)):
+def _runs(where: str) -> Iterator[dict[str, Any]]:
+    if "://" in where:
+        place = Place.parse(where, "any")
+        for run in runs_in(place):
+            found = replace(place, run=run)
+            with Ledger(found) as ledger:
+                yield from _row(ledger, str(found))
+        return
+    files = [*Path(where).rglob(LEDGER_NAME), *Path(where).rglob(POINTER_NAME)]
+    for folder in sorted({file.parent for file in files}):
         try:
-            with Ledger(file) as ledger:
-                facts, records = ledger.facts(), ledger.records()
-                if facts is None:
-                    continue
-                best = next(iter(ranked(records)), None)
-                offspring = [record for record in records if record.generation > 0]
-                winner = best_offspring(records)
-                yield {
-                    "folder": str(file.parent),
-                    "strategy": facts.config["strategy"]["name"],
-                    "founders": sum(record.role == "founder" for record in records),
-                    "offspring": len(offspring),
-                    "failed": sum(record.error is not None for record in offspring),
-                    "best": best.id if best else None,
-                    "best_offspring": winner.id if winner else None,
-                    "score": best.fitness if best else None,
-                    "hours": ledger.seconds() / 3600,
-                    "stopped": ledger.stopped(),
-                }
+            with Ledger.of_run(folder) as ledger:
+                yield from _row(ledger, str(folder))
         except LedgerError as error:
-            notes().print(f"{file.parent}: {error.message}", markup=False, soft_wrap=True)
+            notes().print(f"{folder}: {error.message}", markup=False, soft_wrap=True)
+
+
+def _row(ledger: Ledger, name: str) -> Iterator[dict[str, Any]]:
+    """What is listed of a run; nothing where none has begun."""
+    facts, records = ledger.facts(), ledger.records()
+    if facts is None:
+        return
+    best, winner = next(iter(ranked(records)), None), best_offspring(records)
+    offspring = [record for record in records if record.generation > 0]
+    yield {
+        "folder": name,
+        "strategy": facts.config["strategy"]["name"],
+        "founders": sum(record.role == "founder" for record in records),
+        "offspring": len(offspring),
+        "failed": sum(record.error is not None for record in offspring),
+        "best": best.id if best else None,
+        "best_offspring": winner.id if winner else None,
+        "score": best.fitness if best else None,
+        "hours": ledger.seconds() / 3600,
+        "stopped": ledger.stopped(),
+    }
+
+
+def _read_archive(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LedgerError(f"{file} cannot be read: {error.strerror}.", hint="Give a full export.") from None
+    except ValueError as error:
+        raise LedgerError(f"{file} is no JSON: {error}.", hint="Make it with `kinship runs export --full`.") from None
+    return content
 
 
 def _failures(ledger: Ledger, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kinship.errors import InvalidConfig
 from kinship.output import output_file, require_writable
-from search.ledger import LEDGER_NAME
+from search.place import holds_run
 from service.console import byte_progress, console, notes, print_json
 from service.family_files import FORMATS, save_tree
 from service.figures import PICTURES, require_suffix, save_figure
@@ -33,7 +33,7 @@ def run(
 
     ``recorded`` and ``recover`` together give one tree of both. Of the options, ``recover`` heeds ``allow_pickle``.
     """
-    is_run = len(what) == 1 and (Path(what[0]) / LEDGER_NAME).exists()
+    is_run = len(what) == 1 and holds_run(Path(what[0]))
     if not (is_run or recorded or recover):
         _dendrogram(what, base, out, options, joining, as_json=as_json, force=force)
         return

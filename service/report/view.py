@@ -31,13 +31,13 @@ class RunView:
     comparisons: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Read a run; raises `LedgerError` where ``folder`` holds none."""
-        with Ledger.of_run(folder) as ledger:
-            export = export_run(ledger)
-            compared = comparisons(ledger)
-            genomes = ledger.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
-            kinship = Span.over(ledger.table()).kinship(genomes, export["config"]["strategy"]["metric"])
+    def open(cls, folder: Path, ledger: str | None = None) -> Self:
+        """Read a run (``ledger``: see `Ledger.of_run`); raises `LedgerError` where ``folder`` holds none."""
+        with Ledger.of_run(folder, ledger) as run:
+            export = export_run(run)
+            compared = comparisons(run)
+            genomes = run.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
+            kinship = Span.over(run.table()).kinship(genomes, export["config"]["strategy"]["metric"])
         return cls(folder, export, kinship, compared)
 
     @cached_property

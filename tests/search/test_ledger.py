@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from kinship.errors import LedgerError
 from kinship.gram import GramTable
 from merging.span import Genome
-from search.ledger import LEDGER_NAME, Ledger, RunFacts, StoredChild
+from search.database import runs_in
+from search.ledger import Ledger, RunFacts, StoredChild
+from search.place import LEDGER_NAME, POINTER_NAME, Place, holds_run, place_of, remember
 from search.records import Failed, Record, Summary
+from search.tables import VERSION
+from tests.search.postgres import Server
 
 ROWS, NAMES = ("base", "a", "b"), ("x.weight", "y.weight")
 RNG = np.random.default_rng(0)
@@ -51,9 +55,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / LEDGER_NAME
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))])
+def place(request: pytest.FixtureRequest, path: Path) -> Place:
+    """Where a ledger may be: every test that asks for it is run over both."""
+    if request.param == "sqlite":
+        return Place.of_file(path)
+    return Place.parse(request.getfixturevalue("postgres").new_database(), "mine")
+
+
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    with Ledger(path) as ledger:
+def ledger(place: Place) -> Iterator[Ledger]:
+    with Ledger(place) as ledger:
         ledger.start(FACTS)
         yield ledger
 
@@ -64,20 +76,20 @@ def filled(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def read(path: Path) -> tuple[RunFacts | None, list[Record], str | None]:
+def read(place: Place) -> tuple[RunFacts | None, list[Record], str | None]:
     """All that a fresh reader finds."""
-    with Ledger(path) as ledger:
+    with Ledger(place) as ledger:
         return ledger.facts(), ledger.records(), ledger.stopped()
 
 
-def test_a_new_ledger_holds_nothing(path: Path) -> None:
-    assert read(path) == (None, [], None)
-    with Ledger(path) as ledger:
+def test_a_new_ledger_holds_nothing(place: Place) -> None:
+    assert read(place) == (None, [], None)
+    with Ledger(place) as ledger:
         assert (ledger.diary(), ledger.seconds(), ledger.stored(), ledger.failures()) == ([], 0.0, [], {})
 
 
-def test_facts_come_back(ledger: Ledger, path: Path) -> None:
-    found = read(path)[0]
+def test_facts_come_back(ledger: Ledger, place: Place) -> None:
+    found = read(place)[0]
     assert found is not None
     assert replace(found, table=FACTS.table) == FACTS
     assert (found.table.rows, found.table.names) == (ROWS, NAMES)
@@ -85,10 +97,10 @@ def test_facts_come_back(ledger: Ledger, path: Path) -> None:
         assert np.array_equal(getattr(found.table, key), getattr(FACTS.table, key))
 
 
-def test_individuals_come_back_in_their_order(ledger: Ledger, path: Path) -> None:
+def test_individuals_come_back_in_their_order(ledger: Ledger, place: Place) -> None:
     ledger.add(RECORDS[:2], {})
     ledger.add(RECORDS[2:], {}, FAILURES)
-    assert read(path)[1] == RECORDS
+    assert read(place)[1] == RECORDS
 
 
 def test_genomes_come_back_when_asked_for(filled: Ledger) -> None:
@@ -104,11 +116,11 @@ def test_more_genomes_than_a_query_takes(ledger: Ledger) -> None:
     assert list(ledger.genomes(r.id for r in reversed(many))) == [r.id for r in reversed(many)]
 
 
-def test_stored_children_extend_the_table(filled: Ledger, path: Path) -> None:
+def test_stored_children_extend_the_table(filled: Ledger, place: Place) -> None:
     wider = FACTS.table.extended("1-1", RNG.random(2), RNG.random((2, 4)))
     row = {"sums": wider.sums[:, -1], "products": wider.grams[:, -1, :]}
     filled.add([record("1-12")], {}, stored=[StoredChild("1-1", "digest", row)])
-    with Ledger(path) as again:
+    with Ledger(place) as again:
         table = again.table()
         assert [(child.id, child.digest) for child in again.stored()] == [("1-1", "digest")]
     assert table.rows == (*ROWS, "1-1")
@@ -116,21 +128,21 @@ def test_stored_children_extend_the_table(filled: Ledger, path: Path) -> None:
     assert np.array_equal(table.sums, wider.sums)
 
 
-def test_results_come_back_exactly_block_after_block(filled: Ledger, path: Path) -> None:
+def test_results_come_back_exactly_block_after_block(filled: Ledger, place: Place) -> None:
     filled.record_results("a", "search", RESULTS)
     filled.record_results("a", "search", {"one": {5: 0.5}})
     filled.record_results("a", "held_out", {"one": {6: 1.0}})
-    with Ledger(path) as again:
+    with Ledger(place) as again:
         assert again.results("a", "search") == {"one": {**RESULTS["one"], 5: 0.5}, "another": {2: 1.0}}
         assert again.results("1-1", "search") == {}
         assert again.results("a", "held_out") == {"one": {6: 1.0}}
 
 
-def test_scores_come_back(filled: Ledger, path: Path) -> None:
+def test_scores_come_back(filled: Ledger, place: Place) -> None:
     partial = Summary(0.5, None, False, {"tasks": {}})
     filled.record_scores("search", {"a": SUMMARY, "1-1": partial})
     filled.record_scores("held_out", {"a": partial})
-    found = {r.id: r for r in read(path)[1]}
+    found = {r.id: r for r in read(place)[1]}
     assert found["a"].scores == {"search": SUMMARY, "held_out": partial}
     assert found["1-1"].scores == {"search": partial}
     assert (found["a"].fitness, found["1-10"].fitness) == (-1 / 3, None)
@@ -138,38 +150,38 @@ def test_scores_come_back(filled: Ledger, path: Path) -> None:
     assert [found[id].ranks for id in ("base", "a", "1-1")] == [False, True, False]
 
 
-def test_failures_and_reasons_come_back(filled: Ledger, path: Path) -> None:
+def test_failures_and_reasons_come_back(filled: Ledger, place: Place) -> None:
     lost = Failed("search", "lost", "it died", "last lines", 3)
     filled.record_failure("1-1", lost)
     filled.set_stopped("reached 3 generations")
     filled.set_config(FACTS.config | {"seed": 4})
-    facts, individuals, stopped = read(path)
+    facts, individuals, stopped = read(place)
     assert stopped == "reached 3 generations"
     assert [r.error for r in individuals] == [None, None, "it died", None, "no such thing"]
     assert filled.failures() == {"1-1": [lost], "1-11": [FAILURES["1-11"]]}
     assert facts is not None
     assert facts.config["seed"] == 4
     filled.set_stopped(None)
-    assert read(path)[2] is None
+    assert read(place)[2] is None
 
 
-def test_the_diary_counts_the_seconds_of_all_sessions(ledger: Ledger, path: Path) -> None:
+def test_the_diary_counts_the_seconds_of_all_sessions(ledger: Ledger, place: Place) -> None:
     ledger.note("started", {}, 0.5)
     ledger.note("generation", {"generation": 1}, 7.25)
-    with Ledger(path) as again:
+    with Ledger(place) as again:
         assert [(entry.name, entry.facts) for entry in again.diary()] == [
             ("started", {}), ("generation", {"generation": 1})
         ]  # fmt: skip
         assert again.seconds() == 7.25
 
 
-def test_a_batch_is_added_whole_or_not_at_all(ledger: Ledger, path: Path) -> None:
+def test_a_batch_is_added_whole_or_not_at_all(ledger: Ledger, place: Place) -> None:
     ledger.add(RECORDS[:2], {})
     with pytest.raises(IntegrityError):
         ledger.add([record("new"), record("newer"), record("a")], {})
-    assert [r.id for r in read(path)[1]] == ["base", "a"]
+    assert [r.id for r in read(place)[1]] == ["base", "a"]
     ledger.add([record("new")], {})
-    assert [r.id for r in read(path)[1]] == ["base", "a", "new"]
+    assert [r.id for r in read(place)[1]] == ["base", "a", "new"]
 
 
 def test_a_score_is_recorded_once_and_for_somebody(filled: Ledger) -> None:
@@ -181,21 +193,164 @@ def test_a_score_is_recorded_once_and_for_somebody(filled: Ledger) -> None:
         filled.record_results("nobody", "search", RESULTS)
 
 
-def test_every_commit_waits_for_the_disk(ledger: Ledger) -> None:
+def test_every_commit_waits_for_the_disk(path: Path) -> None:
     seen = []
+    with Ledger(path) as ledger:
+        ledger.start(FACTS)
 
-    @event.listens_for(ledger._engine, "commit")
-    def ask(connection: Connection) -> None:
-        cursor = connection.connection.cursor()
-        seen.append(tuple(cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")))
+        @event.listens_for(ledger.engine, "commit")
+        def ask(connection: Connection) -> None:
+            cursor = connection.connection.cursor()
+            pragmas = ("synchronous", "journal_mode")
+            seen.append(tuple(cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas))
 
+        write_everything(ledger)
+    assert seen == [(2, "wal")] * 6  # 2 is FULL
+
+
+@pytest.mark.xdist_group("postgres")
+def test_every_commit_waits_for_the_disk_of_a_server_that_would_not(postgres: Server) -> None:
+    import psycopg
+
+    url = postgres.new_database()
+    database = Place.parse(url, "mine").url.database
+    with psycopg.connect(f"host={postgres.folder} user=kinship dbname={database}", autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {database} SET synchronous_commit TO off")  # type: ignore[arg-type]
+    seen = []
+    with Ledger(Place.parse(url, "mine")) as ledger:
+        ledger.start(FACTS)
+
+        @event.listens_for(ledger.engine, "commit")
+        def ask(connection: Connection) -> None:
+            seen.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar())
+
+        write_everything(ledger)
+    assert seen == ["on"] * 6
+
+
+def write_everything(ledger: Ledger) -> None:
+    """Six commits."""
     ledger.add(RECORDS, GENOMES, FAILURES)
     ledger.record_results("a", "search", RESULTS)
     ledger.record_scores("search", {"a": SUMMARY})
     ledger.record_failure("1-1", Failed("search", "raised", "no"))
     ledger.note("paused", {}, 1.0)
     ledger.set_stopped("done")
-    assert seen == [(2, "wal")] * 6  # 2 is FULL
+
+
+def test_text_that_not_every_database_can_hold(filled: Ledger) -> None:
+    filled.record_failure("1-1", Failed("search", "raised", "a\0b", "\0 \u2026"))
+    (failed,) = filled.failures()["1-1"]
+    assert (failed.message, failed.traceback) == ("a\ufffdb", "\ufffd \u2026")
+
+
+def test_runs_of_one_database_know_nothing_of_each_other(place: Place) -> None:
+    other = replace(place, run="another")
+    with Ledger(place) as mine, Ledger(other) as theirs:
+        for ledger in (mine, theirs):
+            ledger.start(FACTS)
+            write_everything(ledger)
+        theirs.add([record("2-1", parents=("a",))], {})
+        theirs.set_stopped("later")
+        assert (len(mine.records()), len(theirs.records())) == (len(RECORDS), len(RECORDS) + 1)
+        assert (mine.stopped(), theirs.stopped()) == ("done", "later")
+        assert (len(mine.diary()), len(theirs.diary())) == (1, 1)
+        assert runs_in(place) == ["another", place.run]
+        with pytest.raises(IntegrityError):
+            mine.start(FACTS)
+        theirs.delete()
+        assert theirs.facts() is None
+        assert theirs.records() == []
+    assert runs_in(place) == [place.run]
+    assert read(place)[1] == [*mine_after_everything()]
+
+
+def mine_after_everything() -> Iterator[Record]:
+    for each in RECORDS:
+        scores = {"search": SUMMARY} if each.id == "a" else {}
+        yield replace(each, scores=scores, error="no" if each.id == "1-1" else each.error)
+
+
+@pytest.mark.xdist_group("postgres")
+def test_a_run_in_a_database_has_one_coordinator(postgres: Server) -> None:
+    place = Place.parse(postgres.new_database(), "mine")
+    with Ledger(place, exclusive=True) as ledger:
+        ledger.start(FACTS)
+        with pytest.raises(LedgerError, match=r"Another process is running .*#mine"):
+            Ledger(place, exclusive=True)
+        with Ledger(place) as reader, Ledger(replace(place, run="other"), exclusive=True):
+            assert reader.facts() is not None
+    Ledger(place, exclusive=True).close()
+
+
+@pytest.mark.xdist_group("postgres")
+def test_a_coordinator_that_lost_its_connection_writes_no_more(postgres: Server) -> None:
+    url = postgres.new_database()
+    place = Place.parse(url, "mine")
+    with Ledger(place, exclusive=True) as ledger:
+        ledger.start(FACTS)
+        with Ledger(place) as other, other.engine.connect() as connection:
+            held = connection.execute(text("SELECT pid FROM pg_locks WHERE locktype = 'advisory'")).scalar_one()
+            connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": held})
+        with pytest.raises(LedgerError, match="connection was lost") as raised:
+            ledger.add(RECORDS, {})
+        assert "--resume" in raised.value.hint
+        with Ledger(place, exclusive=True) as successor:
+            successor.add(RECORDS, {}, FAILURES)
+            with pytest.raises(LedgerError, match="Another process"):
+                ledger.note("paused", {}, 1.0)
+    assert read(place)[1] == RECORDS
+
+
+def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(LedgerError, match="cannot be reached") as raised:
+        Ledger(Place.parse(f"postgresql://ann:secret@/nothing?host={tmp_path}#first"))
+    assert "secret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("mysql://host/db#run", "'mysql' is not known"),
+        ("runs/first", "no database URL"),
+        ("postgresql://ann:secret@host/db", "ann@host/db does not say which run"),
+    ],
+)
+def test_what_is_no_place(text: str, reason: str) -> None:
+    with pytest.raises(LedgerError, match=reason) as raised:
+        Place.parse(text)
+    assert "secret" not in raised.value.message
+    assert "postgresql://USER@HOST/DATABASE#RUN" in raised.value.hint
+
+
+def test_a_folder_remembers_where_its_run_is(tmp_path: Path) -> None:
+    folder = tmp_path / "first"
+    folder.mkdir()
+    assert not holds_run(folder)
+    given = place_of(folder, "postgresql://ann:se%23cret@db.lab:5433/merges")
+    assert (given.run, given.url.password) == ("first", "se#cret")
+    remember(folder, given)
+    assert holds_run(folder)
+    hidden = place_of(tmp_path, "postgresql://db.lab/merges?password=se%23cret&sslmode=require#one")
+    assert str(hidden) == "postgresql+psycopg://db.lab/merges?sslmode=require#one"
+    assert "cret" not in (folder / POINTER_NAME).read_text()
+    found = place_of(folder)
+    assert (str(found), found.url.password) == (str(given), None)
+    assert place_of(folder, "postgresql://ann:other@db.lab:5433/merges#first").url.password == "other"
+    with pytest.raises(LedgerError, match=r"kept in .*merges#first, not in .*#second"):
+        place_of(folder, "postgresql://ann@db.lab:5433/merges#second")
+    (folder / POINTER_NAME).write_text("[]")
+    with pytest.raises(LedgerError, match="does not say where"):
+        place_of(folder)
+
+
+def test_a_run_in_a_file_stays_in_it(path: Path) -> None:
+    Ledger(path).close()
+    remember(path.parent, Place.of_file(path))
+    assert not (path.parent / POINTER_NAME).exists()
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite, not in"):
+        place_of(path.parent, "postgresql://db.lab/merges#first")
 
 
 def test_a_file_that_is_no_ledger_is_refused(path: Path) -> None:
@@ -204,30 +359,30 @@ def test_a_file_that_is_no_ledger_is_refused(path: Path) -> None:
         Ledger(path)
 
 
-def test_a_damaged_ledger_is_refused(filled: Ledger, path: Path) -> None:
-    filled.close()
+def test_a_damaged_ledger_is_refused(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.start(FACTS)
     content = path.read_bytes()
     path.write_bytes(b"\xff" * 100 + content[100:])
     with pytest.raises(LedgerError, match="not a readable ledger"):
         Ledger(path)
 
 
-def test_another_version_is_refused_and_left_as_it_is(ledger: Ledger, path: Path) -> None:
-    ledger.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE run SET schema_version = 99")
-    connection.close()
-    with pytest.raises(LedgerError, match="ledger version 99") as raised:
-        Ledger(path)
+def test_a_newer_version_is_refused_and_left_as_it_is(filled: Ledger, place: Place) -> None:
+    with filled.engine.begin() as connection:
+        connection.execute(text("UPDATE ledger_version SET version_num = '99'"))
+    with pytest.raises(LedgerError, match=f"ledger version 99, this program reads up to {VERSION}") as raised:
+        Ledger(place)
     assert raised.value.hint
+    assert len(filled.records()) == len(RECORDS)
 
 
-def test_a_ledger_of_the_first_version_is_refused(path: Path) -> None:
+def test_the_tables_of_something_else_are_left_alone(path: Path) -> None:
     with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE run (id INTEGER PRIMARY KEY, schema_version INTEGER, config TEXT)")
-        connection.execute("INSERT INTO run VALUES (1, 1, '{}')")
+        connection.execute("CREATE TABLE run (id INTEGER PRIMARY KEY, distance REAL)")
+        connection.execute("INSERT INTO run VALUES (1, 42.195)")
     connection.close()
-    with pytest.raises(LedgerError, match="ledger version 1"):
+    with pytest.raises(LedgerError, match="not a readable ledger"):
         Ledger(path)
     with sqlite3.connect(path) as connection:
         assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")] == ["run"]

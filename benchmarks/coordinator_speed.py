@@ -120,7 +120,7 @@ def main() -> None:
     timed("resume, finished", lambda: search(config(arguments.offspring), folder))
     timed("resume, extended by 4 evaluations", lambda: search(config(arguments.offspring + 4), folder))
     with redirect_stdout(io.StringIO()):
-        shown = stopwatch(lambda: show(folder, failures=False, as_json=False))
+        shown = stopwatch(lambda: show(str(folder), failures=False, as_json=False))
     print(f"{'kinship runs show':<58} {shown:8.2f} s")
     timed("report", lambda: write_report(arguments.work / "report.html", {"run": RunView.open(folder)}, "", force=True))
 

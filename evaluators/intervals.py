@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from evaluators.scores import Score, mean_with_error
 
 LEVEL, RESAMPLES = 0.95, 10_000
-CHUNK = 2_000_000  # counts held at once
+CHUNK = 2_000_000  # counts or documents held at once
+MANY_VALUES = 32
 Method = Literal["bca", "percentile"]
 
 
@@ -102,6 +103,10 @@ def interval(
 def _means(sample: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """(resamples,) means of as many draws of len(sample) with replacement."""
     values, counts = np.unique(sample, return_counts=True)
+    if len(values) > MANY_VALUES:  # where counts of each would cost more than the documents themselves
+        chunk = max(1, CHUNK // len(sample))
+        sizes = [(min(chunk, resamples - start), len(sample)) for start in range(0, resamples, chunk)]
+        return np.concatenate([sample[rng.integers(len(sample), size=size)].mean(axis=1) for size in sizes])
     shares = counts / len(sample)
     chunk = max(1, CHUNK // len(values))
     parts = [

@@ -12,9 +12,11 @@ from search.ledger import Ledger, RunFacts
 from search.mating import BASE
 from search.records import Record, best_offspring, best_so_far
 
+MOST_LEADERS = 10
+
 
 def comparisons(ledger: Ledger) -> list[dict[str, Any]]:
-    """The best offspring, and each that was the best so far, against the best founder, its parents and the base.
+    """The best offspring and the latest that led the run, against the best founder, their parents and the base.
 
     Plain data, one row a pair: ``individual``, ``versus``, ``relation``, and by split the difference in what the search
     selects on (`evaluators.intervals.Comparison`; for the worst task, in the mean of the tasks). A split is left out
@@ -32,7 +34,7 @@ def comparisons(ledger: Ledger) -> list[dict[str, Any]]:
     )
     scores = _Scores(ledger, facts, records)
     rows = []
-    for id in wanted:
+    for id in wanted[:MOST_LEADERS]:
         for other, relation in _rivals(records[id], founders[-1] if founders else None):
             found = {
                 split: compare(mine, theirs, shares=scores.shares(mine, split)).to_dict()

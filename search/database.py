@@ -90,7 +90,7 @@ def _bring_up_to_date(engine: Engine, place: Place) -> None:
         if found is None:
             tables.Table.metadata.create_all(connection)
             migrations.stamp(connection, tables.VERSION)
-        elif found not in migrations.versions():
+        elif found not in migrations.known_versions():
             raise LedgerError(
                 f"{place} has ledger version {found}, this program reads up to {tables.VERSION}.",
                 hint="Use the version of model-kinship that wrote it, or a newer one.",

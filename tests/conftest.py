@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ from safetensors.torch import save_file
 if TYPE_CHECKING:
     from service.demo.family import Family
     from tests.search.postgres import Server
+
+# A shell's background jobs begin with Ctrl-C ignored, and so would the programs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["KINSHIP_CACHE"] = "off"  # but where a test is about it

@@ -30,7 +30,7 @@ def upgrade(connection: Connection, version: str) -> None:
     context.stamp(_steps(), "head")
 
 
-def versions() -> list[str]:
+def known_versions() -> list[str]:
     """Every version there was, the first one first."""
     return [step.revision for step in reversed(list(_steps().walk_revisions()))]
 

@@ -4,8 +4,8 @@ For every (base, seed) pair: a family of a base and its fine-tunes, every strate
 split, and at every count of evaluations the held-out score of whoever is best on the search split by then. Founders'
 own scores are not counted as evaluations; a strategy that stops early carries its score forward.
 
-    python benchmarks/search_efficiency.py --work /tmp/efficiency                   the demo's families
-    python benchmarks/search_efficiency.py --work /tmp/efficiency --stories DIR     grown from a small story model
+    python benchmarks/search_efficiency.py --work WORK                   the demo's families
+    python benchmarks/search_efficiency.py --work WORK --stories DIR     grown from a small story model
 
 Families are trained (a minute each) and every score is kept under --work, so that a run that was stopped goes on.
 Several processes may share the work: give each some of the pairs by --pairs, then summarise with --summary.

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from kinship.errors import MalformedCheckpoint
 
 # Configs and indices of the largest models stay below a tenth of this.
 MAX_JSON_BYTES = 32 << 20
+
+CARD_NAME, MAX_CARD = "README.md", 1 << 20
 
 
 def find_file(folder: Path, name: str) -> Path | None:
@@ -48,6 +51,30 @@ def read_json(file: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise MalformedCheckpoint(f"{file} holds no JSON object.", hint="Save the file again.")
     return content
+
+
+def read_text(folder: Path, name: str, limit: int = MAX_JSON_BYTES) -> str | None:
+    """The text of a file directly in ``folder``, at most ``limit`` characters of it; None where there is none."""
+    file = find_file(folder, name)
+    if file is None:
+        return None
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise MalformedCheckpoint(f"{file} cannot be read: {error.strerror}.", hint="Save it again.") from None
+
+
+def front_matter(folder: Path) -> Mapping[str, Any]:
+    """The YAML at the head of the model card in ``folder``; nothing where there is none that can be read."""
+    import yaml
+
+    head, *rest = (read_text(folder, CARD_NAME, MAX_CARD) or "").split("---\n", 2)
+    try:
+        content = yaml.safe_load(rest[0]) if not head and len(rest) == 2 else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
 
 
 def _places(folder: Path) -> list[Path]:

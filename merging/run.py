@@ -1,7 +1,7 @@
 """One merge from its recipe to its folder: what `kinship merge` does."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from kinship.alignment import Alignment, require_same_tensors
 from kinship.checkpoint import Checkpoint
 from kinship.device import choose_device
 from kinship.errors import OutputNotWritable
-from kinship.folder_files import find_file
+from kinship.folder_files import front_matter
 from kinship.gram import Float64, gram_table
 from kinship.opening import open_checkpoint
 from kinship.output import require_writable
@@ -32,7 +31,6 @@ Progress = Callable[[int, int], None]
 
 # More than config, tokenizer and card of a model take.
 _COMPANION_BYTES = 64 << 20
-_CARD_BYTES = 1 << 20
 
 
 def open_span(models: list[Checkpoint], *, with_products: bool) -> Span:
@@ -193,19 +191,7 @@ def licences(models: Sequence[Checkpoint]) -> dict[str, str]:
     """What the cards of the models say of their licence, by id."""
     found = {}
     for model in models:
-        card = find_file(model.path, "README.md") if model.path.is_dir() else None
-        licence = _front_matter(card).get("license") if card else None
+        licence = front_matter(model.path).get("license") if model.path.is_dir() else None
         if isinstance(licence, str):
             found[model.id] = licence
     return found
-
-
-def _front_matter(card: Path) -> Mapping[str, Any]:
-    """The YAML at the head of a model card; nothing where there is none that can be read."""
-    with open(card, encoding="utf-8", errors="replace") as file:
-        head, *rest = file.read(_CARD_BYTES).split("---\n", 2)
-    try:
-        content = yaml.safe_load(rest[0]) if not head and len(rest) == 2 else None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, Mapping) else {}

@@ -14,22 +14,15 @@ import yaml
 
 from kinship.errors import MalformedCheckpoint
 from kinship.family_tree.graph import add_descent, add_member, placed
-from kinship.folder_files import MAX_JSON_BYTES, find_file, read_json
+from kinship.folder_files import CARD_NAME, find_file, front_matter, read_json, read_text
 from kinship.hub import fetch_documents
 from kinship.references import Fetch, locate, parse_reference
 
 if TYPE_CHECKING:
     from kinship.family_tree.graph import Tree
 
-LINEAGE_NAME, RECIPE_NAME, CARD_NAME, ADAPTER_NAME = (
-    "lineage.json",
-    "mergekit_config.yml",
-    "README.md",
-    "adapter_config.json",
-)
+LINEAGE_NAME, RECIPE_NAME, ADAPTER_NAME = "lineage.json", "mergekit_config.yml", "adapter_config.json"
 _RELATIONS = {"finetune": "finetune", "adapter": "lora", "merge": "merge", "quantized": "quantized"}
-
-_CARD_BYTES = 1 << 20
 
 Parents = list[tuple[str, str]]
 """(parent, kind of descent) as a file names them."""
@@ -57,7 +50,7 @@ def recorded_tree(models: Sequence[str], fetch: Fetch = fetch_documents) -> "Tre
             model,
             licence=licence.lower() if isinstance(licence, str) else None,
             tags=[tag for tag in _listed(card.get("tags")) if isinstance(tag, str)] or None,
-            recipe=_text(folder, RECIPE_NAME),
+            recipe=read_text(folder, RECIPE_NAME),
         )
         for source, read in _READERS.items():
             for parent, kind in read(folder, card):
@@ -65,17 +58,6 @@ def recorded_tree(models: Sequence[str], fetch: Fetch = fetch_documents) -> "Tre
                 if known_as != model:
                     add_descent(tree, known_as, model, kind, source)
     return placed(tree)
-
-
-def front_matter(folder: Path) -> Mapping[str, Any]:
-    """The YAML at the head of the model card in ``folder``; nothing where there is none that can be read."""
-    text = _text(folder, CARD_NAME, _CARD_BYTES) or ""
-    head, *rest = text.split("---\n", 2)
-    try:
-        content = yaml.safe_load(rest[0]) if not head and len(rest) == 2 else None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, Mapping) else {}
 
 
 def _of_lineage(folder: Path, _: Mapping[str, Any]) -> Parents:
@@ -91,7 +73,7 @@ def _of_lineage(folder: Path, _: Mapping[str, Any]) -> Parents:
 
 
 def _of_recipe(folder: Path, _: Mapping[str, Any]) -> Parents:
-    text = _text(folder, RECIPE_NAME)
+    text = read_text(folder, RECIPE_NAME)
     try:
         content = yaml.safe_load(text) if text is not None else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -142,15 +124,3 @@ def _models_of(content: Any) -> Iterator[str]:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
-
-
-def _text(folder: Path, name: str, limit: int = MAX_JSON_BYTES) -> str | None:
-    """The text of a file, or the first ``limit`` bytes of it; None where there is none."""
-    file = find_file(folder, name)
-    if file is None:
-        return None
-    try:
-        with open(file, encoding="utf-8", errors="replace", newline=None) as stream:
-            return stream.read(limit)
-    except OSError as error:
-        raise MalformedCheckpoint(f"{file} cannot be read: {error.strerror}.") from None

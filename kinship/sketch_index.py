@@ -148,11 +148,15 @@ class SketchIndex:
     def _require_index(self) -> None:
         try:
             with closing(sqlite3.connect(self._path, timeout=60)) as database:
-                found = database.execute("SELECT version, width FROM about").fetchone()
+                tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                known = "about" in tables
+                found = database.execute("SELECT version, width FROM about").fetchone() if known else None
         except sqlite3.DatabaseError:
+            known, tables, found = False, {"?"}, None
+        if tables and not known:  # without any table it is new, and somebody may be making it at this moment
             raise MalformedCheckpoint(
                 f"{self._path} is no index of sketches.", hint="Give another name, or the index itself."
-            ) from None
+            )
         if found is not None and found != (VERSION, WIDTH):
             raise InvalidConfig(
                 f"{self._path} holds sketches of version {found[0]}; this program makes version {VERSION}.",

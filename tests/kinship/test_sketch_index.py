@@ -108,7 +108,18 @@ def test_several_writers(models: dict[str, Weights], tmp_path: Path) -> None:
     assert SketchIndex(path).ids == sorted(models)
 
 
+def test_an_index_that_another_is_just_making(tmp_path: Path) -> None:
+    (tmp_path / "new.sqlite").touch()
+    index = SketchIndex(tmp_path / "new.sqlite")
+    index.add("a", sketched(network(0)))
+    assert index.ids == ["a"]
+
+
 def test_files_that_are_no_index(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.sqlite") as database:
+        database.execute("CREATE TABLE other (id TEXT)")
+    with pytest.raises(MalformedCheckpoint, match=r"other\.sqlite is no index"):
+        SketchIndex(tmp_path / "other.sqlite")
     (tmp_path / "notes.txt").write_text("hello, hello, hello")
     with pytest.raises(MalformedCheckpoint, match=r"notes\.txt is no index"):
         SketchIndex(tmp_path / "notes.txt")

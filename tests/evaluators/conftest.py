@@ -203,3 +203,13 @@ def as_candidate(checkpoint: Checkpoint, factor: float = 1.0) -> Candidate:
             yield name, checkpoint.tensor(name) * factor
 
     return Candidate(checkpoint.id, f"{checkpoint.digest}*{factor}", tensors)
+
+
+def few_shot(tiny: Tiny, folder: Path) -> Path:
+    changes = {"num_fewshot": 2, "fewshot_split": "shots", "fewshot_delimiter": " "}
+    data = {"test": "tiny_choice.jsonl", "shots": "shots.jsonl"}
+    changes["dataset_kwargs"] = {"data_files": data}  # type: ignore[assignment]
+    write_tasks(folder, select(tiny, "tiny_choice"), tiny_choice=changes)
+    shots = [{"prompt": f"{one}{two}=", "choices": ["a", "b"], "label": 0} for one in "abcd" for two in "efgh"]
+    write_documents(folder / "shots.jsonl", shots)
+    return folder

@@ -65,7 +65,7 @@ def test_the_poor_are_stopped_early_and_the_good_run_to_the_end(binary: bool) ->
     assert "good" not in race.stopped()
     verdict = race.stopped()["poor"]
     assert verdict.documents == counts["poor"]
-    assert verdict.statistic >= verdict.boundary > 2
+    assert verdict.statistic >= verdict.boundary > norm.isf(ON.error_rate)
     assert verdict.rival in {*FOUNDERS, "good", "fair"}
     assert abs(verdict.estimate.value - true_score(results["poor"])) < 3 * verdict.estimate.stderr
     # It was stopped for k = 2 rivals that are truly better.

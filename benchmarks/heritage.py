@@ -1,8 +1,8 @@
 """How right `kinship tree --recover` is, on families grown with known truth: the base present and withheld.
 
-    python benchmarks/heritage.py [--families 20] [--first 1000] [--folder KEEP]
+    python benchmarks/heritage.py [--families 21] [--first 1000] [--folder KEEP] [--stories FILE]
 
-Signals were weighted on families of seeds below 100; give other seeds here.
+Signals were weighted on families of seeds below 300; give other seeds here.
 """
 
 import argparse
@@ -18,22 +18,24 @@ import numpy as np
 import torch
 
 from kinship.heritage import recover
-from tests.kinship.heritage.growth import grow_or_load
+from tests.kinship.heritage.growth import STORY, grow_or_load, pretrained
 from tests.kinship.heritage.judging import Verdict, judge
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--families", type=int, default=20)
+    parser.add_argument("--families", type=int, default=21)
     parser.add_argument("--first", type=int, default=1000)
     parser.add_argument("--folder", type=Path, help="Keep the families here, and take up those that are here.")
+    parser.add_argument("--stories", type=Path, help="Weights of stories260K: families of nine are grown from it.")
     asked = parser.parse_args()
+    start, shape, size = (lambda: pretrained(asked.stories), STORY, 9) if asked.stories else (None, None, None)
     torch.set_num_threads(1)
     total = {"base present": Verdict(), "base withheld": Verdict()}
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(asked.first, asked.first + asked.families):
             folder = (asked.folder or Path(scratch)) / str(seed)
-            grown = grow_or_load(seed, folder)
+            grown = grow_or_load(seed, folder, start, shape, size)
             base = next(member.name for member in grown.members if member.kind == "base")
             for case, withheld in (("base present", frozenset()), ("base withheld", frozenset({base}))):
                 paths = {m.name: folder / f"{m.name}.safetensors" for m in grown.members if m.name not in withheld}

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +14,7 @@ from kinship.digest import ContentDigest
 from kinship.dtypes import widen
 from kinship.errors import MalformedCheckpoint
 from kinship.memory import fingerprint, recall, remember
+from kinship.open_files import FILES
 from kinship.safetensors_header import TensorEntry
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Checkpoint:
         self.path = path
         self.tensors = dict(sorted(tensors.items()))
         self.config = config
-        self._descriptors: dict[Path, int] = {}
-        self._opening = Lock()
+        self._reader = object()  # whose open files are whose; unlike this checkpoint's id(), it is not used again
 
     def __enter__(self) -> Self:
         return self
@@ -53,8 +52,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the files; reading opens them again."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        FILES.close(self._reader)
 
     def stored(self, name: str, start: int = 0, count: int | None = None) -> NDArray[np.uint8]:
         """The bytes of elements ``start .. start + count`` of tensor ``name``."""
@@ -79,21 +77,16 @@ class Checkpoint:
     def read_into(self, name: str, start: int, view: memoryview) -> None:
         """Fill ``view`` (bytes) with the elements of tensor ``name`` from ``start`` on, as stored."""
         entry = self.tensors[name]
-        descriptor, position = self._open(entry.file), entry.offset + start * entry.dtype.itemsize
-        while view:
-            got = os.preadv(descriptor, [view], position)
-            if got == 0:
-                raise MalformedCheckpoint(
-                    f"{entry.file} ended while tensor {name!r} was being read.",
-                    hint="The file was changed or cut short; save it again.",
-                )
-            view, position = view[got:], position + got
-
-    def _open(self, file: Path) -> int:
-        with self._opening:
-            if file not in self._descriptors:
-                self._descriptors[file] = os.open(file, os.O_RDONLY)
-            return self._descriptors[file]
+        position = entry.offset + start * entry.dtype.itemsize
+        with FILES.use(self._reader, entry.file) as descriptor:
+            while view:
+                got = os.preadv(descriptor, [view], position)
+                if got == 0:
+                    raise MalformedCheckpoint(
+                        f"{entry.file} ended while tensor {name!r} was being read.",
+                        hint="The file was changed or cut short; save it again.",
+                    )
+                view, position = view[got:], position + got
 
     def tensor(self, name: str) -> "torch.Tensor":
         """The whole tensor ``name`` in its shape and stored dtype."""

@@ -20,12 +20,13 @@ class GramRow:
     `add` it the new model's bytes, piece by piece, from any thread and in any order: where pieces begin and end decides
     the last bits of the result, and nothing else does. Distances from close models are measured from the differences
     (as by `compare` with the metric ``euclidean``, but tensor by tensor). Reads the bytes of all ``models`` once.
-    Memory: a few MB a thread.
+    Where a model is None, its weights are gone: products with it are not known, NaN. Memory: a few MB a thread.
     """
 
-    def __init__(self, table: GramTable, models: Sequence[Checkpoint]) -> None:
+    def __init__(self, table: GramTable, models: Sequence[Checkpoint | None]) -> None:
         self._table = table
-        self._models = models
+        self._models = [model for model in models if model is not None]
+        self._columns = [index for index, model in enumerate(models) if model is not None]
         self._places = {name: index for index, name in enumerate(table.names)}
         self._parts: dict[tuple[int, int], tuple[float, Float64, Float64]] = {}
         self._own = threading.local()
@@ -60,8 +61,10 @@ class GramRow:
             gaps[index] += apart
         for index in np.flatnonzero(~np.isfinite(products).all(axis=1)).tolist():
             raise non_finite(self._table.names[index], self._models)
-        squares = np.diagonal(self._table.grams, axis1=1, axis2=2) + products[:, -1:]
+        squares = np.diagonal(self._table.grams, axis1=1, axis2=2)[:, self._columns] + products[:, -1:]
         close = 2 * products[:, :-1] > CLOSE * squares
         close[:, 0] = False  # the base is no task vector
         products[:, :-1][close] = ((squares - gaps) / 2)[close]
-        return self._table.extended(id, sums, products)
+        row = np.full((len(sums), len(self._table.rows) + 1), np.nan)
+        row[:, [*self._columns, -1]] = products
+        return self._table.extended(id, sums, row)

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS about (version INTEGER NOT NULL, width INTEGER NOT NU
 CREATE TABLE IF NOT EXISTS layouts (layout TEXT PRIMARY KEY, keys TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS models (
     id TEXT PRIMARY KEY, layout TEXT NOT NULL REFERENCES layouts, squares BLOB NOT NULL, sums BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS states (id TEXT PRIMARY KEY, state TEXT NOT NULL);
 """
 
 
@@ -72,8 +73,11 @@ class SketchIndex:
         if path.exists():
             self._require_index()
 
-    def add(self, id: str, sketch: Sketch, *, force: bool = False) -> None:
-        """Keep a sketch under ``id``; raises `InvalidConfig` where another is kept under it, unless ``force``."""
+    def add(self, id: str, sketch: Sketch, *, state: str | None = None, force: bool = False) -> None:
+        """Keep a sketch under ``id``; raises `InvalidConfig` where another is kept under it, unless ``force``.
+
+        state: what tells later whether the model is still the same, as `Checkpoint.fingerprint` does.
+        """
         with self._database(write=True) as database:
             known = database.execute("SELECT sums FROM models WHERE id = ?", (id,)).fetchone()
             if known is not None and known[0] != sketch.sums.tobytes() and not force:
@@ -88,13 +92,32 @@ class SketchIndex:
                 "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)",
                 (id, layout, sketch.squares.astype("<f8").tobytes(), sketch.sums.astype("<f4").tobytes()),
             )
+            if state is None:
+                database.execute("DELETE FROM states WHERE id = ?", (id,))
+            else:
+                database.execute("INSERT OR REPLACE INTO states VALUES (?, ?)", (id, state))
         self.__dict__.pop("_groups", None)
+
+    def recall(self, id: str, state: str | None) -> Sketch | None:
+        """The sketch kept under ``id``, if it was made in this very ``state`` of the model."""
+        if state is None or not self._path.exists():
+            return None
+        with self._database() as database:
+            if database.execute("SELECT name FROM sqlite_master WHERE name = 'states'").fetchone() is None:
+                return None  # an index of before states were kept
+            query = "SELECT keys, squares, sums FROM models NATURAL JOIN layouts NATURAL JOIN states"
+            row = database.execute(f"{query} WHERE id = ? AND state = ?", (id, state)).fetchone()
+        if row is None:
+            return None
+        sums = np.frombuffer(row[2], dtype="<f4").reshape(-1, WIDTH)
+        return Sketch(tuple(Key(*key) for key in json.loads(row[0])), sums, np.frombuffer(row[1], dtype="<f8"))
 
     def remove(self, id: str) -> None:
         """Forget a model; raises `ReferenceNotFound`."""
         with self._database(write=True) as database:
             if database.execute("DELETE FROM models WHERE id = ?", (id,)).rowcount == 0:
                 raise ReferenceNotFound(f"{self._path} has no model called {id!r}.", hint="kinship index list INDEX")
+            database.execute("DELETE FROM states WHERE id = ?", (id,))
         self.__dict__.pop("_groups", None)
 
     @property

@@ -58,9 +58,7 @@ def sketch(model: Checkpoint, progress: Callable[[int], None] | None = None) -> 
     (norms). ``progress`` is told the number of bytes done since the last call. Memory: a few MB a thread.
     Raises `NonFiniteWeights` naming the tensor, and `UnsupportedCheckpoint` where nothing is left to sketch.
     """
-    names = [
-        name for name, entry in model.tensors.items() if entry.dtype.is_floating_point and entry.count >= LEAST_ELEMENTS
-    ]
+    names = _sketched_names(model)
     sums, totals, squares = np.zeros((len(names), WIDTH)), np.zeros(len(names)), np.zeros(len(names))
     for index, part in _parts(model, names, progress):
         sums[index] += part.sums
@@ -77,6 +75,17 @@ def sketch(model: Checkpoint, progress: Callable[[int], None] | None = None) -> 
         )
     keys = tuple(Key(names[index], int(counts[index])) for index in telling.tolist())
     return Sketch(keys, sums[telling].astype(np.float32), squares[telling])
+
+
+def sketched_bytes(model: Checkpoint) -> int:
+    """What `sketch` reads."""
+    return sum(model.tensors[name].nbytes for name in _sketched_names(model))
+
+
+def _sketched_names(model: Checkpoint) -> list[str]:
+    return [
+        name for name, entry in model.tensors.items() if entry.dtype.is_floating_point and entry.count >= LEAST_ELEMENTS
+    ]
 
 
 class _Part(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from re import findall
 from types import NoneType
 from typing import Any, get_args
 
@@ -24,6 +25,10 @@ def read_yaml(path: Path, kind: str) -> object:
         raise ReferenceNotFound(f"There is no {kind} at {path}.", hint="Give the path of a YAML file.")
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InvalidConfig(f"{path} is not valid YAML{place}: {error.problem or error.context}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
 
@@ -50,7 +55,23 @@ def invalid(error: ValidationError, source: str, schema: type[BaseModel]) -> Inv
         return InvalidConfig(f"{source} has the unknown key {place!r}.", hint=nearest(str(key), known))
     if first["type"] == "missing":
         return InvalidConfig(f"{source} lacks the key {place!r}.", hint=f"Add {key}: to it.")
-    return InvalidConfig(f"{source}: {place!r} is {first['input']!r}: {first['msg']}.")
+    return _refused(first, source, place if first["loc"] else "")
+
+
+def _refused(problem: Any, source: str, place: str) -> InvalidConfig:
+    """What is wrong with the value at ``place``, the top where that is empty."""
+    found, context = problem["input"], problem.get("ctx", {})
+    if problem["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+        where = f"{source}: {place!r}" if place else source
+        given = "nothing" if found is None else f"{found!r}"
+        return InvalidConfig(f"{where} holds {given}; expected a mapping.", hint="Write `key: value`, one a line.")
+    words, hint = str(context.get("error", problem["msg"])).replace("Input should be", "expected"), ""
+    if problem["type"] == "literal_error" and isinstance(found, str):
+        hint = nearest(found, findall(r"'([^']*)'", context["expected"]))
+    if problem["type"] == "too_short":
+        words = f"expected at least {context['min_length']}, found {context['actual_length']}"
+    words += "" if words.endswith((".", "?")) else "."
+    return InvalidConfig(f"{source}: {place!r} is {found!r}: {words}" if place else f"{source}: {words}", hint=hint)
 
 
 def _is_union_tag(part: int | str) -> bool:

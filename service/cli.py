@@ -154,6 +154,10 @@ def tree(
     recover: Annotated[
         bool, typer.Option("--recover", help="Who was made from whom by their weights alone; --base if known.")
     ] = False,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="For --recover: an index of sketches, made where there is none; see kinship index."),
+    ] = None,
     joining: Annotated[JoiningName, typer.Option(help="How a dendrogram is built.")] = JoiningName.upgma,
     metric: Metric = MetricName.pcc,
     vocab: Vocab = VocabName.same,
@@ -179,6 +183,7 @@ def tree(
         options,
         recorded=recorded,
         recover=recover,
+        index=index,
         joining=joining.value,
         as_json=as_json,
         force=force,

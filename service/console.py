@@ -10,7 +10,7 @@ from kinship.errors import KinshipError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 
 def console() -> "Console":
@@ -74,5 +74,27 @@ def byte_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int,
             speed = bar.tasks[task].speed
             rate = f" {decimal(int(speed))}/s" if speed else ""
             bar.update(task, completed=done, total=total, amount=f"{decimal(done)} of {decimal(total)}{rate}")
+
+        yield update
+
+
+@contextmanager
+def stage_progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int, str], None]]:
+    """Yield a callable that is told (stage, done, in all, unit; ``B`` for bytes): one bar, of the stage at hand."""
+    from rich.filesize import decimal
+
+    with progress_bar(quiet=quiet) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(stage: str, done: int, total: int, unit: str) -> None:
+            if done == 0 or stage not in tasks:
+                for task in tasks.values():
+                    bar.remove_task(task)
+                tasks.clear()
+                tasks[stage] = bar.add_task(stage, amount="")
+            speed = bar.tasks[-1].speed
+            show = decimal if unit == "B" else str
+            rate = f" {decimal(int(speed))}/s" if speed and unit == "B" else ""
+            bar.update(tasks[stage], completed=done, total=total, amount=f"{show(done)} of {show(total)}{rate}")
 
         yield update

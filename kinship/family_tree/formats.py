@@ -26,15 +26,19 @@ def to_graphml(tree: "Tree") -> str:
 
 
 def to_mermaid(tree: "Tree") -> str:
-    """A Mermaid flowchart, which Hub and GitHub draw in a README file. Dashed: parents that are only named."""
+    """A Mermaid flowchart, which Hub and GitHub draw in a README file.
+
+    Dashed: parents that are only named. Rounded, with dotted lines to their children: ancestors that must have existed.
+    """
     number = {id: f"m{index}" for index, id in enumerate(tree)}
     lines = ["flowchart TD"]
     for id, name in zip(tree, short_names(list(tree)), strict=True):
         score = tree.nodes[id].get("score")
         text = _quoted(name if score is None else f"{name} · {score:.3f}")
-        lines.append(f'    {number[id]}["{text}"]')
+        lines.append(f'    {number[id]}(["{text}"])' if tree.nodes[id].get("latent") else f'    {number[id]}["{text}"]')
     for parent, child, facts in tree.edges(data=True):
-        lines.append(f'    {number[parent]} -->|"{_quoted(edge_text(facts))}"| {number[child]}')
+        line = "-.->" if tree.nodes[parent].get("latent") else f'-->|"{_quoted(edge_text(facts))}"|'
+        lines.append(f"    {number[parent]} {line} {number[child]}")
     named = [number[id] for id, facts in tree.nodes(data=True) if not facts.get("given", True)]
     if named:
         lines += ["    classDef named stroke-dasharray: 4 3", f"    class {','.join(named)} named"]
@@ -59,12 +63,18 @@ def to_lines(tree: "Tree") -> Iterator[str]:
     while stack:
         id, lead, branch = stack.pop()
         others = [parent for parent in tree.predecessors(id) if parent != main.get(id)]
-        about = [edge_text(tree.edges[main[id], id])] if id in main else []
+        inferred = id in main and tree.nodes[main[id]].get("latent")
+        about = [edge_text(tree.edges[main[id], id])] if id in main and not inferred else []
         about += [f"with {', '.join(others)}"] if others else []
         score = tree.nodes[id].get("score")
         about += [f"score {score:.4f}"] if score is not None else []
         about += [str(tree.nodes[id]["licence"])] if tree.nodes[id].get("licence") else []
-        about += [] if tree.nodes[id].get("given", True) else ["not given"]
+        absent = (
+            f"not here: {tree.nodes[id].get('note', 'it must have existed')}"
+            if tree.nodes[id].get("latent")
+            else "not given"
+        )
+        about += [] if tree.nodes[id].get("given", True) else [absent]
         yield f"{lead}{branch}{id}" + (f"  ({'; '.join(about)})" if about else "")
         children = sorted(below.get(id, []), key=place.__getitem__)
         lead += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]

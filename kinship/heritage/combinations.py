@@ -1,5 +1,10 @@
-"""Merges: is a model, tensor by tensor, a linear combination of a few others? Solved from distances alone."""
+"""Merges: is a model, tensor by tensor, a linear combination of a few others? Solved from distances alone.
 
+Coefficients that add up to 1 follow from the distances among the models. Ones that do not are those of an affine
+combination in which the origin, a model of zeros, takes part.
+"""
+
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -9,18 +14,25 @@ from numpy.typing import NDArray
 
 from kinship.gram import Float64
 from kinship.heritage.geometry import Geometry
+from kinship.heritage.stages import Stages
 
 # What may be left unexplained of the squared distance to the nearest parent: the Gram pass knows it to about 1e-8 of
 # the family's width, and what is no merge leaves hundredths at least.
 UNEXPLAINED = 3e-6
-# Mean square of rounding, as a part of the squared largest: a third, and less for most significands.
-ROUNDED = 0.25
+# The like of a squared length, where the origin takes part.
+LENGTH_KNOWN = 1e-9
+# Mean square of rounding, as a part of the squared largest: up to a third, and more where many numbers lie half-way.
+ROUNDED = 0.4
+# Rounding must not be more than this part of that distance, or anything would be a combination but for rounding.
+MOST_ROUNDED = 0.5
 # Least eigenvalue of the cosines between parents' differences for which a tensor tells coefficients to 1e-5.
 INDEPENDENT = 1e-3
 MOST_PARENTS = 5
+# More sets of parents than this are tried first on the tensors that differ most, as many as this.
+MANY_SETS, TELLING = 64, 6
 FEW_CANDIDATES = 12  # with more, one parent fewer is looked for
-# Beyond so many others, only the nearest are tried as parents.
-MOST_CANDIDATES = 24
+# Beyond so many others, only the likeliest are tried as parents: see `_likeliest`.
+MOST_CANDIDATES, DAMPED = 24, 1e-5
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,11 @@ class Combination:
 
 
 def find_combinations(
-    geometry: Geometry, children: Sequence[int], candidates: Sequence[int], rounding: Sequence[float]
+    geometry: Geometry,
+    children: Sequence[int],
+    candidates: Sequence[int],
+    rounding: Sequence[float],
+    stages: Stages | None = None,
 ) -> list[Combination]:
     """All smallest combinations that give each of ``children`` to rounding from 2 to `MOST_PARENTS` ``candidates``.
 
@@ -50,90 +66,152 @@ def find_combinations(
     tensor and dependent model at most; models that no combination of all others gives are dismissed at once.
     """
     found = []
-    for child in children:
-        near = sorted((one for one in candidates if one != child), key=lambda one: geometry.apart[:, child, one].sum())
-        near = near[:MOST_CANDIDATES]
+    whole = with_origin(geometry)
+    origin = geometry.squares.shape[1]
+    for child in (stages or Stages()).each("Looking for merges", children):
+        near = _likeliest(geometry, child, [one for one in candidates if one != child])
         allowed = ROUNDED * rounding[child] ** 2 * float(geometry.squares[:, child].sum())
         if len(near) < 2:
             continue
         mine: list[Combination] = []
-        arcs = _arcs(geometry, child, near, allowed)
-        if not _dependent(geometry, child, near, allowed):
-            found += arcs
-            continue
-        for size in range(2, min(MOST_PARENTS - (len(near) > FEW_CANDIDATES), len(near)) + 1):
-            new = _lines(geometry, child, near, size, allowed)
-            mine += [one for one in new if not any(set(known.parents) <= set(one.parents) for known in mine)]
-        known = {one.parents for one in mine}
-        found += mine + [one for one in arcs if one.parents not in known]
-    return found
+        most = min(MOST_PARENTS - (len(near) > FEW_CANDIDATES), len(near))
+        for free in (False, True):
+            extra = [origin] if free else []
+            if not _dependent(whole, child, near + extra, allowed):
+                continue
+            for size in range(2, most + 1 - free):
+                sets = np.array([(*extra, *chosen) for chosen in combinations(near, size)])
+                new = _among(whole, child, sets, allowed, free)
+                mine += [one for one in new if not any(set(known.parents) <= set(one.parents) for known in mine)]
+        found += mine
+    return found + _turned(whole, found, children, rounding)
 
 
-def affine(geometry: Geometry, child: int, parents: Sequence[int]) -> tuple[Float64, Float64]:
-    """Coefficients (T, k), adding up to 1, that bring ``parents`` nearest to ``child``, and what is left (T,)."""
-    coefficients, left = _solve(geometry, child, np.array([parents]))
-    return coefficients[0], left[0]
+def _likeliest(geometry: Geometry, child: int, others: Sequence[int]) -> list[int]:
+    """Of ``others``, the nearest first; of many, half the nearest, half those of most weight in the best affine guess.
+
+    The guess is from all of them, at the tensors that differ most: a merge is its parents' however far away they are.
+    """
+    near = sorted(others, key=lambda one: geometry.total[child, one])
+    if len(near) <= MOST_CANDIDATES:
+        return near
+    # Damped by more than distances are off by: among many there are dependent ones, whose weights would be noise.
+    coefficients, _ = _solve(_telling(geometry, child, near), child, np.array([near]), DAMPED)
+    weight = np.median(np.abs(coefficients[0]), axis=0)
+    half = MOST_CANDIDATES // 2
+    heavy = sorted(range(half, len(near)), key=lambda place: -weight[place])[: MOST_CANDIDATES - half]
+    return near[:half] + [near[place] for place in sorted(heavy)]
 
 
-def arc(geometry: Geometry, child: int, one: int, other: int) -> tuple[Float64, Float64]:
-    """Coefficients (T, 2) that bring two models nearest to ``child``, with any sum, and what is left (T,)."""
-    start, step = geometry.squares[:, one], geometry.apart[:, one, other]
-    across = (geometry.squares[:, other] - start - step) / 2
-    target = (geometry.squares[:, child] - start - geometry.apart[:, child, one]) / 2
-    along = (geometry.apart[:, child, one] + step - geometry.apart[:, child, other]) / 2
-    determinant = start * step - across**2
-    safe = determinant > 1e-12 * start * np.maximum(step, 1e-300)
-    determinant = np.where(safe, determinant, 1.0)
-    scale = np.where(safe, (target * step - along * across) / determinant, 0.0)
-    part = np.where(safe, (along * start - target * across) / determinant, 0.0)
-    left = geometry.apart[:, child, one] - scale * target - part * along
-    return np.stack([1 + scale - part, part], 1), np.maximum(left, 0.0)
+def _telling(geometry: Geometry, child: int, others: Sequence[int]) -> Geometry:
+    """Of the `TELLING` tensors in which ``child`` differs most from ``others``."""
+    places = np.argsort(geometry.apart[:, child][:, list(others)].sum(1))[-TELLING:]
+    names = tuple(geometry.names[place] for place in places)
+    return Geometry(names, geometry.counts[places], geometry.squares[places], geometry.apart[places])
 
 
-def _lines(geometry: Geometry, child: int, near: Sequence[int], size: int, allowed: float) -> Iterable[Combination]:
-    sets = np.array(list(combinations(near, size)))
+def _turned(
+    geometry: Geometry, found: Sequence[Combination], children: Sequence[int], rounding: Sequence[float]
+) -> list[Combination]:
+    """The combinations ``found`` with each other member for the child, whatever they leave unexplained."""
+    known = {(one.child, frozenset(one.parents)) for one in found}
+    turned = []
+    for one in found:
+        for child in set(one.parents) & set(children):
+            parents = tuple(model for model in (one.child, *one.parents) if model != child)
+            if (child, frozenset(parents)) not in known:
+                known.add((child, frozenset(parents)))
+                allowed = ROUNDED * rounding[child] ** 2 * float(geometry.squares[:, child].sum())
+                sets = np.array([(geometry.squares.shape[1] - 1, *parents) if one.free else parents])
+                turned += list(_among(geometry, child, sets, allowed, one.free, math.inf))
+    return turned
+
+
+def with_origin(geometry: Geometry) -> Geometry:
+    """``geometry`` with one more model, whose weights are all zero."""
+    tensors, count = geometry.squares.shape
+    apart = np.zeros((tensors, count + 1, count + 1))
+    apart[:, :count, :count] = geometry.apart
+    apart[:, count, :count] = apart[:, :count, count] = geometry.squares
+    return Geometry(geometry.names, geometry.counts, np.pad(geometry.squares, ((0, 0), (0, 1))), apart)
+
+
+def solve(geometry: Geometry, one: Combination, tensors: NDArray[np.bool_]) -> tuple[Float64, float]:
+    """Coefficients (k,) of ``one`` that are alike in ``tensors`` (T,), and what they leave of the squared distance."""
+    total = Geometry(
+        ("",), geometry.counts[:1], geometry.squares[tensors].sum(0)[None], geometry.apart[tensors].sum(0)[None]
+    )
+    origin = [geometry.squares.shape[1]] if one.free else []
+    coefficients, left = _solve(
+        with_origin(total) if one.free else total, one.child, np.array([[*origin, *one.parents]])
+    )
+    return coefficients[0, 0, len(origin) :], float(left[0, 0])
+
+
+def left_by(geometry: Geometry, one: Combination, coefficients: Float64) -> Float64:
+    """Squared distances (T,) that ``coefficients`` (T, k) leave, whatever their sum."""
+    members = [one.child, *one.parents]
+    signs = np.concatenate([np.full((len(coefficients), 1), -1.0), coefficients], 1)
+    # Of sum c_i x_i: with s the sum, s sum c_i |x_i|^2 - sum_{i<j} c_i c_j |x_i - x_j|^2.
+    apart = geometry.apart[:, members][:, :, members]
+    left: Float64 = signs.sum(1) * (signs * geometry.squares[:, members]).sum(1)
+    left -= np.einsum("ti,tij,tj->t", signs, apart, signs) / 2
+    left = np.maximum(left, 0.0)
+    return left
+
+
+def _among(
+    geometry: Geometry, child: int, sets: np.ndarray, allowed: float, free: bool, part: float = UNEXPLAINED
+) -> Iterable[Combination]:
+    """Those of ``sets`` (S, k) that explain ``child`` but for ``part``; the first of each is the origin if ``free``."""
+    scale = geometry.apart[:, child].T[sets[:, int(free) :]].min(1).sum(1)  # squared distance to the nearest parent
+    known = LENGTH_KNOWN * geometry.squares[:, child].sum() if free else 0.0
+    most = part * scale + known + np.minimum(allowed, MOST_ROUNDED * scale)
+    if len(sets) > MANY_SETS:  # what a few tensors leave unexplained dismisses nearly all
+        few = _telling(geometry, child, np.unique(sets[:, int(free) :]).tolist())
+        likely = _solve(few, child, sets)[1].sum(1) <= 2 * most
+        sets, scale, most = sets[likely], scale[likely], most[likely]
+        if not len(sets):
+            return
     coefficients, left = _solve(geometry, child, sets)
-    scale = geometry.apart[:, child].T[sets].min(1)  # (sets, T): squared distance to the nearest parent
-    good = left.sum(1) <= UNEXPLAINED * scale.sum(1) + allowed
-    for index in np.flatnonzero(good):
-        settled = _settled(geometry, sets[index])
-        part = float(left[index].sum() / max(scale[index].sum(), 1e-300))
-        yield Combination(child, tuple(map(int, sets[index])), coefficients[index], settled, False, part)
-
-
-def _arcs(geometry: Geometry, child: int, near: Sequence[int], allowed: float) -> list[Combination]:
-    found = []
-    for one, other in combinations(near, 2):
-        coefficients, left = arc(geometry, child, one, other)
-        scale = np.minimum(geometry.apart[:, child, one], geometry.apart[:, child, other])
-        if left.sum() <= UNEXPLAINED * scale.sum() + allowed:
-            settled = _settled(geometry, np.array([one, other]))
-            part = float(left.sum() / max(scale.sum(), 1e-300))
-            found.append(Combination(child, (one, other), coefficients, settled, True, part))
-    return found
+    left = left.sum(1)
+    for index in np.flatnonzero(left <= most):
+        parents = tuple(map(int, sets[index, int(free) :]))
+        unexplained = float(left[index] / max(scale[index], 1e-300))
+        settled = _settled(geometry, np.array(parents))
+        if not settled.any():  # as of parents that are combinations of each other
+            continue
+        yield Combination(child, parents, coefficients[index][:, int(free) :], settled, free, unexplained)
 
 
 def _dependent(geometry: Geometry, child: int, near: Sequence[int], allowed: float) -> bool:
     _, left = _solve(geometry, child, np.array([near]))
     scale = geometry.apart[:, child][:, near].min(1)
-    return bool(left.sum() <= 10 * UNEXPLAINED * scale.sum() + allowed)
+    known = LENGTH_KNOWN * geometry.squares[:, child].sum()
+    return bool(left.sum() <= 10 * (UNEXPLAINED * scale.sum() + known) + allowed)
 
 
-def _solve(geometry: Geometry, child: int, sets: np.ndarray) -> tuple[Float64, Float64]:
+def _solve(geometry: Geometry, child: int, sets: np.ndarray, damping: float = 1e-10) -> tuple[Float64, Float64]:
     """Affine coefficients (S, T, k) of parents ``sets`` (S, k), and what is left of the squared distance (S, T)."""
+    # From the nearest, so that the fewest digits cancel.
+    order = np.argsort(geometry.apart[:, child].sum(0)[sets], axis=1)
+    back = np.argsort(order, axis=1)
+    sets = np.take_along_axis(sets, order, 1)
     first, rest = sets[:, 0], sets[:, 1:]
     apart = geometry.apart.transpose(1, 2, 0)  # (n, n, T)
     from_first = apart[first[:, None], rest]  # (S, k-1, T)
     gram = (from_first[:, :, None] + from_first[:, None, :] - apart[rest[:, :, None], rest[:, None, :]]) / 2
     start = apart[child, first]  # (S, T)
     target = (start[:, None] + from_first - apart[child][rest]) / 2
-    gram, target = gram.transpose(0, 3, 1, 2), target.transpose(0, 2, 1)[..., None]
-    size = np.trace(gram, axis1=2, axis2=3)[..., None, None]
-    unit = np.eye(rest.shape[1])
-    steps = np.linalg.solve(gram + unit * (1e-10 * size + (size == 0)), target)
-    left = start - 2 * (steps * target).sum((2, 3)) + (steps * (gram @ steps)).sum((2, 3))
-    steps = steps[..., 0]
-    return np.concatenate([1 - steps.sum(2, keepdims=True), steps], 2), np.maximum(left, 0.0)
+    gram, target = gram.transpose(0, 3, 1, 2), target.transpose(0, 2, 1)
+    # In units of each difference: the origin is far, models are near.
+    unit = np.sqrt(np.where(from_first > 0, from_first, 1.0)).transpose(0, 2, 1)
+    scaled = gram / (unit[..., :, None] * unit[..., None, :])
+    ridge = np.eye(rest.shape[1]) * (damping + (from_first == 0).transpose(0, 2, 1)[..., None])
+    steps = np.linalg.solve(scaled + ridge, (target / unit)[..., None])[..., 0] / unit
+    left = start - 2 * (steps * target).sum(2) + (steps * (gram @ steps[..., None])[..., 0]).sum(2)
+    coefficients = np.concatenate([1 - steps.sum(2, keepdims=True), steps], 2)
+    return np.take_along_axis(coefficients, back[:, None], 2), np.maximum(left, 0.0)
 
 
 def _settled(geometry: Geometry, parents: np.ndarray) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ share units, so they are not taken for independent: the error of the mean correl
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import networkx as nx
 import numpy as np
@@ -21,10 +21,11 @@ ERRORS, LEAST = 6.0, 0.03
 FALSE_LINK_RATE = math.erfc(ERRORS / math.sqrt(2)) / 2
 
 
-def correlations(samples: Sequence[Sample], count: int) -> tuple[Float64, Float64]:
+def correlations(samples: Iterable[Sample], count: int) -> tuple[Float64, Float64]:
     """Mean correlation (n, n) of the matrices that two of ``count`` models share, and its standard error (n, n).
 
-    Where two share none: 0 and infinity. Cost: n^2 times the elements sampled.
+    Where two share none: 0 and infinity. Cost: n^2 times the elements sampled, in fp32; memory: that of one sample of
+    all models, a few times.
     """
     total, error, shared = (np.zeros((count, count)) for _ in range(3))
     for one in samples:
@@ -32,10 +33,9 @@ def correlations(samples: Sequence[Sample], count: int) -> tuple[Float64, Float6
         rows, columns = one.values.shape[1:]
         if min(rows, columns) < 2:
             continue
-        values = one.values.astype(np.float64)
-        values -= values.mean(1, keepdims=True)
+        values = one.values - one.values.mean(1, keepdims=True)
         values -= values.mean(2, keepdims=True)
-        norms = np.sqrt(np.square(values).sum((1, 2)))
+        norms = np.linalg.norm(values, axis=(1, 2))
         varied = norms > 0
         owners, values = owners[varied], values[varied] / norms[varied, None, None]
         if len(values) < 2:
@@ -52,12 +52,16 @@ def correlations(samples: Sequence[Sample], count: int) -> tuple[Float64, Float6
         return np.where(shared > 0, total / shared, 0.0), np.where(shared > 0, error / shared, np.inf)
 
 
-def families(correlation: Float64, error: Float64) -> list[list[int]]:
+def families(correlation: Float64, error: Float64, errors: float = ERRORS, least: float = LEAST) -> list[list[int]]:
     """Groups of models linked by correlations beyond chance, directly or through others; the largest first.
 
     >>> families(np.array([[1, 0.9, 0.01], [0.9, 1, 0], [0.01, 0, 1]]), np.full((3, 3), 0.01))
     [[0, 1], [2]]
     """
-    linked = correlation > np.maximum(ERRORS * error, LEAST)
-    graph = nx.from_numpy_array(linked)
-    return sorted((sorted(group) for group in nx.connected_components(graph)), key=lambda group: (-len(group), group))
+    linked = correlation > np.maximum(errors * error, least)
+    return in_order(nx.connected_components(nx.from_numpy_array(linked)))
+
+
+def in_order(groups: Iterable[Iterable[int]]) -> list[list[int]]:
+    """Groups by size, the largest first, then by their first member."""
+    return sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))

@@ -1,19 +1,17 @@
-"""Distances within a family, tensor by tensor, from the Gram pass: what descent is read from."""
+"""Distances within a family, tensor by tensor, from one pass over the weights: what descent is read from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from kinship.alignment import Alignment
 from kinship.checkpoint import Checkpoint
-from kinship.gram import Float64, gram_table
+from kinship.gram import Float64
+from kinship.heritage.gaps import pairwise_gaps
 from kinship.heritage.sampling import width_of
 from kinship.tied import has_token_rows
 from kinship.vocabulary import SelectedRows
-
-# Squared distances below this part of a squared length are differences of nearly equal numbers: measured again.
-CLOSE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,11 @@ class Geometry:
     counts: Float64
     squares: Float64
     apart: Float64
+
+    @cached_property
+    def total(self) -> Float64:
+        """Squared distances (n, n) of whole models."""
+        return np.asarray(self.apart.sum(0))
 
     def products(self, origin: int) -> Float64:
         """Inner products (T, n, n) of the models' differences from ``origin``."""
@@ -83,34 +86,9 @@ def comparable(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], tuple[st
 
 
 def measure(
-    models: Sequence[Checkpoint], names: Sequence[str], reference: int, progress: Callable[[int], None] | None = None
+    models: Sequence[Checkpoint], names: Sequence[str], progress: Callable[[int], None] | None = None
 ) -> Geometry:
-    """The geometry of ``models`` on tensors ``names`` by one pass, differences taken from ``reference``.
-
-    Pairs closer than `CLOSE` in some tensor are read once more, for their difference itself. Best is a reference in
-    the middle of the family. Raises `NonFiniteWeights`.
-    """
-    order = [reference, *(index for index in range(len(models)) if index != reference)]
-    back = np.argsort(order)
-    alignment = Alignment(tuple(names))
-    table = gram_table(models[reference], [models[index] for index in order[1:]], alignment, progress)
-    away = np.diagonal(table.grams, axis1=1, axis2=2).copy()
-    base = away[:, 0].copy()
-    cross = table.grams[:, 0].copy()
-    cross[:, 0] = away[:, 0] = 0.0
-    grams = table.grams.copy()
-    grams[:, 0, :] = grams[:, :, 0] = 0.0
-    apart = np.maximum(away[:, :, None] + away[:, None, :] - 2 * grams, 0.0)
-    squares = base[:, None] + 2 * cross + away
-    apart, squares = apart[:, back][:, :, back], squares[:, back]
-    far = np.maximum(away[:, :, None], away[:, None, :])[:, back][:, :, back]
-    doubtful = np.asarray(np.logical_and(apart < CLOSE * far, far > 0).any(0))
-    doubtful[reference] = doubtful[:, reference] = False
-    for one in range(len(models)):
-        others = [other for other in range(one) if doubtful[one, other]]
-        if others:
-            again = gram_table(models[one], [models[other] for other in others], alignment, progress)
-            for place, other in enumerate(others, 1):
-                apart[:, one, other] = apart[:, other, one] = again.grams[:, place, place]
-    apart[:, range(len(models)), range(len(models))] = 0.0
-    return Geometry(table.names, table.counts, squares, apart)
+    """The geometry of ``models`` on tensors ``names`` by one pass: see `pairwise_gaps`. Raises `NonFiniteWeights`."""
+    squares, apart = pairwise_gaps(models, names, progress)
+    counts = np.array([models[0].tensors[name].count for name in names], dtype=np.float64)
+    return Geometry(tuple(names), counts, squares, apart)

@@ -29,6 +29,17 @@ def to_grid(values: Float32, grid: str) -> Float32:
     return ((bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
+def last_place(values: Float32, grid: str) -> Float64:
+    """The distance of neighbouring numbers of ``grid`` at each of ``values``; zeros count as the least normal number.
+
+    >>> last_place(np.array([1.5, -3.0], dtype=np.float32), "bfloat16").tolist()
+    [0.0078125, 0.015625]
+    """
+    _, exponents = np.frexp(values)
+    steps: Float64 = np.ldexp(2.0 * HALF_ULP[grid], np.maximum(exponents - 1, -14 if grid == "float16" else -126))
+    return steps
+
+
 def grid_of(samples: Sequence[Sample], model: int) -> str:
     """The narrowest of `HALF_ULP`'s formats that holds all sampled weights of ``model``, however they are stored."""
     values = [one.values[one.owners.index(model)] for one in samples if model in one.owners]

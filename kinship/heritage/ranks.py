@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from kinship.checkpoint import Checkpoint
-from kinship.heritage.grids import HALF_ULP
+from kinship.heritage.grids import HALF_ULP, last_place
 from kinship.heritage.sampling import width_of
 
 # A change is of low rank if that is at most this part of the smaller side; larger ranks than PROBES are not looked for.
 LOW, PROBES = 0.5, 160
 # Matrices looked at.
 MOST = 6
+# What may be left beside a low rank, in mean squares of rounding.
+ROUNDED = 1.5
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def _rank(parent: Checkpoint, child: Checkpoint, name: str, width: int, grid: st
     after = child.floats(name).astype(np.float64).reshape(-1, width)
     before = parent.floats(name).astype(np.float64).reshape(-1, width)
     difference = after - before
+    total = float(np.square(difference).sum())
     noise = HALF_ULP[grid] * math.sqrt(float(np.square(after).mean()))  # of one weight: rounding of both
     if min(difference.shape) > PROBES:
         # Halko et al., arXiv 0909.4061: the range of a matrix of rank below PROBES shows in that many random mixtures.
@@ -61,4 +64,12 @@ def _rank(parent: Checkpoint, child: Checkpoint, name: str, width: int, grid: st
     values = np.linalg.svd(difference, compute_uv=False)
     # The largest singular value of noise of this size is below its size times the sum of the roots of the sides.
     floor = noise * (math.sqrt(after.shape[0]) + math.sqrt(width))
-    return int((values > max(floor, 1e-6 * values[0])).sum())
+    rank = int((values > max(floor, 1e-6 * values[0])).sum())
+    if grid == "float32":
+        return rank
+    # Rounding to 16 bits hides small singular values. What is left beside the others must be no more than it, and less
+    # than they are; else the change may be of any rank.
+    low = float(np.square(values[:rank]).sum())
+    left = total - low
+    rounding = float(np.square(last_place(after.astype(np.float32), grid)).sum()) / 12
+    return rank if left <= min(ROUNDED * rounding, low) else min(after.shape)

@@ -1,11 +1,9 @@
 """One family: near copies, merges, then the tree of what is left."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from kinship.checkpoint import Checkpoint
 from kinship.gram import Float64
@@ -13,13 +11,16 @@ from kinship.heritage.combinations import find_combinations
 from kinship.heritage.descent import branch
 from kinship.heritage.geometry import Geometry, comparable, measure
 from kinship.heritage.grids import HALF_ULP
+from kinship.heritage.inherited import inherited
 from kinship.heritage.merges import Merge, choose_merges
 from kinship.heritage.pedigree import Edge, Latent
 from kinship.heritage.ranks import change
+from kinship.heritage.rounding import rounding
 from kinship.heritage.sampling import sample
-from kinship.heritage.signals import NAMES, signals, spectra
+from kinship.heritage.signals import NAMES, evenness, signals
 from kinship.heritage.slices import find_stack
 from kinship.heritage.sparse import Trimmed, find_trimmed
+from kinship.heritage.stages import Stages
 from kinship.heritage.twins import casts, grids_of, identical, quantised
 from kinship.heritage.whitening import whitened_distances
 from kinship.tied import has_token_rows
@@ -37,29 +38,22 @@ class Findings:
     notes: list[str]
 
 
-def reconstruct(
-    models: Sequence[Checkpoint],
-    correlation: Float64,
-    base: int | None,
-    family: int,
-    progress: Callable[[int], None] | None = None,
-) -> Findings:
-    """The descent within one family of ``models``; ``correlation`` (n, n) of their weights, ``base``: a root, if known.
+def reconstruct(models: Sequence[Checkpoint], base: int | None, family: int, stages: Stages) -> Findings:
+    """The descent within one family of ``models``; ``base``: a root, if known. ``stages`` are told what is done.
 
-    Reads every file once for the Gram pass, close pairs a second time, and matrices of accepted edges for their rank.
+    Reads every file once for the distances, samples of it again, and matrices of accepted edges for their rank.
     """
     cut, names, left_out = comparable(models)
     found = Findings([], [], [])
     kept = [place for place in range(len(models)) if place not in left_out]
-    _stacks(found, models, kept, left_out)
+    _stacks(found, models, kept, left_out, stages)
     ids = [models[place].id for place in kept]
     here = [cut[place] for place in kept]
     base = kept.index(base) if base in kept else None
     if len(here) < 2 or not names:
         return found
-    reference = int(correlation[np.ix_(kept, kept)].sum(1).argmax())
-    geometry = measure(here, names, reference, progress)
-    samples = sample(here)
+    geometry = measure(here, names, stages.reading("Measuring distances", here, names))
+    samples = sample(here, stages)
     grids = grids_of(samples, len(here))
 
     heads = _copies(found, ids, [models[place] for place in kept], geometry, base)
@@ -77,19 +71,18 @@ def reconstruct(
     founders = [model for model in plain if model != base]
     halves = [HALF_ULP[grid] for grid in grids]
     known = [(copy.parent, copy.child) for copy in rounded + integers]
-    merges = choose_merges(find_combinations(geometry, founders, plain, halves), geometry, known)
+    mixtures = find_combinations(geometry, founders, plain, halves, stages)
+    exactness = [rounding(one, samples, grids[one.child]) for one in stages.each("Checking merges", mixtures)]
+    merges = choose_merges(mixtures, exactness, geometry, known)
     for merge in merges:
         found.edges += _merge_edges(merge, ids)
     merged = {merge.child for merge in merges}
     rest = [model for model in founders if model not in merged]
-    # On coarser grids too many weights are equal by rounding for sparsity to tell anything.
-    fine = [model for model in plain if grids[model] == "float32"]
-    suspects = [model for model in rest if model in fine]
-    trimmed = find_trimmed(samples, suspects, fine, geometry.apart.sum(0), "float32")
+    trimmed = find_trimmed(samples, rest, plain, geometry.apart.sum(0), grids)
     trimmed = _acyclic(trimmed, known + [(parent, merge.child) for merge in merges for parent in merge.parents])
     for one in trimmed:
         found.edges += _trimmed_edges(one, ids)
-        if one.base is None:
+        if one.base is None and one.method != "selection":
             found.latent.append(Latent(family, (ids[one.child],), "the base of a trimmed merge is not here"))
 
     merged |= {one.child for one in trimmed}
@@ -101,23 +94,29 @@ def reconstruct(
         twins[copy.child].add(copy.parent)
     third = [model for model in parents if model not in merged]
     mixed = [(one.child, one.parents) for one in merges] + [(one.child, one.parents) for one in trimmed]
-    own, matrices = whitened_distances(samples, geometry), spectra(samples, len(ids))
-    values = signals(geometry, own, matrices, third, twins, parents, mixed)
+    own, even = whitened_distances(samples, geometry), evenness(samples, len(ids))
+    rows = inherited(samples, own, third, twins)
+    values, founding = signals(geometry, own, even, rows, third, twins, parents, mixed)
     certain = known + [(parent, merge.child) for merge in merges for parent in merge.parents]
     certain += [(parent, one.child) for one in trimmed for parent in one.parents]
-    tree = branch(values, children, parents, certain, base)
-    for child, (parent, confidence) in tree.items():
+    tree = branch(values, founding, children, parents, certain, base)
+    for child, (parent, confidence) in stages.each("Looking at changes", list(tree.items())):
         kind, evidence = _training(geometry, here, parent, child, grids, values[parent, child])
         found.edges.append(Edge(ids[parent], ids[child], kind, round(confidence, 4), evidence))
     roots = tuple(ids[child] for child in children if child not in tree)
-    if len(roots) > 1:
+    if len(roots) > 1 and base is None:
         found.latent.append(Latent(family, roots, "related, but none was made from another model that is here"))
+    elif base is not None and len(roots) > 1:  # their ancestor is known
+        others = ", ".join(root for root in roots if root != ids[base])
+        found.notes.append(f"No parent is told for {others}; {ids[base]}, the base, is an ancestor.")
     return found
 
 
-def _stacks(found: Findings, models: Sequence[Checkpoint], kept: Sequence[int], left_out: dict[int, str]) -> None:
+def _stacks(
+    found: Findings, models: Sequence[Checkpoint], kept: Sequence[int], left_out: dict[int, str], stages: Stages
+) -> None:
     """Models of other depth: edges from those their layers were taken from, or a note."""
-    samples = sample(models) if left_out else []
+    samples = sample(models, stages) if left_out else []
     for place, reason in left_out.items():
         stack = find_stack(samples, place, kept)
         if stack is None:
@@ -158,13 +157,15 @@ def _rows(model: Checkpoint) -> int:
 
 def _merge_edges(merge: Merge, ids: Sequence[str]) -> list[Edge]:
     """An edge from each parent; the base of task vectors, which is subtracted, is evidence and no parent."""
-    confidence = round(1 / (1 + math.exp(-1.5 - 0.6 * merge.margin)), 4)
+    confidence = round(min(COPIED, 1 / (1 + math.exp(-0.3 - merge.margin))), 4)
     base = merge.parameters.get("base") if merge.method == "task_arithmetic" else None
     parameters = {
         key: ids[value]
         if key == "base"
         else {ids[int(place)]: what for place, what in value.items()}
         if key in ("lambda_times_weight", "tensors")
+        else {group: {ids[int(place)]: w for place, w in row.items()} for group, row in value.items()}
+        if key.startswith("weights_by")
         else value
         for key, value in merge.parameters.items()
     }
@@ -181,6 +182,7 @@ def _merge_edges(merge: Merge, ids: Sequence[str]) -> list[Edge]:
                 "weights": weights,
                 **parameters,
                 "unexplained": merge.unexplained,
+                "exact": None if merge.exact is None else round(merge.exact, 4),
             },
         )
         for parent in merge.parents
@@ -189,7 +191,6 @@ def _merge_edges(merge: Merge, ids: Sequence[str]) -> list[Edge]:
 
 
 def _trimmed_edges(one: Trimmed, ids: Sequence[str]) -> list[Edge]:
-    alike = max(one.quotients) - min(one.quotients) < 0.02
     return [
         Edge(
             ids[parent],
@@ -197,14 +198,15 @@ def _trimmed_edges(one: Trimmed, ids: Sequence[str]) -> list[Edge]:
             "merge",
             TRIMMED,
             {
-                "method": "ties" if alike and one.order > 0.75 else "dare",
-                "lambda": round(quotient, 4),
-                "share_of_changes": round(share, 4),
+                "method": one.method,
+                "factor": round(factor, 4),
+                "kept": round(kept, 4),
                 "base": None if one.base is None else ids[one.base],
                 "left_at_base": round(one.unchanged, 4),
+                "told": round(one.told, 4),
             },
         )
-        for parent, quotient, share in zip(one.parents, one.quotients, one.shares, strict=True)
+        for parent, factor, kept in zip(one.parents, one.factors, one.kept, strict=True)
     ]
 
 
@@ -213,10 +215,11 @@ def _acyclic(trimmed: Sequence[Trimmed], known: Sequence[tuple[int, int]]) -> li
 
     graph = nx.DiGraph(known)
     kept = []
-    for one in sorted(trimmed, key=lambda one: -one.order - sum(one.shares)):
-        graph.add_nodes_from([one.child, *one.parents])
-        if not any(nx.has_path(graph, one.child, parent) for parent in one.parents):
-            graph.add_edges_from((parent, one.child) for parent in one.parents)
+    for one in sorted(trimmed, key=lambda one: -one.told):
+        above = [*one.parents, *([] if one.base is None else [one.base])]
+        graph.add_nodes_from([one.child, *above])
+        if not any(nx.has_path(graph, one.child, other) for other in above):
+            graph.add_edges_from((other, one.child) for other in above)
             kept.append(one)
     return kept
 
@@ -236,7 +239,7 @@ def _training(
     evidence: dict[str, Any] = {
         "relative_change": float(math.sqrt(apart.sum() / max(geometry.squares[:, parent].sum(), 1e-300))),
         "longer_matrices": round(told["longer"] + 0.5, 4),
-        "outward": round(told["outward"], 4),
+        "outward": round(float((geometry.squares[:, child] - geometry.squares[:, parent]).sum() / apart.sum()), 4),
         "frozen_share": round(told["frozen"], 4),
         "frozen_tensors": len(frozen),
         "ranks": list(seen.ranks),

@@ -1,7 +1,7 @@
 """The same few thousand weights of every matrix of several models: what cheap questions are answered from."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kinship.checkpoint import Checkpoint
 from kinship.chunks import damaged
+from kinship.heritage.stages import Stages
 from kinship.safetensors_header import TensorEntry
 from kinship.threads import worker_count
 
@@ -17,6 +18,9 @@ from kinship.threads import worker_count
 ROWS, COLUMNS, MATRICES = 64, 256, 48
 # Vectors shorter than this (norms, biases) are no matrices: nearly constant, they correlate whatever their descent.
 MATRIX = 512
+# Bytes that samples may take together, unless that leaves fewer matrices than this of each model.
+MEMORY, FEWEST = 1 << 30, 16
+SMALL = 1 << 18
 
 Float32 = NDArray[np.float32]
 
@@ -34,18 +38,25 @@ class Sample:
     whole: bool
 
 
-def sample(models: Sequence[Checkpoint], progress: Callable[[int], None] | None = None) -> list[Sample]:
-    """Samples of up to `MATRICES` matrices, spread over the names; models whose rows differ in number share the first.
+def sample(models: Sequence[Checkpoint], stages: Stages | None = None) -> list[Sample]:
+    """All of `samples`, in memory: at most `MEMORY`, or `FEWEST` matrices a model where that is more."""
+    return list(samples(models, stages))
 
-    A tensor is told by name and width, so that flattened ones find their matrix. Integers are no weights. Reads at most
-    ``MATRICES * ROWS * COLUMNS`` elements a model, by rows. ``progress`` is told bytes. Raises `NonFiniteWeights`.
+
+def samples(models: Sequence[Checkpoint], stages: Stages | None = None) -> Iterator[Sample]:
+    """Samples of matrices spread over the names, one by one; models whose rows differ in number share the first.
+
+    A tensor is told by name and width, so that flattened ones find their matrix. Integers are no weights. Of up to
+    `MATRICES` matrices a model, fewer of hundreds of models, ``ROWS * COLUMNS`` elements at most. Raises
+    `NonFiniteWeights`.
     """
     groups = _groups(models)
     by_owner: dict[int, list[tuple[str, int]]] = {}
     for key, owners in groups.items():
         for owner in owners:
             by_owner.setdefault(owner, []).append(key)
-    wanted = {key for keys in by_owner.values() for key in _spread(sorted(keys))}
+    most = min(MATRICES, max(FEWEST, MEMORY // (4 * ROWS * COLUMNS * max(len(models), 1))))
+    wanted = sorted({key for keys in by_owner.values() for key in _spread(sorted(keys), most)})
 
     def read(key: tuple[str, int]) -> Sample:
         name, width = key
@@ -55,16 +66,28 @@ def sample(models: Sequence[Checkpoint], progress: Callable[[int], None] | None 
         places = np.linspace(0, height - 1, rows).round().astype(int)
         values = np.empty((len(owners), rows, columns), dtype=np.float32)
         for index, owner in enumerate(owners):
-            for row, place in enumerate(places):
-                values[index, row] = models[owner].floats(name, int(place) * width, columns)
+            values[index] = _excerpt(models[owner], name, width, places, columns)
             if not np.isfinite(values[index]).all():
                 raise damaged(name, models[owner])
-            if progress is not None:
-                progress(values[index].size * models[owner].tensors[name].dtype.itemsize)
         return Sample(name, tuple(owners), values, rows == height and columns == width)
 
-    with ThreadPoolExecutor(worker_count()) as pool:
-        return list(pool.map(read, sorted(wanted)))
+    advance = (stages or Stages()).bytes(
+        "Sampling weights", 4 * ROWS * COLUMNS * sum(len(groups[key]) for key in wanted)
+    )
+    workers = worker_count()
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(wanted), workers):  # no further ahead of whoever takes them than that
+            for one in pool.map(read, wanted[first : first + workers]):
+                advance(4 * ROWS * COLUMNS * len(one.owners))
+                yield one
+
+
+def _excerpt(model: Checkpoint, name: str, width: int, places: NDArray[np.int_], columns: int) -> Float32:
+    """Rows ``places`` of a matrix of ``width`` columns, the first ``columns`` of each."""
+    height = int(places[-1]) + 1
+    if height * width <= SMALL:  # one read costs less than many
+        return model.floats(name, 0, height * width).reshape(height, width)[places, :columns]
+    return np.stack([model.floats(name, place * width, columns) for place in places.tolist()])
 
 
 def width_of(shape: Sequence[int], count: int) -> int:
@@ -95,7 +118,7 @@ def _groups(models: Sequence[Checkpoint]) -> dict[tuple[str, int], list[int]]:
     return found
 
 
-def _spread(keys: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    if len(keys) <= MATRICES:
+def _spread(keys: list[tuple[str, int]], most: int) -> list[tuple[str, int]]:
+    if len(keys) <= most:
         return keys
-    return [keys[int(place)] for place in np.linspace(0, len(keys) - 1, MATRICES).round()]
+    return [keys[int(place)] for place in np.linspace(0, len(keys) - 1, most).round()]

@@ -18,7 +18,8 @@ def add(index: Path, models: list[str], *, allow_pickle: bool, as_json: bool, fo
         raise InvalidConfig("A model is given twice.", hint="Name each once.")
     kept = SketchIndex(index)
     for model in models:
-        kept.add(model, _sketched(model, allow_pickle=allow_pickle, quiet=as_json), force=force)
+        made, state = _sketched(model, allow_pickle=allow_pickle, quiet=as_json)
+        kept.add(model, made, state=state, force=force)
         if not as_json:
             console().print(f"Added {model}", soft_wrap=True)
     if as_json:
@@ -46,7 +47,7 @@ def list_models(index: Path, *, as_json: bool) -> None:
 def query(index: Path, model: str, top: int, *, allow_pickle: bool, as_json: bool) -> None:
     """The relatives of a model, the nearest first."""
     kept = SketchIndex(index)
-    everyone = kept.query(_sketched(model, allow_pickle=allow_pickle, quiet=as_json))
+    everyone = kept.query(_sketched(model, allow_pickle=allow_pickle, quiet=as_json)[0])
     relatives = [relative for relative in everyone if relative.related]
     if as_json:
         found = {"schema": "kinship.relatives/1", "model": model, "compared": len(everyone)}
@@ -72,7 +73,8 @@ def query(index: Path, model: str, top: int, *, allow_pickle: bool, as_json: boo
     )
 
 
-def _sketched(model: str, *, allow_pickle: bool, quiet: bool) -> "Sketch":
+def _sketched(model: str, *, allow_pickle: bool, quiet: bool) -> "tuple[Sketch, str | None]":
+    """The sketch, and the state of the files that it was made from."""
     from kinship.sketches import sketch
 
     with open_checkpoint(model, allow_pickle=allow_pickle) as checkpoint:
@@ -84,4 +86,5 @@ def _sketched(model: str, *, allow_pickle: bool, quiet: bool) -> "Sketch":
                 done += count
                 progress(done, total)
 
-            return sketch(checkpoint, report)
+            state = checkpoint.fingerprint
+            return sketch(checkpoint, report), state

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kinship.errors import InvalidConfig
 from kinship.output import output_file, require_writable
 from search.place import holds_run
-from service.console import byte_progress, console, notes, print_json
+from service.console import byte_progress, console, notes, print_json, stage_progress
 from service.family_files import FORMATS, save_tree
 from service.figures import PICTURES, require_suffix, save_figure
 
@@ -25,6 +25,7 @@ def run(
     *,
     recorded: bool = False,
     recover: bool = False,
+    index: Path | None = None,
     joining: Joining = "upgma",
     as_json: bool,
     force: bool,
@@ -33,6 +34,8 @@ def run(
 
     ``recorded`` and ``recover`` together give one tree of both. Of the options, ``recover`` heeds ``allow_pickle``.
     """
+    if index is not None and not recover:
+        raise InvalidConfig("--index is for --recover.", hint="kinship tree MODEL MODEL... --recover --index FILE")
     is_run = len(what) == 1 and holds_run(Path(what[0]))
     if not (is_run or recorded or recover):
         _dendrogram(what, base, out, options, joining, as_json=as_json, force=force)
@@ -47,7 +50,7 @@ def run(
 
         trees.append(recorded_tree(what))
     if recover:
-        heritage = _recovered(what, base, allow_pickle=options["allow_pickle"], quiet=as_json)
+        heritage = _recovered(what, base, index, allow_pickle=options["allow_pickle"], quiet=as_json)
         from kinship.family_tree.recovered import recovered_tree
 
         trees.append(recovered_tree(heritage))
@@ -101,11 +104,13 @@ def _lineage(folder: Path) -> "Tree":
     return lineage_of(RunView.open(folder).export)
 
 
-def _recovered(models: list[str], base: str | None, *, allow_pickle: bool, quiet: bool) -> "Heritage":
+def _recovered(
+    models: list[str], base: str | None, index: Path | None, *, allow_pickle: bool, quiet: bool
+) -> "Heritage":
     from kinship.heritage import recover
 
-    with byte_progress("Reading weights", quiet=quiet) as progress:
-        return recover(models, base, progress, allow_pickle=allow_pickle)
+    with stage_progress(quiet=quiet) as progress:
+        return recover(models, base, progress, allow_pickle=allow_pickle, index=index)
 
 
 def _require(out: list[Path], formats: tuple[str, ...], *, force: bool) -> None:

@@ -28,6 +28,9 @@
       { selector: "node[!below]", style: { "text-valign": "center", "text-halign": "right", "text-margin-x": 5 } },
       { selector: "node[!given]", style: { "border-style": "dashed", "border-width": 2 } },
       { selector: "node[?latent]", style: { shape: "diamond", "border-style": "dashed", "border-width": 2 } },
+      { selector: "node[?head]", style: { "font-weight": "bold", "min-zoomed-font-size": 0, "z-index": 2 } },
+      { selector: "node[?head][!below]", style: { "text-halign": "left", "text-margin-x": -5 } },
+      { selector: "node[?head][?below]", style: { "text-valign": "top", "text-margin-y": -4 } },
       { selector: "node[?best]", style: { "border-color": "#d55e00", "border-width": 4 } },
       { selector: "edge", style: {
         width: 1.5, opacity: nodes.length > 150 ? 0.6 : 1, "line-color": "data(ink)", "line-style": "data(dash)", "target-arrow-color": "data(ink)", "target-arrow-shape": "data(head)", "arrow-scale": 0.9, "curve-style": "bezier",
@@ -38,7 +41,13 @@
     ],
   });
 
-  const fields = ["score", "generation", "family", "licence"].filter((field) => data.nodes.some((node) => node[field] !== null && node[field] !== undefined));
+  // In a large tree, those with a family below them are named however far away it is seen from.
+  const lone = cy.nodes().filter((node) => node.connectedEdges().empty()), related = cy.elements().difference(lone);
+  if (nodes.length > 60) related.roots().forEach((node) => { if (node.successors("node").length >= 8) node.data("head", true); });
+
+  // The tree shows generations already; several families are told apart first.
+  const several = new Set(data.nodes.map((node) => node.family)).size > 1;
+  const fields = ["score", ...(several ? ["family", "generation"] : ["generation", "family"]), "licence"].filter((field) => data.nodes.some((node) => node[field] !== null && node[field] !== undefined));
   fields.forEach((field) => element("colour").add(new Option(field, field)));
   const text = (tag, content, parent) => { const item = document.createElement(tag); item.textContent = content; if (parent) parent.append(item); return item; };
   const short = (value) => typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(4) : String(value);
@@ -62,15 +71,24 @@
       const bar = text("span", "", legend); bar.className = "bar"; bar.style.background = `linear-gradient(to right, ${SCALE.join(",")})`;
       const ends = text("span", "", legend); ends.className = "ends"; text("span", short(low), ends); text("span", short(high), ends);
     } else {
-      const kinds = [...new Set(values)].sort((one, two) => values.filter((value) => value === two).length - values.filter((value) => value === one).length || (one < two ? -1 : 1));
-      const colourOf = (value) => SET[Math.min(kinds.indexOf(value), SET.length - 1)];
+      const count = (kind) => values.filter((value) => value === kind).length;
+      const kinds = [...new Set(values)].sort((one, two) => count(two) - count(one) || (one < two ? -1 : 1));
+      // Of many kinds, those of one model alone share the last colour.
+      const own = kinds.length > SET.length ? kinds.slice(0, SET.length - 1).filter((kind) => count(kind) > 1) : kinds;
+      const colourOf = (value) => own.includes(value) ? SET[own.indexOf(value)] : SET[SET.length - 1];
       cy.nodes().forEach((node) => { const value = node.data(field); node.data("colour", value === null || value === undefined ? NONE : colourOf(value)); });
-      kinds.slice(0, SET.length).forEach((kind, place) => {
-        const line = text("div", "", legend), dot = text("span", "", line); dot.className = "dot"; dot.style.background = SET[place];
-        line.append(place === SET.length - 1 && kinds.length > SET.length ? `${kinds.length - place} others` : String(kind));
-      });
+      const entry = (colour, name) => { const line = text("div", "", legend), dot = text("span", "", line); dot.className = "dot"; dot.style.background = colour; line.append(name); };
+      own.forEach((kind) => entry(colourOf(kind), String(kind)));
+      if (own.length < kinds.length) entry(SET[SET.length - 1], `${kinds.length - own.length} others`);
     }
-    const rest = text("div", "", legend), dot = text("span", "", rest); dot.className = "dot"; dot.style.background = NONE; rest.append("not known");
+    if (data.nodes.some((node) => node[field] === null || node[field] === undefined)) {
+      const rest = text("div", "", legend), dot = text("span", "", rest); dot.className = "dot"; dot.style.background = NONE; rest.append("not known");
+    }
+    const drawn = Object.keys(KIND_STYLE).filter((kind) => data.edges.some((edge) => edge.kind === kind));
+    if (drawn.length > 1) text("b", "descent", legend);
+    if (drawn.length > 1) drawn.forEach((kind) => {
+      const line = text("div", "", legend), dash = text("span", "", line); dash.className = "dash"; dash.style.borderTop = `2px ${KIND_STYLE[kind][1]} ${KIND_STYLE[kind][0]}`; line.append(kind);
+    });
     if (data.nodes.some((node) => !node.given)) text("div", "dashed: only named, or must have existed", legend);
     if (data.nodes.some((node) => node.best)) text("div", "orange ring: best score", legend);
   }
@@ -78,12 +96,16 @@
   function arrange() {
     const direction = element("direction").value, down = direction === "TB";
     cy.nodes().data("below", down);
-    cy.layout({ name: "dagre", rankDir: direction, nodeSep: down ? 110 : 14, rankSep: down ? 90 : 190, edgeSep: 12, animate: false, fit: false }).run();
+    related.layout({ name: "dagre", rankDir: direction, nodeSep: down ? 110 : 14, rankSep: down ? 90 : 190, edgeSep: 12, animate: false, fit: false }).run();
     // A large family is long and thin: its layers are drawn apart until it has the shape of the window.
-    const box = cy.nodes().boundingBox({ includeLabels: false }), shape = cy.width() / cy.height();
+    const kin = related.nodes(), box = kin.boundingBox({ includeLabels: false }), shape = cy.width() / cy.height();
     const lacking = down ? box.w / box.h / shape : box.h / box.w * shape;
     const stretch = Math.min(8, Math.max(1, lacking));
-    cy.nodes().positions((node) => { const { x, y } = node.position(); return down ? { x, y: y * stretch } : { x: x * stretch, y }; });
+    if (kin.nonempty()) kin.positions((node) => { const { x, y } = node.position(); return down ? { x, y: y * stretch } : { x: x * stretch, y }; });
+    // Those without relatives stand below, in rows as wide as the rest.
+    const under = kin.nonempty() ? kin.boundingBox({ includeLabels: false }) : { x1: 0, y2: 0, w: 0 };
+    const step = down ? { x: 150, y: 70 } : { x: 220, y: 45 }, columns = Math.max(1, Math.floor(under.w / step.x), Math.ceil(Math.sqrt(lone.length / 4)));
+    lone.positions((node) => { const place = lone.indexOf(node); return { x: under.x1 + (place % columns) * step.x, y: under.y2 + 90 + Math.floor(place / columns) * step.y }; });
     whole();
   }
   function whole() {
@@ -93,7 +115,10 @@
   // Seen from afar, models and lines are drawn larger.
   function resize() {
     const scale = Math.min(8, Math.max(1, 0.35 / cy.zoom()));
-    cy.batch(() => { cy.nodes().style({ width: 26 * scale, height: 26 * scale }); cy.edges().style({ width: 1.5 * scale }); });
+    cy.batch(() => {
+      cy.nodes().style({ width: 26 * scale, height: 26 * scale }); cy.edges().style({ width: 1.5 * scale });
+      cy.nodes("[?head]").style({ "font-size": Math.max(12, 11 / cy.zoom()), "text-max-width": 170 * Math.max(1, 0.9 / cy.zoom()) });
+    });
   }
   cy.on("zoom", resize);
 
@@ -105,8 +130,9 @@
     const row = (name, value) => { if (value !== null && value !== undefined && value !== "") { text("dt", name, list); text("dd", short(value), list); } };
     row("score", node.score === null || node.score === undefined ? null : node.stderr ? `${short(node.score)} ± ${short(node.stderr)}` : node.score);
     ["generation", "family", "role", "licence", "kinship"].forEach((name) => row(name === "kinship" ? "parents' kinship" : name, node[name]));
+    row("descendants", target.successors("node").length || null);
     row("tags", (node.tags || []).join(", "));
-    if (!node.given) row("note", node.latent ? "must have existed; not among the models given" : "only named as a parent");
+    if (!node.given) row("note", node.latent ? `must have existed; not among the models given${node.note ? `: ${node.note}` : ""}` : "only named as a parent");
     target.incomers("edge").forEach((edge) => {
       const facts = edge.data();
       row("from", `${facts.parent}: ${facts.text}` + (facts.confidence !== undefined ? `, confidence ${short(facts.confidence)}` : "") + ` (${facts.sources.join(", ")})`);

@@ -133,3 +133,30 @@ def test_another_version(index: SketchIndex, tmp_path: Path) -> None:
         database.execute("UPDATE about SET version = 0")
     with pytest.raises(InvalidConfig, match="version 0"):
         SketchIndex(tmp_path / "new" / "index.sqlite")
+
+
+def test_a_sketch_is_recalled_for_the_very_state_it_was_made_of(index: SketchIndex, models: dict[str, Weights]) -> None:
+    asked = sketched(models["A"])
+    assert index.recall("A", "now") is None  # of what state it is was not said
+    index.add("A", asked, state="now")
+    found = index.recall("A", "now")
+    assert found is not None
+    assert found.keys == asked.keys
+    np.testing.assert_array_equal(found.sums, asked.sums)
+    np.testing.assert_array_equal(found.squares, asked.squares)
+    assert [index.recall("A", "later"), index.recall("A", None), index.recall("B", "now")] == [None] * 3
+    index.add("A", asked)
+    assert index.recall("A", "now") is None
+    index.add("A", asked, state="now")
+    index.remove("A")
+    assert index.recall("A", "now") is None
+
+
+def test_an_index_of_before_states_were_kept(index: SketchIndex, models: dict[str, Weights], tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "new" / "index.sqlite") as database:
+        database.execute("DROP TABLE states")
+    again = SketchIndex(tmp_path / "new" / "index.sqlite")
+    assert again.recall("A", "now") is None
+    again.add("A", sketched(models["A"]), state="now")
+    assert again.recall("A", "now") is not None
+    assert again.ids == sorted(models)

@@ -60,7 +60,7 @@ def test_missing_key_is_named_with_its_place() -> None:
         ({"hours": "many"}, ["'hours'", "'many'"]),
         ({"hours": -1}, ["'hours'", "-1"]),
         ({"pets": [{"name": "a", "weight": "heavy"}]}, ["'pets.0.weight'", "'heavy'"]),
-        ([1], ["'the top'", "[1]"]),
+        ([1], ["[1]", "mapping"]),
     ],
 )
 def test_wrong_value_is_named_with_its_place(content: object, parts: list[str]) -> None:

@@ -48,6 +48,15 @@ def test_recorded_and_recovered_are_one_tree(models: list[Path]) -> None:
     assert {node["family"] for node in told["nodes"]} == {"family 1"}
 
 
+def test_an_index_remembers_what_recovery_sketched(models: list[Path], tmp_path: Path) -> None:
+    index = tmp_path / "index.sqlite"
+    plain = json.loads(tree(*models, "--recover", "--json").stdout)
+    assert json.loads(tree(*models, "--recover", "--index", index, "--json").stdout) == plain
+    listed = CliRunner().invoke(app, ["index", "list", str(index)])
+    assert listed.stdout.split() == sorted(map(str, models))
+    assert isinstance(tree(*models, "--recorded", "--index", index).exception, InvalidConfig)
+
+
 def test_every_format(models: list[Path], tmp_path: Path) -> None:
     outputs = [tmp_path / f"tree{suffix}" for suffix in (".html", ".png", ".svg", ".json", ".graphml", ".mmd")]
     options = [word for path in outputs for word in ("--out", path)]

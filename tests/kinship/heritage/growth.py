@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -47,6 +47,16 @@ class Shape:
         if not self.tied:
             found["lm_head.weight"] = (self.vocabulary, self.hidden)
         return found
+
+
+# That of stories260K, a small Llama trained on children's stories.
+STORY = Shape(512, 64, 172, 5, 8, 4, True)
+
+
+def pretrained(path: Path) -> State:
+    """Weights of a trained model of shape `STORY`, to `grow` from."""
+    weights = load_file(path)
+    return {name: weights[name].float() for name in STORY.tensors}
 
 
 def initial(shape: Shape, generator: torch.Generator) -> State:
@@ -332,13 +342,22 @@ def _common(grown: Grown, names: tuple[str, ...]) -> str:
     return max(shared, key=lambda one: (grown.depth(one), one))
 
 
-def grow_or_load(seed: int, folder: Path) -> Grown:
-    """The family of ``seed``, its files in ``folder``; if they are there already, its members without their weights."""
+def grow_or_load(
+    seed: int,
+    folder: Path,
+    start: Callable[[], State] | None = None,
+    shape: Shape | None = None,
+    size: int | None = None,
+) -> Grown:
+    """The family of ``seed``, its files in ``folder``; if they are there already, its members without their weights.
+
+    ``start`` makes the base, where that is not to be grown; ``size`` and ``shape`` are those of `grow`.
+    """
     known = folder / "truth.json"
     if known.exists():
         entries = json.loads(known.read_text())
         return Grown([Member(e["name"], e["kind"], tuple(e["parents"]), e["detail"], e["base"]) for e in entries], {})
-    grown = grow(seed)
+    grown = grow(seed, size, start() if start else None, shape)
     grown.save(folder)
     known.write_text(json.dumps([vars(member) for member in grown.members], indent=1, default=str))
     return grown

@@ -29,7 +29,8 @@ def founders() -> list[list[np.ndarray]]:
 def recovered(models: list[list[np.ndarray]]) -> tuple:
     measured = geometry(models)
     everyone = range(len(models))
-    merges = choose_merges(find_combinations(measured, everyone, everyone, [2.0**-24] * len(models)), measured, [])
+    found = find_combinations(measured, everyone, everyone, [2.0**-24] * len(models))
+    merges = choose_merges(found, [None] * len(found), measured, [])
     assert [merge.child for merge in merges] == [len(models) - 1]
     return merges[0]
 
@@ -40,6 +41,42 @@ def test_a_linear_merge_is_found_with_its_weights(founders: list[list[np.ndarray
     merge = recovered([*founders, child])
     assert merge.method == "linear"
     assert dict(zip(merge.parents, merge.weights, strict=True)) == pytest.approx(weights, abs=1e-6)
+
+
+def test_weights_need_not_add_up_to_one(founders: list[list[np.ndarray]]) -> None:
+    weights = {1: 0.3, 2: 0.3, 4: 0.6}
+    child = [sum(w * founders[model][tensor] for model, w in weights.items()) for tensor in range(3)]
+    merge = recovered([*founders, child])
+    assert (merge.method, merge.parameters) == ("linear", {"normalize": False})
+    assert dict(zip(merge.parents, merge.weights, strict=True)) == pytest.approx(weights, abs=1e-6)
+
+
+def test_weights_by_layer_are_told(founders: list[list[np.ndarray]]) -> None:
+    weights = [{1: 0.2, 2: 0.5, 4: 0.3}, {1: 0.6, 2: 0.1, 4: 0.3}, {1: 0.25, 2: 0.25, 4: 0.5}]
+    child = [sum(w * founders[model][tensor] for model, w in weights[tensor].items()) for tensor in range(3)]
+    merge = recovered([*founders, child])
+    assert merge.method == "linear"
+    for layer, wanted in enumerate(weights):
+        told = merge.parameters["weights_by_layer"][f"layer {layer}"]
+        assert {int(parent): weight for parent, weight in told.items()} == pytest.approx(wanted, abs=1e-5)
+
+
+def test_model_stock_is_told_by_its_angles(founders: list[list[np.ndarray]]) -> None:
+    random = np.random.default_rng(1)
+    child = []
+    for tensor in range(3):
+        alike = 0.2 * random.normal(size=SIZES[tensor])
+        for model in (1, 2, 3):
+            founders[model][tensor] += alike
+        changes = [founders[model][tensor] - founders[0][tensor] for model in (1, 2, 3)]
+        pairs = [(0, 1), (0, 2), (1, 2)]
+        cosine = np.mean(
+            [changes[i] @ changes[j] / np.linalg.norm(changes[i]) / np.linalg.norm(changes[j]) for i, j in pairs]
+        )
+        share = 3 * cosine / (1 + 2 * cosine)
+        child.append(founders[0][tensor] + share * np.mean(changes, axis=0))
+    merge = recovered([*founders, child])
+    assert (merge.method, merge.parameters) == ("model_stock", {"base": 0})
 
 
 def test_task_arithmetic_is_told_by_its_negative_base(founders: list[list[np.ndarray]]) -> None:

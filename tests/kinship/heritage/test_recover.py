@@ -120,7 +120,7 @@ def test_ties_is_told_by_its_sparsity(tmp_path: Path, states: dict) -> None:
     assert {name: kind for name, (kind, _) in found.items()} == {"one": "merge", "two": "merge"}
     evidence = found["one"][1]
     assert evidence["method"] == "ties"
-    assert evidence["lambda"] == pytest.approx(0.8, abs=0.01)
+    assert evidence["factor"] == pytest.approx(0.8, abs=0.01)
     assert evidence["left_at_base"] == pytest.approx(0.36, abs=0.03)
 
 

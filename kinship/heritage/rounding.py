@@ -1,0 +1,164 @@
+"""Who was computed from whom, from rounding: of A, B and (A + B) / 2 the last is what rounding the others' sum gives.
+
+Every linear relation among models holds for each of them but for rounding errors; only the one that was computed has
+errors of its own last place. So each is described from the others, and the shortest description of all wins (minimum
+description length; Rissanen, Automatica 14, 1978): the integers by which its numbers are off, in units in their last
+place, cost nothing where they are all zero, and the others' cost the more the farther they are from their relatives.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinship.gram import Float64
+from kinship.heritage.combinations import Combination
+from kinship.heritage.grids import last_place, to_grid
+from kinship.heritage.sampling import Float32, Sample
+
+# Numbers tell where the models are this many units in the last place apart; of each matrix, at most so many are read.
+APART, MOST = 16.0, 4096
+# A number is explained within so many units in the last place of the largest term, by grid; so many must be.
+OFF, EXPLAINED = {"float32": 3.0, "float16": 1.0, "bfloat16": 1.0}, 0.97
+# Coefficients this near to hundredths or simple fractions, by grid, may be them: by the errors of least squares.
+SNAP, DENOMINATORS = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}, (100, 3, 6, 7, 8, 9, 11, 12)
+# Steps towards coefficients that rounding allows, each so many times as far as least squares has it.
+ROUNDS, RELAXED = 60, 1.8
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a combination holds number by number.
+
+    nats: mean length of the description of one number of the child, less what it would take without the relation;
+    comparable among members of one relation: shorter is likelier. exact: the part of its numbers that come out to the
+    last bit. explained: the part that is right but for rounding. coefficients: (k,) those that are alike in all
+    matrices, by least squares over the numbers; None where they are not.
+    """
+
+    nats: float
+    exact: float
+    explained: float
+    coefficients: tuple[float, ...] | None
+
+
+def rounding(one: Combination, samples: Sequence[Sample], grid: str) -> Rounding | None:
+    """Compute the child of ``one`` anew from its parents' sampled numbers; None where no sampled matrix tells.
+
+    grid: the child's number format. Matrices in which two of them are equal do not tell. One set of coefficients for
+    all matrices is tried beside those of each; sums are tried in double precision and, in single, as merge tools do.
+    """
+    parts = [_numbers(sample, one, grid) for sample in samples if _has(sample, one)]
+    parts = [part for part in parts if part.shape[1] >= 64 and len(np.unique(part, axis=0)) == len(part)]
+    if not parts:
+        return None
+    fits = [_fit(part, one.free, grid) for part in parts]
+    found = _describe(parts, fits, grid, None)
+    alike = _fit(np.concatenate(parts, 1), one.free, grid)
+    for guess in [alike, *_simple(alike, SNAP[grid])]:
+        single = _describe(parts, [guess] * len(parts), grid, tuple(map(float, guess)))
+        found = single if single.nats <= found.nats else found
+    return found
+
+
+def _has(sample: Sample, one: Combination) -> bool:
+    return min(sample.values.shape[1:]) > 1 and {one.child, *one.parents} <= set(sample.owners)
+
+
+def _numbers(sample: Sample, one: Combination, grid: str) -> Float32:
+    """(1 + k, numbers) of child and parents, where they are far enough apart to tell."""
+    values = np.stack([sample.values[sample.owners.index(model)].reshape(-1) for model in (one.child, *one.parents)])
+    wide = np.ptp(values, axis=0) > (APART if grid == "float32" else 0.5) * last_place(np.abs(values).max(0), grid)
+    values = values[:, wide]
+    return values[:, :: max(1, values.shape[1] // MOST)]
+
+
+def _fit(values: Float32, free: bool, grid: str) -> Float64:
+    """Coefficients (k,) of the parents, the rows of ``values`` after the first, by least squares.
+
+    On coarse grids rounding depends on the terms and biases them. So they are moved until as many sums as can be are
+    within half a unit of the child's number: least squares to the nearest point there, again and again.
+    """
+    first = values[1].astype(np.float64)
+    terms = np.concatenate([first[None], values[2:] - first] if free else [values[2:] - first])
+    size = np.sqrt(np.square(terms).mean(1, keepdims=True))
+    size[size == 0] = 1.0
+    terms /= size
+    inverse = np.linalg.pinv(terms @ terms.T, hermitian=True) @ terms
+    wanted = values[0] - first
+    steps = inverse @ wanted
+    half = last_place(values[0], grid) / 2
+    for _ in range(0 if grid == "float32" else ROUNDS):
+        steps = steps + RELAXED * (inverse @ (np.clip(steps @ terms, wanted - half, wanted + half) - steps @ terms))
+    steps /= size[:, 0]
+    if free:
+        return np.concatenate([[1 + steps[0] - steps[1:].sum()], steps[1:]])
+    return np.concatenate([[1 - steps.sum()], steps])
+
+
+def _simple(fit: Float64, within: float) -> Iterator[Float64]:
+    """Coefficients as people write them that ``fit`` may be, with the same sum where that is 1."""
+    for part in DENOMINATORS:
+        near = np.round(fit * part) / part
+        if np.abs(near - fit).max() < within and (abs(fit.sum() - 1) > 1e-9 or abs(near.sum() - 1) < 1e-9):
+            yield near
+
+
+def _describe(
+    parts: Sequence[Float32], fits: Sequence[Float64], grid: str, alike: tuple[float, ...] | None
+) -> Rounding:
+    nats, exact, explained, count = 0.0, 0, 0, 0
+    for values, fit in zip(parts, fits, strict=True):
+        child, parents = values[0], values[1:]
+        unit = last_place(child, grid)
+        off = min((np.rint((child - guess) / unit) for guess in _sums(parents, fit, grid)), key=_length)
+        # Without the relation it lies anywhere about its nearest relative.
+        near = max(math.sqrt(np.square(parents.astype(np.float64) - child).mean(1).min()), float(unit.mean()))
+        nats += values.shape[1] * (_length(off) + float(np.log(unit).mean()) - math.log(near))
+        exact += int((off == 0).sum())
+        largest = np.maximum(np.abs(child), np.abs(fit[:, None] * parents).max(0))
+        explained += int((np.abs(off) * unit <= OFF[grid] * last_place(largest, grid)).sum())
+        count += values.shape[1]
+    return Rounding(nats / count, exact / count, explained / count, alike)
+
+
+def _sums(parents: Float32, fit: Float64, grid: str) -> Iterator[Float64]:
+    """What merge tools compute: the exact sum rounded once; running sums; a parent and weighted differences."""
+    fit = next(_simple(fit, SNAP[grid]), fit) if grid == "float32" else fit
+    whole = (fit @ parents.astype(np.float64)).astype(np.float32)
+    yield (whole if grid == "float32" else to_grid(whole, grid)).astype(np.float64)
+    if grid != "float32":
+        return
+    weights = fit.astype(np.float32)
+    for last in range(len(parents) if len(parents) > 2 else 1):
+        order = [place for place in range(len(parents)) if place != last] + [last]
+        yield _running([weights[place] * parents[place] for place in order]).astype(np.float64)
+    if abs(fit.sum() - 1) < SNAP["float32"]:
+        for base in range(len(parents)):
+            others = [place for place in range(len(parents)) if place != base]
+            change = _running([weights[place] * (parents[place] - parents[base]) for place in others])
+            yield (parents[base] + change).astype(np.float64)
+
+
+def _running(terms: Sequence[Float32]) -> Float32:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _length(off: NDArray[np.float64]) -> float:
+    """Nats to describe one of these integers: whether it is zero, else its sign and, geometrically, its size."""
+    sizes = np.abs(off[off != 0])
+    other = len(sizes) / len(off)
+    if not len(sizes):
+        return 0.0
+    stop = 1 / float(sizes.mean())
+    size = 0.0 if stop == 1 else -math.log(stop) - (1 - stop) / stop * math.log(1 - stop)
+    return _entropy(other) + other * (math.log(2) + size)
+
+
+def _entropy(share: float) -> float:
+    return -sum(part * math.log(part) for part in (share, 1 - share) if part > 0)

@@ -1,0 +1,93 @@
+"""The matrix-tree theorem against enumeration of all forests."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from kinship.heritage.forests import Forests, forests, mixture
+
+
+def enumerated(edges: np.ndarray, roots: np.ndarray, single: float) -> Forests:
+    """Each node's parent, or itself for a root, in all ways; those that end at roots are summed."""
+    count = len(roots)
+    total, one, by_edge, by_root = 0.0, 0.0, np.zeros((count, count)), np.zeros(count)
+    for parents in itertools.product(range(count), repeat=count):
+        line = list(range(count))
+        for _ in range(count):
+            line = [parents[node] for node in line]
+        starts = [node for node in range(count) if parents[node] == node]
+        if not set(line) <= set(starts):
+            continue
+        score = sum(roots[node] if parents[node] == node else edges[parents[node], node] for node in range(count))
+        weight = np.exp(score + single * (len(starts) == 1))
+        total += weight
+        one += weight * (len(starts) == 1)
+        for node, parent in enumerate(parents):
+            if parent == node:
+                by_root[node] += weight
+            else:
+                by_edge[parent, node] += weight
+    return Forests(float(np.log(total)), by_edge / total, by_root / total, one / total)
+
+
+def same(told: Forests, true: Forests) -> None:
+    assert told.log_total == pytest.approx(true.log_total, abs=1e-9)
+    np.testing.assert_allclose(told.edges, true.edges, atol=1e-9)
+    np.testing.assert_allclose(told.roots, true.roots, atol=1e-9)
+    assert told.single == pytest.approx(true.single, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("case", ["all", "a root", "two roots", "no root"])
+def test_sums_over_forests_are_those_of_enumeration(count: int, case: str) -> None:
+    random = np.random.default_rng(count)
+    edges, roots = 2 * random.normal(size=(count, count)), random.normal(size=count)
+    np.fill_diagonal(edges, -np.inf)
+    if case == "a root":
+        edges[:, 1] = -np.inf
+    elif case == "two roots":
+        edges[:, :2] = -np.inf
+    elif case == "no root":
+        roots[1] = -np.inf
+    for single in (0.0, 3.0, -3.0):
+        same(forests(edges, roots, single), enumerated(edges, roots, single))
+
+
+def test_probabilities_are_the_gradient() -> None:
+    random = np.random.default_rng(7)
+    edges, roots, step = random.normal(size=(6, 6)), random.normal(size=6), 1e-6
+    np.fill_diagonal(edges, -np.inf)
+    told = forests(edges, roots, 1.0)
+    edges[2, 4] += step
+    assert (forests(edges, roots, 1.0).log_total - told.log_total) / step == pytest.approx(told.edges[2, 4], abs=1e-5)
+    assert (forests(edges, roots, 1.0 + step).log_total - forests(edges, roots, 1.0).log_total) / step == pytest.approx(
+        told.single, abs=1e-5
+    )
+
+
+def test_every_node_has_one_parent_or_is_a_root_in_large_and_lopsided_families() -> None:
+    random = np.random.default_rng(0)
+    edges, roots = 30 * random.normal(size=(60, 60)), 30 * random.normal(size=60)
+    np.fill_diagonal(edges, -np.inf)
+    told = forests(edges, roots, 2.0)
+    np.testing.assert_allclose(told.edges.sum(0) + told.roots, 1, atol=1e-4)
+    assert told.edges.min() > -1e-6
+
+
+def test_a_mixture_is_the_sum_of_its_parts() -> None:
+    random = np.random.default_rng(1)
+    parts = []
+    for _ in range(2):
+        edges = random.normal(size=(3, 3))
+        np.fill_diagonal(edges, -np.inf)
+        parts.append(enumerated(edges, random.normal(size=3), 0.5))
+    whole, chances = mixture(parts, [0.0, -1.0])
+    sums = np.exp([parts[0].log_total, parts[1].log_total - 1.0])
+    np.testing.assert_allclose(chances, sums / sums.sum())
+    same(mixture([parts[0], parts[0]], [0.0, 0.0])[0], Forests(parts[0].log_total + np.log(2), *_rest(parts[0])))
+    np.testing.assert_allclose(whole.edges, chances[0] * parts[0].edges + chances[1] * parts[1].edges)
+
+
+def _rest(one: Forests) -> tuple[np.ndarray, np.ndarray, float]:
+    return one.edges, one.roots, one.single

@@ -1,6 +1,6 @@
 """What the coordinator itself costs: searches whose scores cost nothing, up to ledgers of many individuals.
 
-    python benchmarks/coordinator_speed.py --work WORK [--offspring 10000] [--tensors 150]
+    python benchmarks/coordinator_speed.py --work WORK [--offspring 10000] [--tensors 150] [--ledger URL]
 
 Reports milliseconds per offspring (strategy, merging, payloads, ledger, cache; all but making and scoring weights), and
 the seconds to resume a finished run that is extended by a generation, to export, to show, and to write the report.
@@ -75,8 +75,8 @@ def timed(label: str, action: Callable[[], object]) -> tuple[float, float]:
     return took, spent
 
 
-def search(config: RunConfig, folder: Path) -> int:
-    with Search(config, folder, evaluator=FreeEvaluator()) as run:
+def search(config: RunConfig, folder: Path, ledger: str | None) -> int:
+    with Search(config, folder, ledger=ledger, evaluator=FreeEvaluator()) as run:
         run.run()
         return sum(record.generation > 0 for record in run.records)
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--offspring", type=int, default=10_000)
     parser.add_argument("--tensors", type=int, default=150)
     parser.add_argument("--strategy", default="random")
+    parser.add_argument("--ledger", help="keep the run in this Postgres database")
     parser.add_argument("--keep", action="store_true", help="measure on the ledger that is there already")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
@@ -107,9 +108,11 @@ def main() -> None:
     folder = arguments.work / "run"
     if not arguments.keep:
         shutil.rmtree(folder, ignore_errors=True)
-    took, spent = timed(
-        f"a search of {arguments.offspring:,} offspring", lambda: search(config(arguments.offspring), folder)
-    )
+
+    def searched(evaluations: int) -> int:
+        return search(config(evaluations), folder, arguments.ledger)
+
+    took, spent = timed(f"a search of {arguments.offspring:,} offspring", lambda: searched(arguments.offspring))
     with Ledger.of_run(folder) as ledger:
         born = len(ledger.records()) - 7
         each, cpu = 1000 * took / born, 1000 * spent / born
@@ -117,11 +120,14 @@ def main() -> None:
             print(f"{born:,} offspring, {each:.1f} ms each, of which CPU {cpu:.1f} ms; stopped: {ledger.stopped()}")
         timed("read all individuals", ledger.records)
         timed("export", lambda: to_json(export_run(ledger)))
-    timed("resume, finished", lambda: search(config(arguments.offspring), folder))
-    timed("resume, extended by 4 evaluations", lambda: search(config(arguments.offspring + 4), folder))
-    with redirect_stdout(io.StringIO()):
-        shown = stopwatch(lambda: show(str(folder), failures=False, as_json=False))
-    print(f"{'kinship runs show':<58} {shown:8.2f} s")
+    timed("resume, finished", lambda: searched(arguments.offspring))
+    timed("resume, extended by 4 evaluations", lambda: searched(arguments.offspring + 4))
+
+    def shown() -> None:
+        with redirect_stdout(io.StringIO()):
+            show(str(folder), failures=False, as_json=False)
+
+    timed("kinship runs show", shown)
     timed("report", lambda: write_report(arguments.work / "report.html", {"run": RunView.open(folder)}, "", force=True))
 
 

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from evaluators.scores import Estimate, Score, require_same_tasks
+from evaluators.scores import Estimate, Score, mean_with_error, require_same_tasks
 from kinship.errors import InvalidConfig
 from kinship.validation import Strict, nearest
 
@@ -73,8 +73,7 @@ def fitness(score: Score, aggregate: Aggregate, founders: Sequence[Score] = ()) 
 def shares(score: Score, aggregate: Aggregate, founders: Sequence[Score] = ()) -> list[float] | None:
     """What a difference in each task's mean counts in the fitness, in the order of the tasks of ``score``.
 
-    With these `evaluators.intervals.compare` gives intervals of differences in fitness. None for ``worst``, which is
-    no sum. Errors as in `fitness`.
+    None for ``worst``, which is no sum. Errors as in `fitness`.
     """
     names = [task.task for task in score.tasks]
     weights = [aggregate.weights.get(name, 1.0) for name in names]
@@ -89,20 +88,53 @@ def shares(score: Score, aggregate: Aggregate, founders: Sequence[Score] = ()) -
             return [weight / total for weight in weights]
 
 
-def pareto_front(scores: Mapping[str, Score]) -> list[str]:
+def differences(
+    score: Score, other: Score, aggregate: Aggregate, founders: Sequence[Score] = ()
+) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    """Samples, paired by document, whose means add up to the fitness of ``score`` less that of ``other``.
+
+    One a task; of ``worst`` the task that is the worst of each, as if it were known to be that: one sample where it
+    is the same one. `evaluators.intervals.compare_all` gives intervals of them. Errors as in `fitness`, and
+    `IncomparableScores` where documents differ.
+    """
+    samples = score.differences(other)
+    factors = shares(score, aggregate, founders)
+    if factors is not None:
+        return [factor * sample for factor, sample in zip(factors, samples, strict=True)]
+    mine, theirs = (min(each.tasks, key=lambda task: task.estimate.value) for each in (score, other))
+    if mine.task == theirs.task:
+        return [samples[score.tasks.index(mine)]]
+    return [np.array(mine.values), -np.array(theirs.values)]
+
+
+def gain(score: Score, other: Score, aggregate: Aggregate, founders: Sequence[Score] = ()) -> Estimate:
+    """The fitness of ``score`` less that of ``other``, with its standard error: see `differences`."""
+    if aggregate.kind == "mean":
+        return score.gain_over(other)
+    parts = [mean_with_error(sample) for sample in differences(score, other, aggregate, founders)]
+    return Estimate(sum(part.value for part in parts), math.sqrt(sum(part.stderr**2 for part in parts)))
+
+
+def pareto_front(tasks: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Ids that no other dominates: none is at least as good on every task and better on one. In the order given.
 
-    Equal ones are all kept. Partial scores count by the documents seen: leave them out to be safe.
-    Raises `IncomparableScores` for scores of different tasks. Cost: n² x tasks.
+    tasks: by id the score of each task, the same tasks for all. Equal ones are all kept. Cost: n x front x tasks.
+
+    >>> pareto_front({"both": {"a": 0.5, "b": 0.5}, "a alone": {"a": 0.9, "b": 0.1}, "less": {"a": 0.5, "b": 0.4}})
+    ['both', 'a alone']
     """
-    require_same_tasks(scores.values())
-    means = np.array([[task.estimate.value for task in score.tasks] for score in scores.values()])
+    ids = list(tasks)
+    if not ids:
+        return []
+    scores = np.array([[tasks[id][task] for task in tasks[ids[0]]] for id in ids])
+    left = np.lexsort(-scores.T[::-1])  # whoever dominates another comes before it
     front = []
-    for id, own in zip(scores, means, strict=True):
-        dominating = (means >= own).all(axis=1) & (means > own).any(axis=1)
-        if not dominating.any():
-            front.append(id)
-    return front
+    while len(left):
+        first = scores[left[0]]
+        beaten = (first >= scores[left]).all(axis=1) & (first > scores[left]).any(axis=1)
+        front.append(left[0])
+        left = left[1:][~beaten[1:]]
+    return [ids[place] for place in sorted(front)]
 
 
 def _ranges(score: Score, founders: Sequence[Score]) -> list[tuple[float, float]]:

@@ -19,6 +19,7 @@ LEVEL, RESAMPLES = 0.95, 10_000
 CHUNK = 2_000_000  # counts or documents held at once
 MANY_VALUES = 32
 Method = Literal["bca", "percentile"]
+Sample = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -65,61 +66,82 @@ def compare(
     Raises `IncomparableScores` where tasks or documents differ. Of partial scores the documents seen are compared.
     """
     differences = score.differences(other)
-    factors = np.array(shares or [1 / len(differences)] * len(differences))
-    means, errors = np.transpose([mean_with_error(sample) for sample in differences])
-    stderr = float(np.sqrt(((factors * errors) ** 2).sum()))
-    low, high = interval(differences, factors, level=level, resamples=resamples, seed=seed, method=method)
-    return Comparison(float(factors @ means), stderr, low, high, level, score.count)
+    factors = shares or [1 / len(differences)] * len(differences)
+    samples = [factor * sample for factor, sample in zip(factors, differences, strict=True)]
+    return compare_all([samples], level=level, resamples=resamples, seed=seed, method=method)[0]
 
 
-def interval(
-    samples: Sequence[NDArray[np.float64]],
-    factors: NDArray[np.float64],
+def compare_all(
+    pairs: Sequence[Sequence[Sample]],
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
     method: Method = "bca",
-) -> tuple[float, float]:
-    """Bootstrap interval of ``sum(factors * means)`` of independent ``samples``.
+) -> list[Comparison]:
+    """A `Comparison` of each pair of models, given as samples whose means add up to its difference.
 
+    Pairs with as many documents share their draws, which costs little more than one of them alone.
     Samples without spread have an interval of one point; NaN where a sample has a single value.
-    Cost: resamples x distinct values.
+    Cost: resamples x documents, and resamples x distinct values of each sample.
     """
+    found: dict[int, Comparison] = {}
+    for sizes in dict.fromkeys(tuple(map(len, samples)) for samples in pairs):
+        places = [place for place, samples in enumerate(pairs) if tuple(map(len, samples)) == sizes]
+        stacks = [np.stack(samples, axis=1) for samples in zip(*(pairs[place] for place in places), strict=True)]
+        means_of = [_means(stack, resamples, np.random.default_rng([seed, at])) for at, stack in enumerate(stacks)]
+        drawn = np.sum(means_of, axis=0)
+        for column, place in enumerate(places):
+            means, errors = np.transpose([mean_with_error(sample) for sample in pairs[place]])
+            low, high = _ends(pairs[place], drawn[:, column], level, method)
+            stderr = float(np.sqrt((errors**2).sum()))
+            found[place] = Comparison(float(means.sum()), stderr, low, high, level, sum(sizes))
+    return [found[place] for place in range(len(pairs))]
+
+
+def _ends(samples: Sequence[Sample], drawn: Sample, level: float, method: Method) -> tuple[float, float]:
     if min(len(sample) for sample in samples) < 2:
         return math.nan, math.nan
-    point = float(factors @ [sample.mean() for sample in samples])
+    point = float(sum(sample.mean() for sample in samples))
     if all(np.ptp(sample) == 0 for sample in samples):
         return point, point
-    rng = np.random.default_rng(seed)
-    drawn = factors @ [_means(sample, resamples, rng) for sample in samples]
     ends = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "bca":
-        ends = _bca(ends, drawn, point, [share * sample for share, sample in zip(factors, samples, strict=True)])
+        ends = _bca(ends, drawn, point, samples)
     low, high = np.quantile(drawn, ends)
-    return float(low), float(high)
+    return _short(low), _short(high)
 
 
-def _means(sample: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(resamples,) means of as many draws of len(sample) with replacement."""
-    values, counts = np.unique(sample, return_counts=True)
-    if len(values) > MANY_VALUES:  # where counts of each would cost more than the documents themselves
-        chunk = max(1, CHUNK // len(sample))
-        sizes = [(min(chunk, resamples - start), len(sample)) for start in range(0, resamples, chunk)]
-        return np.concatenate([sample[rng.integers(len(sample), size=size)].mean(axis=1) for size in sizes])
-    shares = counts / len(sample)
-    chunk = max(1, CHUNK // len(values))
-    parts = [
-        rng.multinomial(len(sample), shares, size=min(chunk, resamples - start)) @ values
-        for start in range(0, resamples, chunk)
-    ]
-    return np.concatenate(parts) / len(sample)
+def _means(samples: Sample, resamples: int, rng: np.random.Generator) -> Sample:
+    """(resamples, pairs) means of as many draws of n with replacement of ``samples`` (n, pairs).
+
+    A column of few distinct values is drawn as counts of these; the others together, as counts of the documents.
+    """
+    count, pairs = samples.shape
+    means = np.empty((resamples, pairs))
+    distinct = [np.unique(column, return_counts=True) for column in samples.T]
+    many = [column for column, (values, _) in enumerate(distinct) if len(values) > MANY_VALUES]
+    common, chunk = rng.spawn(1)[0], max(1, CHUNK // count)
+    for start in range(0, resamples, chunk) if many else ():
+        size = min(chunk, resamples - start)
+        rows = common.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        counts = np.bincount(rows.ravel(), minlength=size * count).reshape(size, count)
+        means[start : start + size, many] = counts @ samples[:, many] / count
+    state = rng.bit_generator.state
+    for column in sorted(set(range(pairs)) - set(many)):
+        rng.bit_generator.state = state  # each as if it were alone
+        values, counts = distinct[column]
+        means[:, column] = rng.multinomial(count, counts / count, size=resamples) @ values / count
+    return means
 
 
-def _bca(
-    ends: NDArray[np.float64], drawn: NDArray[np.float64], point: float, samples: Sequence[NDArray[np.float64]]
-) -> NDArray[Any]:
-    """The quantiles to take, corrected for bias and acceleration; ``samples`` times their factors."""
+def _short(value: float) -> float:
+    """What linear algebra gives to the last bits depends on where its operands lie in memory: these are dropped."""
+    return float(f"{value:.10g}")
+
+
+def _bca(ends: Sample, drawn: Sample, point: float, samples: Sequence[Sample]) -> NDArray[Any]:
+    """The quantiles to take, corrected for bias and acceleration."""
     from scipy.special import ndtr, ndtri
 
     # Draws that equal the point count half, as accuracies repeat. Means are sums in another order, hence isclose.

@@ -5,8 +5,8 @@ over its tensors its row of the Gram table is taken, from the bytes as written. 
 the basis: genomes have one more column, and all kinship and all further merges follow as within a span.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 from kinship.checkpoint import Checkpoint
 from kinship.digest import ContentDigest
 from kinship.dtypes import DType
-from kinship.errors import ReferenceNotFound
+from kinship.errors import MalformedCheckpoint, ReferenceNotFound
 from kinship.gram import GramTable
 from kinship.gram_row import GramRow
 from kinship.opening import open_checkpoint
@@ -36,6 +36,17 @@ Progress = Callable[[int, int], None]
 _PLACE = "/0"
 
 
+class Absent(Checkpoint):
+    """A stored child whose weights were removed: in the basis as ever, but not to be read; see `Basis.restored`."""
+
+    def read_into(self, name: str, start: int, view: memoryview) -> None:
+        """Raises `ReferenceNotFound`."""
+        raise ReferenceNotFound(
+            f"The weights of {self.id}, which others descend from, are not at {self.path}.",
+            hint="Put the file back where the run wrote it, or start a new run.",
+        )
+
+
 class Child(NamedTuple):
     """A child's ``genome``, the ``basis`` that it is about, and the content ``digest`` of weights that were stored."""
 
@@ -51,7 +62,8 @@ class Basis:
     span: over all of them, with their Gram table, which is what a ledger has to keep; `open` takes it back. models:
     those, open, in its order. folder: where children are stored, as ``<id>.safetensors``. dtype: what their weights are
     rounded to, once; None for that of the members, as `kinship merge` does. A basis does not change: `add` returns a
-    wider one. Genomes from before need no change: see `Genome.padded`.
+    wider one. Genomes from before need no change: see `Genome.padded`. The table has NaN for products of a child with
+    those that were `Absent` when it was made.
     """
 
     span: Span
@@ -63,9 +75,9 @@ class Basis:
     def open(cls, founders: Sequence[Checkpoint], table: GramTable, folder: Path, dtype: DType | None = None) -> Self:
         """The basis that ``table`` is about: ``founders`` (the base first) and children stored in ``folder``.
 
-        Raises `ReferenceNotFound` for a child that is not there any more, and the errors of `open_checkpoint`.
+        A child that is not there any more is `Absent`. Raises the errors of `open_checkpoint`.
         """
-        stored = [_open_child(folder, id) for id in table.rows[len(founders) :]]
+        stored = [_open_child(folder, id, founders[0]) for id in table.rows[len(founders) :]]
         return cls(Span.over(table), (*founders, *stored), folder, dtype)
 
     @property
@@ -73,6 +85,33 @@ class Basis:
         """The Gram table of all members."""
         assert self.span.table is not None  # `Span.over` a table has it
         return self.span.table
+
+    def without(self, ids: Iterable[str]) -> Self:
+        """The basis after the weights of these stored children were removed from the disk."""
+        gone = set(ids)
+        for model in self.models:
+            if model.id in gone:
+                model.close()
+                model.path.unlink(missing_ok=True)
+        return self._opened_again(gone)
+
+    def restored(self, id: str, recipe: Recipe, genomes: Mapping[str, Genome], *, seed: int, digest: str) -> Self:
+        """The basis with the weights of a child that is `Absent` made again, as `add` made them.
+
+        Raises `MalformedCheckpoint` where they are not those of ``digest``; nothing of them remains then.
+        """
+        plans = self.plan(recipe, genomes)
+        with _storing(_file_of(self.folder, id), plans, execute(plans, seed=seed), force=True) as found:
+            if found != digest:
+                raise MalformedCheckpoint(
+                    f"The weights of {id}, made again from its parents, are not what they were.",
+                    hint="The run was made by another version: go on with that one, or start a new run.",
+                )
+        return self._opened_again({id})
+
+    def _opened_again(self, ids: set[str]) -> Self:
+        models = [_open_child(self.folder, m.id, self.models[0]) if m.id in ids else m for m in self.models]
+        return replace(self, models=tuple(models))
 
     def close(self) -> None:
         """Close the members' files; reading opens them again."""
@@ -118,21 +157,12 @@ class Basis:
         path = _file_of(self.folder, id)
         require_writable(path, force=force)
         plans = self.plan(recipe, genomes)
-        specs = [plan.spec for plan in plans]
-        total = sum(spec.nbytes for spec in specs)
-        require_free(path, stored_bytes(plans))
-        row, digest, done = GramRow(self.table, self.models), ContentDigest(specs), 0
-        with output_file(path, force=force) as partial, closing(SafetensorsFile(partial, specs, hashed=False)) as file:
-            for piece in pieces(plans, row, seed):
-                file.write(piece.tensor.name, piece.start, piece.data)
-                digest.update(piece.tensor.name, piece.data.data)
-                done += piece.data.nbytes
-                if progress is not None:
-                    progress(done, total)
-            file.finish()
+        row = GramRow(self.table, [None if isinstance(model, Absent) else model for model in self.models])
+        with _storing(path, plans, pieces(plans, row, seed), force=force, progress=progress) as digest:
             table = row.table(id)
-        wider = replace(self, span=Span.over(table), models=(*self.models, _open_child(self.folder, id)))
-        return Child(wider.span.founder(id), wider, digest.hexdigest())
+        child = _open_child(self.folder, id, self.models[0])
+        wider = replace(self, span=Span.over(table), models=(*self.models, child))
+        return Child(wider.span.founder(id), wider, digest)
 
     def plan(self, recipe: Recipe, genomes: Mapping[str, Genome]) -> list[TensorPlan]:
         """How the child of ``recipe`` is made from the members, tensor by tensor; raises as `Span.merge`."""
@@ -152,6 +182,26 @@ class Basis:
                 node = Merge(method, values, inputs, base, _PLACE)
                 plans.append(TensorPlan(name, self.dtype or promoted(stored), node))
         return plans
+
+
+@contextmanager
+def _storing(
+    path: Path, plans: Sequence[TensorPlan], made: Iterator[Piece], *, force: bool, progress: Progress | None = None
+) -> Iterator[str]:
+    """Write what was ``made`` and give its content digest; it takes its name, ``path``, when the block ends well."""
+    specs = [plan.spec for plan in plans]
+    total = sum(spec.nbytes for spec in specs)
+    require_free(path, stored_bytes(plans))
+    digest, done = ContentDigest(specs), 0
+    with output_file(path, force=force) as partial, closing(SafetensorsFile(partial, specs, hashed=False)) as file:
+        for piece in made:
+            file.write(piece.tensor.name, piece.start, piece.data)
+            digest.update(piece.tensor.name, piece.data.data)
+            done += piece.data.nbytes
+            if progress is not None:
+                progress(done, total)
+        file.finish()
+        yield digest.hexdigest()
 
 
 def pieces(plans: Sequence[TensorPlan], row: GramRow, seed: int) -> Iterator[Piece]:
@@ -178,11 +228,6 @@ def _file_of(folder: Path, id: str) -> Path:
     return folder / f"{id}.safetensors"
 
 
-def _open_child(folder: Path, id: str) -> Checkpoint:
+def _open_child(folder: Path, id: str, base: Checkpoint) -> Checkpoint:
     path = _file_of(folder, id)
-    if not path.is_file():
-        raise ReferenceNotFound(
-            f"The weights of {id}, which others descend from, are not at {path}.",
-            hint="Put the file back where the run wrote it, or start a new run.",
-        )
-    return open_checkpoint(path, id=id)
+    return open_checkpoint(path, id=id) if path.is_file() else Absent(id, path, base.tensors, {})

@@ -12,6 +12,7 @@ Kernels see no file, name, config or device policy; randomness comes from a gene
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
@@ -170,7 +171,7 @@ def _source(method: MergeMethod) -> str | None:
 
 def methods() -> dict[str, MergeMethod]:
     """Every registered method by name; raises `InvalidConfig` naming the package whose methods cannot be loaded."""
-    for name in _own():
+    for name in sorted(_own()):
         _load(name)
     for plugin in entry_points(group=ENTRY_POINTS):
         _load_plugin(plugin)
@@ -188,9 +189,10 @@ def get_method(name: str) -> MergeMethod:
     return _METHODS[name]
 
 
-def _own() -> list[str]:
+@cache
+def _own() -> frozenset[str]:
     """The files of `merging.methods`, which are named after their methods."""
-    return [module.name for module in iter_modules(import_module("merging.methods").__path__)]
+    return frozenset(module.name for module in iter_modules(import_module("merging.methods").__path__))
 
 
 def _load(name: str) -> None:

@@ -162,7 +162,7 @@ def child_row(
     products = None
     if method.needs_products and gram is not None:
         rows = _on_gram_rows(parents - base if method.on_task_vectors and base is not None else parents)
-        products = rows @ gram @ rows.T
+        products = _transform(gram, rows)
     combination = method.coefficients(products, values, has_base=base is not None)
     child = np.array(combination.models) @ parents
     if combination.base != 0.0 and base is not None:
@@ -178,8 +178,17 @@ def _on_gram_rows(coefficients: Float64) -> Float64:
 
 
 def _transform(grams: Float64, rows: Float64) -> Float64:
-    """Gram matrices (T, p, p) of ``rows`` (T, p, R), given as coefficients on vectors whose Grams are (T, R, R)."""
-    products: Float64 = rows @ grams @ rows.transpose(0, 2, 1)
+    """Gram matrices (..., p, p) of ``rows`` (..., p, R), given as coefficients on vectors whose Grams are (..., R, R).
+
+    Products that are not known (NaN) make unknown what rests on them, and nothing else.
+    """
+    unknown = np.isnan(grams)
+    if not unknown.any():
+        products: Float64 = rows @ grams @ rows.swapaxes(-1, -2)
+        return products
+    products = rows @ np.where(unknown, 0.0, grams) @ rows.swapaxes(-1, -2)
+    used = (rows != 0).astype(np.float64)
+    products[used @ unknown @ used.swapaxes(-1, -2) > 0] = np.nan
     return products
 
 

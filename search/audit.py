@@ -17,8 +17,8 @@ from kinship.gram import GramTable
 from merging.identity import genome_identity
 from merging.span import Genome, Span
 from merging.verify import Check
+from search.comparisons import score_of
 from search.database import damage
-from search.export import score_of
 from search.ledger import Ledger, RunFacts
 from search.mating import BASE
 from search.records import Record
@@ -67,7 +67,8 @@ class _Audit:
         people = [record.id for record in self.records.values() if record.generation == 0]
         if missing or (people and sorted(people) != sorted(self.facts.table.rows)):
             return Check("facts", False, "the Gram table, the digests and the founders are not of the same models")
-        if not all(np.isfinite(part).all() for part in (self.table.grams, self.table.sums)):
+        own = np.diagonal(self.table.grams, axis1=1, axis2=2)  # other products of children may be unknown
+        if not all(np.isfinite(part).all() for part in (self.facts.table.grams, own, self.table.sums)):
             return Check("facts", False, "the Gram table has numbers that are not finite")
         return Check("facts", True, f"base, {len(self.facts.digests) - 1} founders, {len(self.table.names)} tensors")
 

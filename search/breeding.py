@@ -4,9 +4,11 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from evaluators.workers.base import words
 from kinship.errors import OutputNotWritable
-from merging.basis import Basis, child_seed
+from merging.basis import Absent, Basis, child_seed
 from merging.identity import genome_identity
 from merging.recipe import Recipe
 from merging.span import Genome
@@ -29,7 +31,7 @@ class Brood:
 class Breeder:
     """Makes individuals of ``basis``, which grows by the children that lie outside its span.
 
-    digests: of its members' weights by id. genome: of an individual. known: identity and id of everybody so far.
+    digests: of its members' weights by id. genome, recipe: of an individual. known: identity and id of all so far.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Breeder:
         basis: Basis,
         digests: Mapping[str, str],
         genome: Callable[[str], Genome],
+        recipe: Callable[[str], Recipe],
         known: Iterable[tuple[str | None, str]],
         seed: int,
         observer: Observer,
@@ -44,6 +47,7 @@ class Breeder:
         self.basis = basis
         self._digests = dict(digests)
         self._genome = genome
+        self._recipe = recipe
         self._first: dict[str | None, str] = {}
         for identity, id in known:
             self._first.setdefault(identity, id)
@@ -77,7 +81,7 @@ class Breeder:
             id, identity = f"{generation}-{number}", None
             self._observer("phase", {"phase": "merging", "individual": id})
             try:
-                genome = self._merge(id, proposal.recipe, proposal.parents, brood)
+                genome = self._merge(id, proposal.recipe, brood)
                 identity = self.identity(genome)
                 brood.genomes[id] = genome
             except (OSError, OutputNotWritable):
@@ -100,13 +104,44 @@ class Breeder:
             )
         return brood
 
+    def prune(self, living: Iterable[str]) -> list[str]:
+        """Remove the weights of those that none of the ``living`` is made of; ids of those that were there."""
+        needed = {column for id in living for column in self._columns(id)}
+        members = enumerate(self.basis.models)
+        gone = [each.id for column, each in members if column not in needed and not isinstance(each, Absent)]
+        if gone:
+            self.basis = self.basis.without(gone)
+        return gone
+
+    def require_weights(self, id: str) -> None:
+        """Make again what an individual is made of, where that was removed.
+
+        Raises `MalformedCheckpoint` where this program would make something else.
+        """
+        for column in self._columns(id):
+            child = self.basis.models[column]
+            if isinstance(child, Absent):
+                self._observer("phase", {"phase": "merging", "individual": child.id})
+                recipe = self._recipe(child.id)
+                for parent in recipe.references:
+                    self.require_weights(parent)
+                genomes = {parent: self._genome(parent) for parent in recipe.references}
+                seed, digest = child_seed(self._seed, child.id), self._digests[child.id]
+                self.basis = self.basis.restored(child.id, recipe, genomes, seed=seed, digest=digest)
+
+    def _columns(self, id: str) -> list[int]:
+        """The members of the basis that an individual is made of."""
+        return [int(column) for column in np.flatnonzero(self._genome(id).coefficients.any(axis=0))]
+
     def identity(self, genome: Genome) -> str:
         """Equal for genomes of the same weights."""
         return genome_identity(genome, self.basis.span, self._digests)
 
-    def _merge(self, id: str, recipe: Recipe, parents: Sequence[str], brood: Brood) -> Genome:
-        bases = [str(part.base) for part in recipe.parts if part.base is not None]
-        genomes = {parent: self._genome(parent) for parent in dict.fromkeys([*parents, *bases])}
+    def _merge(self, id: str, recipe: Recipe, brood: Brood) -> Genome:
+        if not self.basis.span.holds(recipe):
+            for parent in recipe.references:
+                self.require_weights(parent)
+        genomes = {parent: self._genome(parent) for parent in recipe.references}
         child = self.basis.merge_or_add(id, recipe, genomes, seed=child_seed(self._seed, id), force=True)
         if child.digest is not None:
             table = child.basis.table

@@ -26,20 +26,23 @@ from kinship.matrix import KinshipMatrix
 from kinship.opening import open_checkpoint
 from merging.basis import Basis
 from merging.materialise import materialise
+from merging.recipe import parse_recipe
 from merging.span import Genome, Span
 from search.breeding import Breeder, Brood
 from search.config import RunConfig
 from search.events import Observer, silent
+from search.keeping import compared, living
 from search.ledger import Ledger, RunFacts
 from search.mating import BASE
 from search.place import place_of, remember
 from search.population import Proposal
-from search.records import Record, Standings, best_offspring, best_so_far, ranked
+from search.records import Record, Standings, ranked
 from search.relations import Relations
+from search.same_run import require_same_run
 from search.scoring import Documents, Scoring
 from search.staff import describe, hire
-from search.stopping import Spent, reason_to_stop
-from search.strategies.base import Context, Strategy
+from search.stopping import Spent, ending, reason_to_stop
+from search.strategies.base import Context, Recommends, Strategy
 from search.strategies.make import make_strategy
 from search.worker import Description, Work
 
@@ -99,6 +102,7 @@ class Search:
                 Basis.open(models, self.ledger.table(), folder / CHILDREN),
                 self.facts.digests | {child.id: child.digest for child in self.ledger.stored()},
                 self._genome,
+                lambda id: parse_recipe(self._records[id].recipe),
                 ((record.identity, record.id) for record in self._records.values()),
                 config.seed,
                 observer,
@@ -144,6 +148,7 @@ class Search:
 
     def candidate(self, record: Record) -> Candidate:
         """The weights of an individual, made from the founders' files when asked for."""
+        self._breeder.require_weights(record.id)
         genome = self.genome(record.id)
         return Candidate(record.id, record.identity or "", lambda: materialise(genome, self.span.names, self.models))
 
@@ -170,8 +175,8 @@ class Search:
             self._scoring.score(self.facts.digests, "search")
             reason = self._ended()
             if reason is None:
-                reason = self._search()
-                self._note("ended", {"reason": reason})
+                reason, recommended = self._search()
+                self._note("ended", {"reason": reason, "recommended": recommended})
             self._score_held_out()
             self.ledger.set_stopped(reason)
         self._observer("stopped", {"reason": reason})
@@ -193,11 +198,11 @@ class Search:
 
     def _ended(self) -> str | None:
         """Why the search is over though held-out scores may be missing; None while it is not."""
-        marks = [entry for entry in self.ledger.diary() if entry.name in {"ended", "extended"}]
-        return str(marks[-1].facts["reason"]) if marks and marks[-1].name == "ended" else None
+        end = ending(self.ledger.diary())
+        return str(end["reason"]) if end else None
 
-    def _search(self) -> str:
-        """Generation after generation, recorded ones first; returns why there is no other."""
+    def _search(self) -> tuple[str, str | None]:
+        """Generation after generation, recorded ones first; returns why there is no other, and who is recommended."""
         strategy = make_strategy(
             self.config.strategy, self.config.merge, self._context(), self.config.seed, self.facts.budget
         )
@@ -205,7 +210,7 @@ class Search:
         for record in self.records:
             recorded.setdefault(record.generation, []).append(record)
         baselines = recorded.pop(0)
-        standings = Standings(baselines)
+        standings, told = Standings(baselines), list(baselines)
         evaluations, documents = 0, sum(self._documents(record) for record in baselines)
         generation = 0
         while True:
@@ -215,10 +220,10 @@ class Search:
             top = standings.top(self.config.strategy.k)
             reason = reason_to_stop(self.config.stop, spent, lambda top=top: self._relations.kinship(top))  # type: ignore[misc]
             if reason is not None:
-                return reason
+                return reason, self._recommended(strategy)
             proposals = strategy.ask()
             if not proposals:
-                return self._exhausted()
+                return self._exhausted(), self._recommended(strategy)
             if self.config.stop.evaluations is not None:
                 least = len(recorded.get(generation, ()))
                 proposals = proposals[: max(self.config.stop.evaluations - evaluations, least)]
@@ -228,6 +233,8 @@ class Search:
             documents += sum(self._documents(record) for record in offspring)
             for record in offspring:
                 standings.add(record)
+            told += offspring
+            self._prune(told)
 
     def _generation(
         self,
@@ -267,13 +274,22 @@ class Search:
             self._scoring.score(ids, "search")
 
     def _score_held_out(self) -> None:
-        """Score on the held-out split what the report compares: base, founders, and each generation's best so far.
+        """Score on the held-out split base, founders, those whom the report compares, and who is recommended.
 
         All were chosen on the search split; nothing is chosen by what is found here.
         """
-        best = best_offspring(self.records)
-        ids = [*self.facts.digests, *best_so_far(self.records), *([best.id] if best else [])]
-        self._scoring.score(dict.fromkeys(ids), "held_out")
+        recommended = (ending(self.ledger.diary()) or {}).get("recommended")
+        others = [*compared(self.records, self.config.strategy), *([recommended] if recommended else [])]
+        ids = dict.fromkeys([*self.facts.digests, *others])
+        self._scoring.score(ids, "held_out")
+
+    def _prune(self, told: Sequence[Record]) -> None:
+        """Remove weights of children outside the span whom nobody needs any more, as far as was ``told``."""
+        if len(self.span.ids) > len(self.facts.digests):
+            needed = {*self.facts.digests, *living(told, self.config.strategy)}
+            needed |= self._records.keys() - {record.id for record in told}  # a replay has yet to come to them
+            if pruned := self._breeder.prune(id for id in needed if self._records[id].identity is not None):
+                self._note("pruned", {"children": pruned})
 
     def _context(self) -> Context:
         founders = tuple(self._records[id].individual() for id in self.facts.table.rows[1:])
@@ -294,6 +310,11 @@ class Search:
                 hint="The run was made by another version; resume it with that, or start a new one.",
             )
 
+    def _recommended(self, strategy: Strategy) -> str | None:
+        """Whom the strategy expects most of; of doubles the first."""
+        choice = strategy.recommend() if isinstance(strategy, Recommends) else None
+        return choice and (self._records[choice].twin or choice)
+
     def _exhausted(self) -> str:
         if self.config.strategy.name == "topk":
             return f"the top {self.config.strategy.k} stayed the same"
@@ -301,6 +322,7 @@ class Search:
 
     def _work(self, record: Record, documents: Documents) -> Work:
         """What a worker needs to know; the base always has a column, from which buffers of integers are copied."""
+        self._breeder.require_weights(record.id)
         genome = self.genome(record.id)
         used = [0, *(np.flatnonzero(genome.coefficients[:, 1:].any(axis=0)) + 1).tolist()]
         columns = [self.span.ids[index] for index in used]
@@ -344,42 +366,12 @@ class Search:
             facts = RunFacts(config, digests, table, tasks, dict(description.conditions), budget)
             self.ledger.start(facts)
             return facts
-        _require_same_run(self.folder, facts, config, digests, tasks)
+        require_same_run(self.folder, facts, config, digests, tasks)
         if config != facts.config:
             self.ledger.set_config(config)
             self.ledger.set_stopped(None)
             self._note("extended", {"stop": config["stop"]})
         return facts
-
-
-def _require_same_run(
-    folder: Path, facts: RunFacts, config: dict[str, Any], digests: Mapping[str, str], tasks: Mapping[str, Any]
-) -> None:
-    recorded = RunConfig.model_validate(facts.config).model_dump(mode="json", exclude={"workers"})
-    for key in config:
-        if key != "stop" and config[key] != recorded[key]:
-            raise LedgerError(
-                f"The run in {folder} was started with another {key!r}: {recorded[key]}.",
-                hint="Resume with the run file it was started with (stop: and workers: may change), or choose another "
-                "--out.",
-            )
-    for id, digest in digests.items():
-        if digest != facts.digests[id]:
-            raise LedgerError(
-                f"The weights of {id} changed since the run in {folder} was started.",
-                hint="Put the old weights back, or start a new run.",
-            )
-    for name, task in tasks.items():
-        if task != facts.tasks.get(name):
-            raise LedgerError(
-                f"Scores of {name} would not be comparable with those in {folder}: its definition, documents, or the "
-                "conditions (versions, device, dtype, batch size) changed.",
-                hint=f"The run was made under: {_listed(facts.conditions)}. Restore that, or start a new run.",
-            )
-
-
-def _listed(conditions: Mapping[str, str]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in conditions.items()) or "conditions not on record"
 
 
 def _locked(folder: Path) -> FileLock:

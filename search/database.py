@@ -13,6 +13,7 @@ from search import tables
 from search.place import Place
 
 MIGRATING = 0x6B696E  # key of the lock under which a Postgres database is brought to the present version
+CANNOT_WRITE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_READONLY")
 VERSION_TABLE = "ledger_version"
 
 
@@ -68,6 +69,12 @@ def unreadable(place: Place, error: DBAPIError) -> LedgerError:
     """What is said where the database refuses to work."""
     reason = str(error.orig).strip() or type(error.orig).__name__
     if place.file is not None:
+        if getattr(error.orig, "sqlite_errorname", "") in CANNOT_WRITE:
+            return LedgerError(
+                f"{place} could not be written: {reason}.",
+                hint="Every result told of is kept: make room on the disk, or see to its permissions, then go on with "
+                "--resume.",
+            )
         return LedgerError(f"{place} is not a readable ledger: {reason}.")
     if isinstance(error, OperationalError | InterfaceError):
         return LedgerError(

@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from evaluators.scores import Score, TaskScore, as_dict
-from evaluators.splits import Split
+from evaluators.scores import as_dict
 from kinship.errors import LedgerError
 from merging.span import Span
-from search.ledger import Ledger, RunFacts
+from search.comparisons import Differences, comparisons
+from search.ledger import Ledger
 from search.mating import BASE
-from search.records import Record, best_offspring, best_so_far
+from search.records import Record, best_offspring, best_so_far, front
+from search.stopping import ending
 
 SCHEMA = "kinship.run/1"
 
@@ -30,6 +31,8 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     best = leaders[-1] if leaders else None
     offspring = best_offspring(records)
     by_id = {record.id: record for record in records}
+    between = Differences(ledger, facts, by_id)
+    gain = between.gain(offspring.id, founders[-1]) if offspring and founders else {}
     return {
         "schema": SCHEMA,
         "config": facts.config,
@@ -41,11 +44,12 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "best": best,
         "best_founder": founders[-1] if founders else None,
         "best_offspring": offspring.id if offspring else None,
+        "recommended": (ending(ledger.diary()) or {}).get("recommended"),
         "best_so_far": leaders,
         "best_offspring_recipe": _recipe(ledger, offspring.id) if offspring else None,
-        "gain_over_best_founder": _gain(ledger, facts, offspring, by_id[founders[-1]])
-        if offspring and founders
-        else {},
+        "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
+        "comparisons": comparisons(between, records),
+        "pareto_front": front(records) if len(facts.tasks) > 1 else [],
         "individuals": [_describe(record, by_id) for record in records],
     }
 
@@ -61,12 +65,6 @@ def rank(person: Mapping[str, Any]) -> tuple[int, float, str]:
     if score is None:
         return 2, 0.0, person["id"]
     return 0 if score["complete"] else 1, -score["value"], person["id"]
-
-
-def score_of(ledger: Ledger, facts: RunFacts, record: Record, split: Split) -> Score:
-    """The score of an individual with its documents; for a double, those of the original."""
-    results = ledger.results(record.twin or record.id, split)
-    return Score(tuple(TaskScore.of(task, results[task], facts.tasks[task]["digest"]) for task in facts.tasks))
 
 
 def _recipe(ledger: Ledger, id: str) -> dict[str, Any]:
@@ -87,15 +85,6 @@ def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
         "error": record.error,
         "scores": {split: dict(score.facts) for split, score in sorted(record.scores.items())},
     }
-
-
-def _gain(ledger: Ledger, facts: RunFacts, offspring: Record, founder: Record) -> dict[str, Any]:
-    """Best offspring less best founder, by split, with the paired standard error; the tasks' plain mean."""
-    gains: dict[str, Any] = {}
-    for split in sorted(offspring.scores.keys() & founder.scores.keys()):
-        mine, theirs = (score_of(ledger, facts, record, split) for record in (offspring, founder))
-        gains[split] = as_dict(mine.gain_over(theirs))
-    return gains
 
 
 def _merge_gain(record: Record, by_id: Mapping[str, Record]) -> float | None:

@@ -48,7 +48,8 @@ class Individual:
 
     score: what the search selects on, higher is better; None where evaluation failed. stderr: its standard error.
     complete: False where evaluation was stopped early, so that ``score`` is an estimate; such an individual never ranks
-    above a complete one. tasks: the score of each task by name, for several objectives.
+    above a complete one. tasks, errors: the score of each task by name and its standard error, where there is one, for
+    several objectives.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Individual:
     stderr: float | None = None
     complete: bool = True
     tasks: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def scored(self) -> bool:

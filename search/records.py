@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
+from evaluators.aggregates import pareto_front
 from evaluators.splits import Split
 from search.mating import BASE
 from search.population import Individual, Role
@@ -30,6 +31,11 @@ class Summary:
     def tasks(self) -> dict[str, float]:
         """The value of each task."""
         return {name: task["value"] for name, task in self.facts["tasks"].items()}
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """The standard error of each task that has one."""
+        return {name: task["stderr"] for name, task in self.facts["tasks"].items() if task["stderr"] is not None}
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,15 @@ class Record:
         if score is None:
             return Individual(self.id, self.generation, None, self.parents, self.role)
         return Individual(
-            self.id, self.generation, score.value, self.parents, self.role, score.stderr, score.complete, score.tasks
+            self.id,
+            self.generation,
+            score.value,
+            self.parents,
+            self.role,
+            score.stderr,
+            score.complete,
+            score.tasks,
+            score.errors,
         )
 
 
@@ -128,3 +142,8 @@ def best_so_far(records: Sequence[Record]) -> list[str]:
             standings.add(record)
         leaders += [id for id in standings.top(1) if id not in leaders[-1:]]
     return leaders
+
+
+def front(records: Iterable[Record]) -> list[str]:
+    """Ids of those that no other beats on all tasks at once, of fully scored individuals on the search split."""
+    return pareto_front({record.id: record.scores["search"].tasks for record in records if record.ranks})

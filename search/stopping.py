@@ -1,11 +1,13 @@
-"""When a search stops, beside its strategy having nothing more to propose."""
+"""When a search stops, beside its strategy having nothing more to propose, and what is recorded of its end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kinship.matrix import KinshipMatrix
 from search.config import StopSettings
+from search.ledger import Entry
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,15 @@ class Spent:
     evaluations: int
     documents: int
     seconds: float | None = None
+
+
+def ending(diary: Sequence[Entry]) -> Mapping[str, Any] | None:
+    """What is on record of the end of the search: its ``reason``, and whom the strategy ``recommended``, if anybody.
+
+    None while it goes on, and when it was extended since.
+    """
+    marks = [entry for entry in diary if entry.name in {"ended", "extended"}]
+    return marks[-1].facts if marks and marks[-1].name == "ended" else None
 
 
 def reason_to_stop(stop: StopSettings, spent: Spent, top_kinship: Callable[[], KinshipMatrix]) -> str | None:

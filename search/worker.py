@@ -81,6 +81,7 @@ class Handle:
     def __init__(self, evaluator: Evaluator, models: Mapping[str, Checkpoint]) -> None:
         self._evaluator = evaluator
         self._models = dict(models)
+        self._stored: set[str] = set()
 
     def __call__(self, payload: Describe | Work) -> Any:
         """A `Description` or `Results`; raises what making or scoring the weights raises."""
@@ -91,9 +92,12 @@ class Handle:
     def candidate(self, work: Work) -> Candidate:
         """The weights that ``work`` speaks of, made when asked for."""
         genome = Genome.from_bytes(work.genome, len(work.names))
+        for id in self._stored - work.stored.keys():  # an open file takes up the disk even after it was removed
+            self._models[id].close()
         models = [self._models.get(id) or self._open(id, work.stored[id]) for id in work.columns]
         return Candidate(work.id, work.identity, lambda: materialise(genome, work.names, models))
 
     def _open(self, id: str, file: str) -> Checkpoint:
+        self._stored.add(id)
         self._models[id] = open_checkpoint(file, id=id)
         return self._models[id]

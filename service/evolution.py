@@ -27,10 +27,9 @@ from search.config import RunConfig
 from search.coordinator import CHILDREN, Search
 from search.events import Observer
 from search.export import to_json
-from search.lineage import lineage_of
 from search.records import Record, best_offspring
 from service.figures import save_figure
-from service.report.charts import MOST_DRAWN
+from service.report.charts import drawn
 from service.report.page import write_report
 from service.report.view import RunView
 
@@ -61,7 +60,7 @@ def run_evolution(
     _write_text(folder / "export.json", to_json(view.export))
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
     save_figure(heatmap(view.kinship), folder / "kinship.png", force=True)
-    figure = family_figure(lineage_of(view.export, MOST_DRAWN))
+    figure = family_figure(drawn(view.export))
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"lineage.{suffix}", force=True)
     write_report(folder / REPORT, {label_of(config): view}, f"Merge search: {folder.name}", force=True)

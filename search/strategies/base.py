@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kinship.gram import Float64
 from search.population import Individual, Proposal
@@ -43,4 +43,16 @@ class Strategy(Protocol):
 
     def tell(self, results: Sequence[Individual]) -> None:
         """Take the results of the batch last asked for, in the order proposed; fewer when a budget cut it short."""
+        ...
+
+
+@runtime_checkable
+class Recommends(Protocol):
+    """A strategy with an opinion of its own on who is best: by a model of all scores, not by the highest of them.
+
+    As pure as `Strategy`. The opinion is recorded beside the best score and decides nothing.
+    """
+
+    def recommend(self) -> str | None:
+        """The id of the offspring expected to be best, by what was told so far; None where there is no opinion."""
         ...

@@ -15,14 +15,15 @@ from search.config import MergeSettings
 from search.mating import recipe_of
 from search.population import Individual, Population, Proposal
 from search.strategies.base import Context
-from search.strategies.candidates import DRAWS, Acquisition, Region, candidates, first_new, near
+from search.strategies.candidates import DRAWS, Acquisition, Region, candidates, first_new
 from search.strategies.draws import UNLIMITED
+from search.strategies.hypervolume import Scalarised, Scales
 from search.strategies.points import BY_WEIGHTS, DECIMALS, average, point_recipe, require_weights
 from search.strategies.settings import StrategySettings
 from search.strategies.surrogate import Features, Surrogate
 
 NOISE = 0.5  # deviation of a full score about the process, as a share of its standard error: see docs/strategies.md
-START = ((None, 1.0), (None, 1.6), (3, 1.3), (2, 1.0))  # averages tried first: of how many founders, at what scale
+START = (1.0, 1.6)  # scales of the average of all founders, tried first
 MATES = 8  # of how many of the best pairs are formed
 
 
@@ -35,14 +36,17 @@ class _Choice(NamedTuple):
 @dataclass(frozen=True)
 class _Known:
     point: Float64
-    value: float
-    noise: float
+    values: Float64  # of the objectives
+    noise: Float64  # standard deviations of these
 
 
 class Bayesian:
-    """Four averages first, some of them stretched; then, batch by batch, the points of the highest expected
-    improvement; in the last batch of the budget the point expected to be best leads, to be checked.
+    """The average of all founders first, as it is and stretched; with it and then batch by batch the points of the
+    highest expected improvement; in the last batch of the budget the point expected to be best leads, to be checked.
+    It recommends the offspring of the highest expected score, which need not be that of the highest score.
 
+    Where every task is an objective, it is the hypervolume that is to improve, along a random direction at each
+    proposal (`Scalarised`), and there is no best point to be checked.
     A candidate that failed counts as the worst seen; one stopped early as its estimate, with the error of that.
     Cost of a batch: about batch x (m^3 + 2,000 m^2) for m scores, well under a second at m = 100.
     Raises `InvalidConfig` for merges that are no points of the span.
@@ -59,6 +63,10 @@ class Bayesian:
                 "points: both needs merges by weights; merge.method is 'slerp'.", hint="Set points: pairs."
             )
         self._settings = settings
+        self._tasks = sorted(context.base.tasks) if settings.objectives == "tasks" else []
+        self._scales = Scales.of(
+            np.array([[founder.tasks[task] for task in self._tasks] for founder in context.founders])
+        )
         self._region = Region(*settings.scale_range)
         self._seed = seed
         self._budget = UNLIMITED if budget is None else budget
@@ -88,6 +96,16 @@ class Bayesian:
         self._told += len(results)
         self._pending = None
 
+    def recommend(self) -> str | None:
+        """See `Recommends.recommend`: the offspring of the highest expected score."""
+        complete = [
+            id for id in self._population.ranked() if self._population[id].complete and id not in self._founders
+        ]
+        if not complete or self._tasks:
+            return None
+        expected = self._processes()[0].expected(np.stack([self._points[id] for id in complete]))
+        return complete[int(np.argmax(expected))]
+
     def _batch(self) -> list[tuple[Float64, Proposal]]:
         """The next batch; found once, since it follows from what was told."""
         if self._pending is None:
@@ -99,46 +117,42 @@ class Bayesian:
         size = min(self._settings.batch, left) if self._ends else self._settings.batch
         if size <= 0:
             return []
-        start = self._design()[self._told :] if self._settings.points != "pairs" else []
-        if start:
-            return [(point, Proposal(point_recipe(point, self._founders), "soup")) for point in start[:size]]
-        known = self._known
-        process = Surrogate.fit(
-            np.stack([entry.point for entry in known]),
-            np.array([entry.value for entry in known]),
-            np.array([entry.noise for entry in known]),
-            self._features,
-        )
-        batch: list[tuple[Float64, Proposal]] = []
-        for number in range(size):
+        start = self._design()[self._told :][:size] if self._settings.points != "pairs" else []
+        batch = [(point, Proposal(point_recipe(point, self._founders), "soup")) for point in start]
+        if len(batch) == size:
+            return batch
+        processes = self._processes()
+        for point in start:
+            processes = [process.believing(point) for process in processes]
+        for number in range(len(start), size):
             random = np.random.default_rng([self._seed, self._told, number])
-            final = number == 0 and 0 < left <= self._settings.batch
+            final = number == 0 and 0 < left <= self._settings.batch and not self._tasks
+            process = Scalarised.along(processes, self._scales, random) if self._tasks else processes[0]
             choice = self._choice(process, random, [point for point, _ in batch], final)
             if choice is None:
                 break
             batch.append((choice.point, choice.proposal))
-            process = process.believing(choice.point)
+            processes = [process.believing(choice.point) for process in processes]
         return batch
 
+    def _processes(self) -> list[Surrogate]:
+        """One of each objective."""
+        points = np.stack([entry.point for entry in self._known])
+        values = np.stack([entry.values for entry in self._known], axis=1)
+        noise = np.stack([entry.noise for entry in self._known], axis=1)
+        return [Surrogate.fit(points, *one, self._features) for one in zip(values, noise, strict=True)]
+
     def _design(self) -> list[Float64]:
-        """What is tried before there is anything to learn from: averages of all founders, of the best three, two."""
+        """What is tried before there is anything to learn from: the average of all founders, at two scales."""
         order = [self._founders.index(id) for id in self._population.ranked() if id in self._founders]
-        count = len(order)
-        found: list[Float64] = []
-        for members, scale in START:
-            within = min(max(scale, self._region.low), self._region.high)
-            point = average(order[: min(members or count, count)], len(self._founders), within)
-            if not near(point, found):
-                found.append(point)
-        return found
+        scales = dict.fromkeys(min(max(scale, self._region.low), self._region.high) for scale in START)
+        return [average(order, len(self._founders), scale) for scale in scales]
 
     def _choice(
-        self, process: Surrogate, random: np.random.Generator, taken: Sequence[Float64], final: bool
+        self, process: Surrogate | Scalarised, random: np.random.Generator, taken: Sequence[Float64], final: bool
     ) -> _Choice | None:
         """The most promising point that was not tried; by expected score instead, where it is ``final``."""
-        acquisition: Acquisition = (
-            (lambda points: process.predict(points)[0]) if final else process.expected_improvement
-        )
+        acquisition: Acquisition = process.expected if final else process.expected_improvement
         tried = [*(entry.point for entry in self._known), *taken]
         found = []
         if self._settings.points != "pairs":
@@ -149,13 +163,13 @@ class Bayesian:
 
     def _free(
         self,
-        process: Surrogate,
+        process: Surrogate | Scalarised,
         acquisition: Acquisition,
         random: np.random.Generator,
         tried: Sequence[Float64],
         final: bool,
     ) -> _Choice | None:
-        best = process.points[np.argsort(-process.predict(process.points)[0], kind="stable")[:5]]
+        best = process.points[np.argsort(-process.expected(process.points), kind="stable")[:5]]
         points = candidates(acquisition, self._region, best, random)
         worth = acquisition(points)
         index = first_new(points, worth, tried)
@@ -195,12 +209,17 @@ class Bayesian:
         return recipe_of(get_method("linear"), models, {"scale": scale} if scale != 1.0 else {})
 
     def _learn(self, point: Float64, individual: Individual) -> None:
-        error = individual.stderr if individual.stderr is not None and np.isfinite(individual.stderr) else 0.0
         if individual.score is None:
             if self._known:
-                self._known.append(_Known(point, min(entry.value for entry in self._known), 0.0))
+                worst = np.min([entry.values for entry in self._known], axis=0)
+                self._known.append(_Known(point, worst, np.zeros_like(worst)))
             return
-        self._known.append(_Known(point, individual.score, error if not individual.complete else NOISE * error))
+        values, errors = [individual.score], [individual.stderr or 0.0]
+        if self._tasks:
+            values = [individual.tasks[task] for task in self._tasks]
+            errors = [individual.errors.get(task, 0.0) for task in self._tasks]
+        noise = np.nan_to_num(errors, posinf=0.0) * (NOISE if individual.complete else 1.0)
+        self._known.append(_Known(point, np.array(values), noise))
 
 
 def _features(kernel: str, context: Context) -> Features:

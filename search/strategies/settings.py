@@ -15,7 +15,7 @@ _KEYS: dict[str, set[str]] = {
     "random": {"batch", "coefficients", "layer_groups", "scale_range"},
     "soup": {"scale_steps"},
     "optuna": {"batch", "sampler", "objectives", "coefficients", "layer_groups", "scale_range"},
-    "bayesian": {"batch", "kernel", "points", "scale_range"},
+    "bayesian": {"batch", "kernel", "points", "objectives", "scale_range"},
     "auto": {"batch", "kernel", "scale_range"},
 }
 
@@ -55,7 +55,7 @@ class StrategySettings(Strict):
     batch: int = Field(4, ge=1, description="random, optuna, bayesian, auto: merges proposed at a time")
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random"] = Field("tpe", description="optuna: its sampler")
     objectives: Literal["score", "tasks"] = Field(
-        "score", description="optuna: improve the score, or all tasks at once (a Pareto front)"
+        "score", description="optuna, bayesian: improve the score, or all tasks at once (a Pareto front)"
     )
     coefficients: Literal["model", "layers", "modules"] = Field(
         "model",

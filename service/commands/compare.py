@@ -10,8 +10,8 @@ from evaluators.intervals import compare
 from evaluators.scores import Score
 from evaluators.splits import SPLITS, Split
 from kinship.errors import IncomparableScores, InvalidConfig, LedgerError
-from search.export import score_of
-from search.records import Record, best_offspring, ranked
+from search.comparisons import Differences
+from search.records import best_offspring, ranked
 from search.strategies.settings import StrategySettings
 from service.commands.runs import open_run
 from service.console import console, print_json
@@ -60,16 +60,12 @@ def _read(name: str) -> _Run:
         records = ledger.records()
         best = best_offspring(records)
         founder = next((record for record in ranked(records) if record.generation == 0), None)
-        scores = {split: score_of(ledger, facts, best, split) for split in _complete(best)} if best else {}
-        other = {split: score_of(ledger, facts, founder, split) for split in _complete(founder)} if founder else {}
+        between = Differences(ledger, facts, {record.id: record for record in records})
+        scores = {split: score for split in SPLITS if best and (score := between.score(best.id, split))}
         winner = best and {
             "id": best.id,
             "scores": {split: {"value": each.value, "stderr": each.stderr} for split, each in best.scores.items()},
-            "gain_over_best_founder": {
-                split: compare(scores[split], other[split]).to_dict()
-                for split in SPLITS
-                if {split} <= scores.keys() & other
-            },
+            "gain_over_best_founder": between.intervals([(best.id, founder.id)])[0] if founder else {},
         }
         counted = [record for record in records if record.twin is None and "search" in record.scores]
         return _Run(
@@ -86,10 +82,6 @@ def _read(name: str) -> _Run:
             },
             scores,
         )
-
-
-def _complete(record: Record) -> list[Split]:
-    return [split for split in SPLITS if split in record.scores and record.scores[split].complete]
 
 
 def _differences(run: _Run, first: _Run) -> dict[str, Any]:

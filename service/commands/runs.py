@@ -23,6 +23,7 @@ from service.console import console, notes, print_json
 from service.report.view import verdict
 
 MOST_ROWS = 100
+MOST_NAMED = 20  # of a Pareto front
 
 
 def open_run(name: str) -> Ledger:
@@ -106,6 +107,11 @@ def show(folder: str, *, failures: bool, as_json: bool) -> None:
     console().print(table)
     if len(people) > MOST_ROWS:
         console().print(f"{len(people) - MOST_ROWS:,} more: see `kinship runs export`.")
+    if content["pareto_front"]:
+        front = ", ".join(content["pareto_front"][:MOST_NAMED]) + (
+            ", ..." if content["pareto_front"][MOST_NAMED:] else ""
+        )
+        console().print(f"Beaten by nobody on all tasks at once: {front}.", markup=False, soft_wrap=True)
     console().print(f"{verdict(content)} Stopped because {content['stopped'] or 'it is not finished'}.")
 
 

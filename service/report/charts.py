@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from kinship.family_tree.layout import colour_range as score_range
@@ -15,8 +16,13 @@ from kinship.trees import leaf_order
 from search.lineage import lineage_of
 from service.report.view import RunView
 
+if TYPE_CHECKING:
+    from kinship.family_tree.graph import Tree
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MOST_DRAWN = 200  # individuals in a picture of descent
+MOST_DRAWN, OF_MANY = 200, 60  # individuals in a picture of descent: of runs with no more; of larger ones
+MOST_LINES = 30  # of a front over three tasks or more
+MANY_POINTS = 2000  # beyond which the browser's graphics card draws them
 ORANGE, BLUE, GREY = "#D55E00", "#0072B2", "#888888"
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
@@ -31,9 +37,10 @@ def scores_by_generation(view: RunView) -> go.Figure:
     figure = go.Figure()
     people = [person for person in view.individuals.values() if person["id"] != view.export["base"]]
     seen = [person for person in people if "search" in person["scores"]]
-    figure.add_scatter(
-        x=[person["generation"] for person in seen],
-        y=[100 * person["scores"]["search"]["value"] for person in seen],
+    add_points = figure.add_scattergl if len(seen) > MANY_POINTS else figure.add_scatter
+    add_points(
+        x=np.array([person["generation"] for person in seen]),
+        y=np.array([100 * person["scores"]["search"]["value"] for person in seen]),
         text=[person["id"] for person in seen],
         mode="markers",
         name="all, search split",
@@ -78,8 +85,8 @@ def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
                 score = person["scores"].get("search")
                 best.append(max(best[-1], score["value"]) if score and score["complete"] else best[-1])
         figure.add_scatter(
-            x=list(range(len(best))),
-            y=[100 * value for value in best],
+            x=np.arange(len(best)),
+            y=100 * np.array(best),
             mode="lines",
             line={"shape": "hv", "color": colour, "dash": dash, "width": 3},
             name=label,
@@ -90,10 +97,44 @@ def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
     return figure
 
 
+def front_chart(view: RunView) -> go.Figure:
+    """Who is beaten by nobody on all tasks at once: in the plane of two tasks, or a line over several of them."""
+    front = set(view.export["pareto_front"])
+    tasks = list(view.export["tasks"])
+    scored = {
+        id: [100 * person["scores"]["search"]["tasks"][task]["value"] for task in tasks]
+        for id, person in view.individuals.items()
+        if person["scores"].get("search", {}).get("complete")
+    }
+    figure = go.Figure()
+    if len(tasks) == 2:
+        for name, ids, colour in (("others", scored.keys() - front, GREY), ("front", front, ORANGE)):
+            members = sorted(ids, key=lambda id: (scored[id], id))
+            figure.add_scatter(
+                x=np.array([scored[id][0] for id in members]),
+                y=np.array([scored[id][1] for id in members]),
+                text=members,
+                mode="markers" if name == "others" else "lines+markers",
+                line={"shape": "vh", "color": colour, "width": 1},
+                marker={"color": colour, "size": 7, "opacity": 0.5 if name == "others" else 1.0},
+                name=name,
+                hovertemplate="%{text}: %{x:.2f}, %{y:.2f}<extra></extra>",
+            )
+        figure.update_xaxes(title=f"{tasks[0]}, %")
+        figure.update_yaxes(title=f"{tasks[1]}, %")
+    else:
+        for id in view.export["pareto_front"][:MOST_LINES]:
+            figure.add_scatter(x=tasks, y=scored[id], mode="lines+markers", name=id)
+        figure.update_yaxes(title="score, %")
+    figure.update_layout(**LAYOUT, height=420)
+    return figure
+
+
 def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
     """Kinship of all individuals, ordered by clustering."""
     order = leaf_order(matrix)
-    names = [short_names(matrix.ids)[index] for index in order]
+    short = short_names(matrix.ids)
+    names = [short[index] for index in order]
     low, high = colour_range(matrix)
     figure = go.Figure(
         go.Heatmap(
@@ -115,9 +156,21 @@ def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
     return figure
 
 
+def drawn(export: Mapping[str, Any]) -> "Tree":
+    """The lineage that pictures of a run show: everyone's, or of a large run that of the best (`search.lineage.shown`).
+
+    Of thousands of edges across hundreds of generations nobody could follow one.
+    """
+    many = len(export["individuals"]) > MOST_DRAWN
+    return lineage_of(export, OF_MANY if many else None)
+
+
 def family_tree(view: RunView) -> go.Figure:
-    """Recorded lineage: founders at the top, colour the search score, edges labelled with the parents' kinship."""
-    graph = lineage_of(view.export, MOST_DRAWN)
+    """Recorded lineage: founders at the top, colour the search score, edges labelled with the parents' kinship.
+
+    Of a large run that of the `drawn` individuals.
+    """
+    graph = drawn(view.export)
     layout = layered_layout(graph)
     positions = layout.nodes
     figure = go.Figure()
@@ -160,7 +213,7 @@ def family_tree(view: RunView) -> go.Figure:
         hovertemplate="%{customdata}<extra></extra>",
     )
     depth = len(layout.layers)
-    figure.update_layout(**LAYOUT, height=150 * depth + 80, showlegend=False)
+    figure.update_layout(**LAYOUT, height=max(150 * min(depth, 10), 60 * depth) + 80, showlegend=False)
     figure.update_xaxes(visible=False)
     labels = [f"generation {number}" if number else "founders" for number in layout.layers]
     figure.update_yaxes(

@@ -9,7 +9,14 @@ import yaml
 from kinship.matrix import KinshipMatrix
 from kinship.output import output_file
 from search.export import rank
-from service.report.charts import best_by_evaluations, family_tree, kinship_heatmap, scores_by_generation
+from service.report.charts import (
+    best_by_evaluations,
+    drawn,
+    family_tree,
+    front_chart,
+    kinship_heatmap,
+    scores_by_generation,
+)
 from service.report.view import RunView
 
 MOST_LISTED = 1000  # individuals in the table
@@ -51,9 +58,10 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "generations": max((person["generation"] for person in offspring), default=0),
         "failed": sum(person["error"] is not None for person in offspring),
         "best_offspring": export["best_offspring"],
+        "recommended": export["recommended"],
         "best_founder": export["best_founder"],
         "gain": export["gain_over_best_founder"],
-        "comparisons": view.comparisons,
+        "comparisons": export["comparisons"],
         "conditions": export["conditions"],
         "individuals": sorted(export["individuals"], key=rank)[:MOST_LISTED],
         "unlisted": max(0, len(export["individuals"]) - MOST_LISTED),
@@ -65,6 +73,9 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "recipe": recipe.to_yaml() if recipe else "",
         "scores_chart": _chart(scores_by_generation(view)),
         "tree_chart": _chart(family_tree(view)),
+        "drawn": len(drawn(export)),
+        "front": [view.individuals[id] for id in export["pareto_front"]],
+        "front_chart": _chart(front_chart(view)) if export["pareto_front"] else "",
         "heatmap": _chart(kinship_heatmap(view.kinship)),
     }
 

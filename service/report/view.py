@@ -1,7 +1,7 @@
 """What a report shows of a run, read from its folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -13,14 +13,13 @@ from search.export import export_run
 from search.ledger import Ledger
 from search.lineage import shown
 from search.mating import BASE
-from service.report.comparisons import comparisons
 
 MOST_RELATED = 200
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run's canonical export, the kinship of its individuals, computed from their genomes, and `comparisons`.
+    """A run's canonical export, and the kinship of its individuals, computed from their genomes.
 
     Of a large run, kinship is that of `search.lineage.shown` individuals.
     """
@@ -28,17 +27,15 @@ class RunView:
     folder: Path
     export: dict[str, Any]
     kinship: KinshipMatrix
-    comparisons: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: Path, ledger: str | None = None) -> Self:
         """Read a run (``ledger``: see `Ledger.of_run`); raises `LedgerError` where ``folder`` holds none."""
         with Ledger.of_run(folder, ledger) as run:
             export = export_run(run)
-            compared = comparisons(run)
             genomes = run.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
             kinship = Span.over(run.table()).kinship(genomes, export["config"]["strategy"]["metric"])
-        return cls(folder, export, kinship, compared)
+        return cls(folder, export, kinship)
 
     @cached_property
     def individuals(self) -> dict[str, dict[str, Any]]:

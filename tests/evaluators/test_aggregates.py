@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from evaluators.aggregates import Aggregate, fitness, pareto_front
+from evaluators.aggregates import Aggregate, differences, fitness, gain, pareto_front
+from evaluators.intervals import compare_all
 from evaluators.scores import Estimate, Score, TaskScore
 from kinship.errors import IncomparableScores, InvalidConfig
 
@@ -89,18 +90,18 @@ def test_normalised_needs_founders_of_the_same_tasks() -> None:
 
 def test_pareto_front_by_hand() -> None:
     scores = {
-        "good at a": score(0.9, 0.1),
-        "good at b": score(0.1, 0.9),
-        "both": score(0.5, 0.5),
-        "worse than both": score(0.5, 0.4),
-        "equal to both": score(0.5, 0.5),
+        "good at a": {"a": 0.9, "b": 0.1},
+        "good at b": {"a": 0.1, "b": 0.9},
+        "both": {"a": 0.5, "b": 0.5},
+        "worse than both": {"a": 0.5, "b": 0.4},
+        "equal to both": {"b": 0.5, "a": 0.5},
     }
     assert pareto_front(scores) == ["good at a", "good at b", "both", "equal to both"]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12))
 def test_pareto_front_is_what_its_definition_says(points: list[tuple[int, int, int]]) -> None:
-    scores = {str(index): score(*(value / 10 for value in point)) for index, point in enumerate(points)}
+    scores = {str(index): dict(zip("abc", point, strict=True)) for index, point in enumerate(points)}
     expected = [
         str(index)
         for index, point in enumerate(points)
@@ -111,9 +112,48 @@ def test_pareto_front_is_what_its_definition_says(points: list[tuple[int, int, i
     assert pareto_front(scores) == expected
 
 
-def test_scores_of_different_tasks_have_no_front() -> None:
-    with pytest.raises(IncomparableScores):
-        pareto_front({"one": score(0.1, digest="x"), "other": score(0.1, digest="y")})
+def test_nobody_has_no_front() -> None:
+    assert pareto_front({}) == []
+
+
+KINDS = (
+    Aggregate(),
+    Aggregate(kind="weighted", weights={"a": 3.0}),
+    Aggregate(kind="normalised"),
+    Aggregate(kind="worst"),
+)
+
+
+@pytest.mark.parametrize("aggregate", KINDS, ids=lambda aggregate: aggregate.kind)
+@pytest.mark.parametrize("other", [(0.3, 0.6), (0.7, 0.4)], ids=["the same is worst", "another is worst"])
+def test_a_gain_is_the_difference_in_fitness(aggregate: Aggregate, other: tuple[float, float]) -> None:
+    founders = [score(0.2, 0.5), score(0.4, 0.9)]
+    mine, theirs = score(0.5, 0.8), score(*other)
+    found = gain(mine, theirs, aggregate, founders)
+    assert found.value == pytest.approx(
+        fitness(mine, aggregate, founders).value - fitness(theirs, aggregate, founders).value
+    )
+    (compared,) = compare_all([differences(mine, theirs, aggregate, founders)])
+    assert (compared.value, compared.stderr) == pytest.approx(found)
+    assert compared.low < compared.value < compared.high
+
+
+def test_the_error_of_a_gain_is_that_of_repeated_sampling() -> None:
+    """Monte Carlo truth: pairs of models that are often right on the same documents."""
+    rng, founders = random.Random(1), [score(0.2, 0.5), score(0.7, 0.9)]
+    for aggregate in KINDS:
+        drawn = []
+        for _ in range(800):
+            pair = []
+            for task, means in (("a", (0.3, 0.4)), ("b", (0.9, 0.8))):
+                luck = [rng.random() for _ in range(40)]
+                pair.append([TaskScore(task, tuple(range(40)), tuple(float(x < m) for x in luck)) for m in means])
+            mine, theirs = (Score(tuple(tasks)) for tasks in zip(*pair, strict=True))
+            drawn.append(gain(mine, theirs, aggregate, founders))
+        mean = sum(estimate.value for estimate in drawn) / len(drawn)
+        spread = math.sqrt(sum((estimate.value - mean) ** 2 for estimate in drawn) / (len(drawn) - 1))
+        claimed = math.sqrt(sum(estimate.stderr**2 for estimate in drawn) / len(drawn))
+        assert claimed == pytest.approx(spread, rel=0.1)
 
 
 def test_the_errors_are_those_of_repeated_sampling() -> None:

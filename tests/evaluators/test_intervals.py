@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.intervals import compare
-from evaluators.intervals import interval as weighted_interval
+from evaluators.intervals import compare, compare_all
 from evaluators.scores import Estimate, Score, TaskScore
 from kinship.errors import IncomparableScores
 
 
 def interval(samples: list[np.ndarray], **options: Any) -> tuple[float, float]:
     """Of the mean of the means."""
-    return weighted_interval(samples, np.full(len(samples), 1 / len(samples)), **options)
+    (found,) = compare_all([[sample / len(samples) for sample in samples]], **options)
+    return found.low, found.high
 
 
 def drawn(seed: int, *sizes: int, shift: float = 0.1) -> list[np.ndarray]:
@@ -56,6 +56,19 @@ def test_chunks_do_not_change_what_an_interval_is(monkeypatch: pytest.MonkeyPatc
     whole = interval(skewed(0, 50), resamples=1000)
     monkeypatch.setattr("evaluators.intervals.CHUNK", 170)
     assert interval(skewed(0, 50), resamples=1000) == whole
+
+
+def test_together_or_alone_is_the_same() -> None:
+    """Few or many distinct values, one task or two, of as many documents or of others."""
+    pairs = [
+        drawn(0, 50),
+        skewed(1, 50),
+        [skewed(2, 50)[0], drawn(3, 70)[0]],
+        drawn(4, 70),
+        skewed(5, 50),
+        drawn(6, 50),
+    ]
+    assert compare_all(pairs) == [compare_all([pair])[0] for pair in pairs]
 
 
 def score(values: tuple[float, ...], other: tuple[float, ...] = (0.0, 1.0), digest: str = "") -> Score:
@@ -125,9 +138,9 @@ def test_an_interval_of_a_weighted_sum_is_scipys() -> None:
 
     samples = skewed(4, 30, 30)
     theirs = bootstrap(samples, fitness, n_resamples=20_000, batch=2_000, rng=np.random.default_rng(5))
-    ends = weighted_interval(samples, np.array([3.0, 0.5]), resamples=20_000)
+    (found,) = compare_all([[3 * samples[0], 0.5 * samples[1]]], resamples=20_000)
     width = theirs.confidence_interval.high - theirs.confidence_interval.low
-    assert ends == pytest.approx(tuple(theirs.confidence_interval), abs=0.04 * width)
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.04 * width)
 
 
 def test_a_comparison_by_shares_is_a_difference_in_fitness() -> None:

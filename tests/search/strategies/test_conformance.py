@@ -57,16 +57,7 @@ def maker(case: str) -> Make:
     return make
 
 
-SLOW = {
-    "gp",
-    "nsga3",
-    "tpe tasks",
-    "bayesian",
-    "bayesian pairs",
-    "bayesian slerp",
-    "bayesian both",
-    "bayesian kinship",
-}  # minutes, all together
+SLOW = {"gp", "nsga3", "tpe tasks"}  # minutes, all together
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.soak] if c in SLOW else []) for c in CASES])

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from search.export import score_of
+from search.comparisons import score_of
 from search.ledger import LEDGER_NAME, Ledger
-from service.report.comparisons import comparisons
 from tests.conftest import MakeModel
 from tests.search.runs import Scene, make_scene
 
@@ -18,8 +17,8 @@ def scene(make_model: MakeModel, tmp_path: Path) -> Scene:
 
 def compared(scene: Scene, name: str, **changes: Any) -> list[dict[str, Any]]:
     scene.run(name, scene.config(**changes))
-    with Ledger(scene.folder / name / LEDGER_NAME) as ledger:
-        return comparisons(ledger)
+    found: list[dict[str, Any]] = scene.export(name)["comparisons"]
+    return found
 
 
 def test_the_best_offspring_meets_founder_parents_and_base(scene: Scene) -> None:
@@ -40,8 +39,6 @@ def test_the_best_offspring_meets_founder_parents_and_base(scene: Scene) -> None
         assert found["low"] <= found["value"] <= found["high"]
         assert found["level"] == 0.95
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-    with Ledger(scene.folder / "run" / LEDGER_NAME) as ledger:
-        assert comparisons(ledger) == rows
 
 
 def test_differences_are_in_what_the_search_selects_on(scene: Scene) -> None:
@@ -53,5 +50,8 @@ def test_differences_are_in_what_the_search_selects_on(scene: Scene) -> None:
     spread = max(means.values()) - min(means.values())
     gain = records[row["individual"]].scores["search"].value - records[row["versus"]].scores["search"].value
     assert row["splits"]["search"]["value"] == pytest.approx(gain)
-    plain = scene.export("run")["gain_over_best_founder"]["search"]["value"]
-    assert row["splits"]["search"]["value"] == pytest.approx(plain / spread)
+    assert gain == pytest.approx(scene.export("run")["gain_over_best_founder"]["search"]["value"])
+    plain = compared(scene, "plain")[0]
+    assert row["individual"] == plain["individual"]
+    for key in ("value", "stderr", "low", "high"):
+        assert row["splits"]["search"][key] == pytest.approx(plain["splits"]["search"][key] / spread)

@@ -9,6 +9,7 @@ place, cost nothing where they are all zero, and the others' cost the more the f
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,15 +132,27 @@ def _sums(parents: Float32, fit: Float64, grid: str) -> Iterator[Float64]:
     yield (whole if grid == "float32" else to_grid(whole, grid)).astype(np.float64)
     if grid != "float32":
         return
-    weights = fit.astype(np.float32)
-    for last in range(len(parents) if len(parents) > 2 else 1):
-        order = [place for place in range(len(parents)) if place != last] + [last]
-        yield _running([weights[place] * parents[place] for place in order]).astype(np.float64)
+    for order in _orders(range(len(parents))):
+        yield _running([np.float32(fit[place]) * parents[place] for place in order]).astype(np.float64)
     if abs(fit.sum() - 1) < SNAP["float32"]:
         for base in range(len(parents)):
             others = [place for place in range(len(parents)) if place != base]
-            change = _running([weights[place] * (parents[place] - parents[base]) for place in others])
-            yield (parents[base] + change).astype(np.float64)
+            changes = parents - parents[base]
+            for scale, order in product(_scales(fit[others]), _orders(others)):
+                change = _running([np.float32(fit[place] / scale) * changes[place] for place in order])
+                yield (parents[base] + np.float32(scale) * change).astype(np.float64)
+
+
+def _orders(places: Sequence[int]) -> list[list[int]]:
+    """Orders to add up in: of three terms, which is the last decides; of more, not all are tried."""
+    ends = places if len(places) > 2 else places[-1:]
+    return [[*(place for place in places if place != last), last] for last in ends]
+
+
+def _scales(weights: Float64) -> list[float]:
+    """Lambdas that weighted changes may have been multiplied by: 1, and tenths that leave weights of tenths."""
+    tenths = [part / 10 for part in range(1, 21) if part != 10]
+    return [1.0, *(one for one in tenths if np.abs(weights / one * 10 - np.round(weights / one * 10)).max() < 1e-6)]
 
 
 def _running(terms: Sequence[Float32]) -> Float32:

@@ -62,6 +62,24 @@ def test_coefficients_come_out_whole_in_spite_of_sixteen_bits(size: float) -> No
     assert told.exact == 1.0
 
 
+def test_a_lambda_multiplied_in_last_is_recomputed_to_the_last_bit() -> None:
+    """Task arithmetic of large steps, 0.9 (0.9 a + 0.8 b + 0.7 c), as merge tools compute it."""
+    random, samples = np.random.default_rng(0), []
+    for name in NAMES:
+        base = random.normal(size=(64, 96)).astype(np.float32)
+        parents = [base + (0.3 * random.normal(size=base.shape)).astype(np.float32) for _ in range(3)]
+        weighted = [np.float32(w) * (parent - base) for w, parent in zip((0.9, 0.8, 0.7), parents, strict=True)]
+        child = base + np.float32(0.9) * (weighted[0] + weighted[1] + weighted[2])
+        samples.append(Sample(name, (0, 1, 2, 3, 4), np.stack([*parents, base, child]), True))
+    lengths = [nats(samples, "float32", child) for child in range(5)]
+    assert int(np.argmin(lengths)) == 4
+    one = Combination(4, (0, 1, 2, 3), np.zeros((2, 4)), np.array([True, True]), False, 0.0)
+    told = rounding(one, samples, "float32")
+    assert told is not None
+    assert told.exact == 1.0
+    assert told.coefficients == pytest.approx((0.81, 0.72, 0.63, -1.16), abs=1e-12)
+
+
 def test_what_is_no_combination_is_not_explained() -> None:
     samples = family("bfloat16", (0.5, 0.5), 0.05)
     random = np.random.default_rng(1)

@@ -9,6 +9,7 @@ import numpy as np
 from efficiency_families import Pair
 from scipy import stats
 
+EXPECTED = ", recommended"  # whom the strategy's own model expects the most of, in the place of the highest score
 Runs = Mapping[str, Any]
 Curve = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -17,7 +18,8 @@ def summarise(
     work: Path, pairs: Sequence[Pair], names: Sequence[str], reference: str, marks: Sequence[int], out: Path | None
 ) -> None:
     """Print the tables; write ``out``.json and ``out``.svg."""
-    runs = {pair: found for pair in pairs if (found := _load(work, pair))}
+    runs = {pair: _with_recommended(found) for pair in pairs if (found := _load(work, pair))}
+    names = [each for name in names for each in (name, name + EXPECTED)]
     names = [name for name in names if runs and all(name in found for found in runs.values())]
     if reference not in names:
         print("Nothing to summarise yet: no strategy has run on all pairs chosen.")
@@ -33,6 +35,7 @@ def summarise(
     print("mean over bases and 95 % interval (Student's t)")
     rows: dict[str, Any] = {}
     finals = {pair: curves[reference][pair][-1, 1] for pair in runs}
+    halves = {pair: len(found[reference]["course"]) // 2 for pair, found in runs.items()}
     for name in names:
         row: dict[str, Any] = {}
         for mark in marks:
@@ -51,6 +54,8 @@ def summarise(
             str(mark): _paired(*(by_base({p: curves[n][p][mark - 1, 1] for p in runs}) for n in (name, reference)))
             for mark in marks
         }
+        early = by_base({pair: curve[halves[pair] - 1, 1] for pair, curve in curves[name].items()})
+        row["at half"] = _paired(early, by_base(finals))
         rows[name] = row
     _print(rows, marks, reference)
     if {"kinship", "random partner"} <= rows.keys():
@@ -68,8 +73,14 @@ def _load(work: Path, pair: Pair) -> Runs | None:
     return json.loads(record.read_text()) if record.exists() else None
 
 
+def _with_recommended(runs: Runs) -> Runs:
+    """With an entry more for each strategy that recommends: the course of whom it recommended."""
+    found = {name: run for name, run in runs.items() if name != "founders" and "recommended" in run}
+    return {**runs, **{name + EXPECTED: {"course": run["recommended"]} for name, run in found.items()}}
+
+
 def _curve(run: Mapping[str, Any], runs: Runs, length: int) -> Curve:
-    """(length, 2): points over the best founder of best so far, search and held-out; carried forward to the end."""
+    """(length, 2): points over the best founder of the winner so far, search and held-out; carried forward."""
     course = np.array(run["course"])[:length]
     course = np.concatenate([course, np.repeat(course[-1:], length - len(course), axis=0)])
     founder = max(runs["founders"].values(), key=lambda scores: scores[0])
@@ -104,20 +115,21 @@ def _said(found: Mapping[str, float]) -> str:
 
 def _print(rows: Mapping[str, Any], marks: Sequence[int], reference: str) -> None:
     head = "".join(f"{f'at {mark}':>15}" for mark in marks)
-    print(f"{'strategy':22}{head}{'area':>7}{'gap':>6}{'used':>6}{'reaches':>9}{'median':>8}{'mean curve':>12}")
+    print(f"{'strategy':28}{head}{'area':>7}{'gap':>6}{'used':>6}{'reaches':>9}{'median':>8}{'mean curve':>12}")
     for name, row in rows.items():
         cells = "".join(f"{row[f'at {m}']['mean']:9.2f} ±{row[f'at {m}']['half']:4.1f}" for m in marks)
         mean = row["mean curve reaches"] or "never"
-        print(f"{name:22}{cells}{row['area']:7.2f}{row['gap']:6.2f}{row['used']:6.0f}{row['reached']:9d}"
+        print(f"{name:28}{cells}{row['area']:7.2f}{row['gap']:6.2f}{row['used']:6.0f}{row['reached']:9d}"
               f"{row['evaluations to reach']:8.0f}{mean!s:>12}")  # fmt: skip
     print(
         "\ngap: what the search score promises beyond the held-out score, at the end. reaches: pairs on which the\n"
         f"final score of {reference} is reached, median evaluations until then, and until the mean curve has "
-        f"its mean.\n\nless {reference}, paired by base:"
+        f"its mean.\n\nless {reference}, paired by base; at half: after half of its evaluations, less its final score:"
     )
     for name, row in rows.items():
         if name != reference:
-            print(f"{name:22}" + "   ".join(f"at {mark}: {_said(row['paired'][str(mark)])}" for mark in marks[2:]))
+            later = "   ".join(f"at {mark}: {_said(row['paired'][str(mark)])}" for mark in marks[2:])
+            print(f"{name:28}at half: {_said(row['at half'])}   {later}")
 
 
 def _draw(curves: Mapping[str, Mapping[Pair, Curve]], bases: Sequence[int], path: Path) -> None:

@@ -1,8 +1,9 @@
 """What each search strategy finds by how many evaluations, on families that nobody chose.
 
 For every (base, seed) pair: a family of a base and its fine-tunes, every strategy run for 60 evaluations on the search
-split, and at every count of evaluations the held-out score of whoever is best on the search split by then. Founders'
-own scores are not counted as evaluations; a strategy that stops early carries its score forward.
+split, and at every count of evaluations the held-out score of whoever is best on the search split by then, and of whom
+the strategy recommends. Founders' own scores are not counted as evaluations; a strategy that stops early carries its
+score forward.
 
     python benchmarks/search_efficiency.py --work WORK                   the demo's families
     python benchmarks/search_efficiency.py --work WORK --stories DIR     grown from a small story model
@@ -37,7 +38,7 @@ from merging.materialise import materialise
 from merging.span import Genome, Span
 from search.config import MergeSettings
 from search.population import Individual
-from search.strategies.base import Context
+from search.strategies.base import Context, Recommends
 from search.strategies.make import make_strategy
 from search.strategies.settings import StrategySettings
 
@@ -81,6 +82,10 @@ class Arena:
         tasks = {task.task: task.estimate.value for task in score.tasks}
         return Individual(id, generation, score.value, tuple(parents), role, score.estimate.stderr, True, tasks)
 
+    def both(self, id: str) -> tuple[float, float]:
+        """Search and held-out score of an individual."""
+        return self.scores[id].value, self.score(self.genomes[id], "held_out").value
+
     def context(self) -> Context:
         people = {id: self.individual(id, 0) for id in self.span.ids}
         return Context(
@@ -102,10 +107,13 @@ class Arena:
 
 
 def run(arena: Arena, settings: Mapping[str, Any], seed: int, budget: int) -> dict[str, Any]:
-    """The course of one search: for each evaluation the best so far on the search split, and its held-out score."""
+    """The course of one search: for each evaluation the best so far on the search split, and its held-out score; and
+    the same of whom the strategy recommends, as of the last batch that it was told of.
+    """
     context = arena.context()
     strategy = make_strategy(StrategySettings.model_validate(settings), MergeSettings(), context, seed, budget)
     course: list[tuple[float, float]] = []
+    recommended: list[tuple[float, float]] = []
     best, generation = -np.inf, 0
     thinking = 0.0
     while len(course) < budget:
@@ -122,10 +130,15 @@ def run(arena: Arena, settings: Mapping[str, Any], seed: int, budget: int) -> di
             child = arena.individual(id, generation, proposal.parents, proposal.role)
             results.append(child)
             if child.score is not None and child.score > best:
-                best, held_out = child.score, arena.score(arena.genomes[id], "held_out").value
+                best, held_out = arena.both(id)
             course.append((best, held_out))
         strategy.tell(results)
-    return {"course": course, "cpu_seconds_a_batch": thinking / max(generation, 1)}
+        if isinstance(strategy, Recommends):
+            within = recommended[-1:] * (len(results) - 1) or course[: len(results) - 1]
+            choice = strategy.recommend()
+            recommended += [*within, arena.both(choice) if choice else course[-1]]
+    found = {"course": course, "cpu_seconds_a_batch": thinking / max(generation, 1)}
+    return found | ({"recommended": recommended} if recommended else {})
 
 
 def measure(pair: Pair, setting: Setting, names: Sequence[str], work: Path, budget: int) -> None:
@@ -134,10 +147,7 @@ def measure(pair: Pair, setting: Setting, names: Sequence[str], work: Path, budg
     record = work / f"runs-{pair.kind}-{pair.base}-{pair.seed}.json"
     runs = json.loads(record.read_text()) if record.exists() else {}
     if "founders" not in runs:
-        people = arena.context()
-        founders = [founder.id for founder in people.founders]
-        scores = {id: (arena.scores[id].value, arena.score(arena.genomes[id], "held_out").value) for id in founders}
-        runs["founders"] = scores
+        runs["founders"] = {founder.id: arena.both(founder.id) for founder in arena.context().founders}
     for name in names:
         if name in runs:
             continue
@@ -163,7 +173,7 @@ def main() -> None:
         "--evaluator",
         choices=["harness", "direct"],
         default="harness",
-        help="direct: the demo tasks' metric without lm-eval, checked against it on every family, and faster",
+        help="direct: the tasks' metric without lm-eval, checked against it on every family, and faster",
     )
     parser.add_argument("--summary", action="store_true", help="only summarise what is there")
     parser.add_argument("--out", type=Path, help="JSON and figure of the summary go here, as OUT.json and OUT.svg")
@@ -174,13 +184,14 @@ def main() -> None:
     if not options.summary:
         for pair in chosen:
             if options.stories:
-                setting = story_setting(options.stories, options.work, pair, options.limit)
+                setting = story_setting(options.stories, options.work, pair, options.limit, options.evaluator)
             else:
                 setting = demo_setting(options.work, pair, options.limit, options.evaluator)
             measure(pair, setting, options.strategies, options.work, options.budget)
     from efficiency_summary import summarise
 
-    summarise(options.work, chosen, options.strategies, REFERENCE, MARKS, options.out)
+    marks = [mark for mark in MARKS if mark <= options.budget]
+    summarise(options.work, chosen, options.strategies, REFERENCE, marks, options.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from search.config import MergeSettings
 from search.mating import recipe_of
 from search.population import Individual, Population, Proposal
 from search.strategies.base import Context
-from search.strategies.candidates import DRAWS, Acquisition, Region, candidates, first_new
+from search.strategies.candidates import DRAWS, Acquisition, Region, candidates, first_new, near
 from search.strategies.draws import UNLIMITED
 from search.strategies.hypervolume import Scalarised, Scales
 from search.strategies.points import BY_WEIGHTS, DECIMALS, average, point_recipe, require_weights
@@ -23,7 +23,7 @@ from search.strategies.settings import StrategySettings
 from search.strategies.surrogate import Features, Surrogate
 
 NOISE = 0.5  # deviation of a full score about the process, as a share of its standard error: see docs/strategies.md
-START = (1.0, 1.6)  # scales of the average of all founders, tried first
+START = ((None, 1.0), (None, 1.6), (3, 1.3), (2, 1.0))  # averages tried first: of how many founders, at what scale
 MATES = 8  # of how many of the best pairs are formed
 
 
@@ -41,8 +41,8 @@ class _Known:
 
 
 class Bayesian:
-    """The average of all founders first, as it is and stretched; with it and then batch by batch the points of the
-    highest expected improvement; in the last batch of the budget the point expected to be best leads, to be checked.
+    """Four averages first, some of them stretched; then, batch by batch, the points of the highest expected
+    improvement; in the last batch of the budget the point expected to be best leads, to be checked.
     It recommends the offspring of the highest expected score, which need not be that of the highest score.
 
     Where every task is an objective, it is the hypervolume that is to improve, along a random direction at each
@@ -143,10 +143,16 @@ class Bayesian:
         return [Surrogate.fit(points, *one, self._features) for one in zip(values, noise, strict=True)]
 
     def _design(self) -> list[Float64]:
-        """What is tried before there is anything to learn from: the average of all founders, at two scales."""
+        """What is tried before there is anything to learn from: averages of all founders, of the best three, two."""
         order = [self._founders.index(id) for id in self._population.ranked() if id in self._founders]
-        scales = dict.fromkeys(min(max(scale, self._region.low), self._region.high) for scale in START)
-        return [average(order, len(self._founders), scale) for scale in scales]
+        count = len(order)
+        found: list[Float64] = []
+        for members, scale in START:
+            within = min(max(scale, self._region.low), self._region.high)
+            point = average(order[: min(members or count, count)], len(self._founders), within)
+            if not near(point, found):
+                found.append(point)
+        return found
 
     def _choice(
         self, process: Surrogate | Scalarised, random: np.random.Generator, taken: Sequence[Float64], final: bool

@@ -32,13 +32,8 @@ class Region:
         return within
 
     def draw(self, count: int, dimensions: int, random: np.random.Generator) -> Float64:
-        """``count`` averages of random founders, any number of them, with random weights and stretched by random
-        scales.
-        """
-        places = random.random((count, dimensions)).argsort(axis=1)
-        members = places < random.integers(min(2, dimensions), dimensions + 1, (count, 1))
-        weights = random.exponential(size=(count, dimensions)) * members
-        points: Float64 = weights / weights.sum(axis=1, keepdims=True)
+        """``count`` averages with random weights, stretched by random scales."""
+        points: Float64 = random.dirichlet(np.ones(dimensions), count)
         return points * random.uniform(self.low, self.high, (count, 1))
 
 

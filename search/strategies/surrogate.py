@@ -1,34 +1,28 @@
 """A model of the scores: a Gaussian process with a noise of its own for every observation."""
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
 from kinship.gram import Float64
 
-# Logarithms of what is fitted, as mean and deviation of a normal prior: variance and length over the features, then
-# variance and length over the scale. Lengths are in coefficients (a founder lies at 1 from the base), variances of
-# scores put to deviation 1.
-PRIOR_MEAN = np.array([-1.0, 0.0, 0.0, 0.0])
-PRIOR_DEVIATION = np.array([1.0, 0.25, 1.0, 0.25])
+LENGTHS = (0.15, 5.0)  # of the kernel, in coefficients: from a small step to more than the whole span
+VARIANCES = (0.1, 50.0)  # of the scores, which are put to mean 0 and deviation 1
 JITTER = 1e-6
 
 Features = Callable[[Float64], Float64]
-"""Points (m, n) to what distances are taken of (m, k)."""
-_Places = tuple[Float64, Float64]
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Scores as a Gaussian process over points of the span (m, n), with two kinds of likeness: Matern 5/2 in the
-    distance of ``features``, and Matern 5/2 in the scale (the sum of the coefficients) alone, whatever the weights.
+    """Scores as a Gaussian process over points of the span (m, n), Matern 5/2 in ``features`` of them.
 
-    Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), algorithm 2.1, with variances and lengths of
-    maximal posterior density (section 5.4.1): few scores would else be explained by lengths of nothing or of
-    everything. Scores are put to mean 0 and deviation 1. Cost m^3.
+    Isotropic: what matters is the distance of two points' features alone. Rasmussen & Williams, Gaussian Processes for
+    Machine Learning (2006), algorithm 2.1 and equation 5.8 (length and variance by maximal marginal likelihood), as
+    scikit-learn does them. Cost m^3.
     """
 
     features: Features
@@ -37,55 +31,57 @@ class Surrogate:
     noise: Float64
     centre: float
     spread: float
-    theta: Float64
+    process: Any
 
     @classmethod
     def fit(cls, points: Float64, values: Float64, noise: Float64, features: Features) -> Self:
         """values: (m,) scores. noise: (m,) their standard deviations, in the scores' unit."""
-        from scipy.optimize import minimize
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
+        kernel = ConstantKernel(1.0, VARIANCES) * Matern(1.0, LENGTHS, nu=2.5)
         centre, spread = float(values.mean()), max(float(values.std()), 1e-9)
-        seen, places, diagonal = (values - centre) / spread, _places(points, features), _diagonal(noise, spread)
+        return cls._conditioned(features, points, values, noise, centre, spread, kernel, "fmin_l_bfgs_b")
 
-        def loss(theta: Float64) -> float:
-            lower = np.linalg.cholesky(_covariance(theta, places, places) + diagonal)
-            whitened = np.linalg.solve(lower, seen)
-            prior = ((theta - PRIOR_MEAN) / PRIOR_DEVIATION) ** 2
-            return float(0.5 * whitened @ whitened + np.log(np.diag(lower)).sum() + 0.5 * prior.sum())
+    @classmethod
+    def _conditioned(
+        cls,
+        features: Features,
+        points: Float64,
+        values: Float64,
+        noise: Float64,
+        centre: float,
+        spread: float,
+        kernel: Any,
+        optimizer: str | None,
+    ) -> Self:
+        from sklearn.gaussian_process import GaussianProcessRegressor
 
-        width = 3 * PRIOR_DEVIATION
-        bounds = list(zip(PRIOR_MEAN - width, PRIOR_MEAN + width, strict=True))
-        theta = minimize(loss, PRIOR_MEAN, method="L-BFGS-B", bounds=bounds).x
-        return cls(features, points, values, noise, centre, spread, theta)
-
-    @cached_property
-    def _inverse(self) -> Float64:
-        """Of the covariance of what was observed (m, m)."""
-        covariance = _covariance(self.theta, self._places, self._places) + _diagonal(self.noise, self.spread)
-        return np.asarray(np.linalg.inv(covariance), dtype=np.float64)
-
-    @cached_property
-    def _places(self) -> _Places:
-        return _places(self.points, self.features)
+        process = GaussianProcessRegressor(kernel, alpha=(noise / spread) ** 2 + JITTER, optimizer=optimizer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a length lies at its bound: bounds are meant
+            process.fit(features(points), (values - centre) / spread)
+        return cls(features, points, values, noise, centre, spread, process)
 
     def believing(self, point: Float64) -> Self:
         """The process as if ``point`` (n,) had scored what is expected of it, so that a batch does not gather at one
-        place (kriging believer: Ginsbourger et al. 2010). Variances and lengths stay.
+        place (kriging believer: Ginsbourger et al. 2010). Length and variance stay.
         """
-        return replace(
-            self,
-            points=np.vstack([self.points, point]),
-            values=np.append(self.values, self.expected(point[None])),
-            noise=np.append(self.noise, self.noise.mean()),
+        mean, _ = self.predict(point[None])
+        return self._conditioned(
+            self.features,
+            np.vstack([self.points, point]),
+            np.append(self.values, mean),
+            np.append(self.noise, self.noise.mean()),
+            self.centre,
+            self.spread,
+            self.process.kernel_,
+            None,
         )
 
     def predict(self, points: Float64) -> tuple[Float64, Float64]:
         """Expected scores (m,) and their standard deviations (m,), without observation noise."""
-        across = _covariance(self.theta, _places(points, self.features), self._places)
-        mean = across @ self._inverse @ ((self.values - self.centre) / self.spread)
-        before = float(np.exp(self.theta[[0, 2]]).sum())
-        variance = before - ((across @ self._inverse) * across).sum(axis=1)
-        return mean * self.spread + self.centre, np.sqrt(np.maximum(variance, 0.0)) * self.spread
+        mean, deviation = self.process.predict(self.features(points), return_std=True)
+        return mean * self.spread + self.centre, deviation * self.spread
 
     def expected(self, points: Float64) -> Float64:
         """Expected scores (m,) alone."""
@@ -97,39 +93,9 @@ class Surrogate:
         """
         from scipy.special import ndtr
 
-        best = self.expected(self.points).max()
+        best = self.predict(self.points)[0].max()
         mean, deviation = self.predict(points)
         deviation = np.maximum(deviation, 1e-12)
         z = (mean - best) / deviation
         improvement: Float64 = (mean - best) * ndtr(z) + deviation * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
         return improvement
-
-
-def _places(points: Float64, features: Features) -> _Places:
-    """Where points (m, n) lie: their features (m, k), and their scales (m, 1)."""
-    return features(points), points.sum(axis=1, keepdims=True)
-
-
-def _diagonal(noise: Float64, spread: float) -> Float64:
-    """The noise of observations (m,) as a covariance (m, m), in units of the scores' deviation."""
-    found: Float64 = np.diag((noise / spread) ** 2 + JITTER)
-    return found
-
-
-def _covariance(theta: Float64, one: _Places, other: _Places) -> Float64:
-    """Between two lists of places."""
-    from scipy.spatial.distance import cdist
-
-    variances, lengths = np.exp(theta[[0, 2]]), np.exp(theta[[1, 3]])
-    found: Float64 = sum(
-        variance * _matern(cdist(here, there) / length)
-        for variance, length, here, there in zip(variances, lengths, one, other, strict=True)
-    )
-    return found
-
-
-def _matern(distance: Float64) -> Float64:
-    """Rasmussen & Williams, equation 4.17 with nu = 5/2, for lengths of 1."""
-    scaled = np.sqrt(5.0) * distance
-    found: Float64 = (1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled)
-    return found

@@ -5,18 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import norm
 
 from kinship.errors import InvalidConfig
 from search.config import MergeSettings
 from search.population import Individual, Proposal
 from search.strategies.base import Recommends
 from search.strategies.bayesian import Bayesian
-from search.strategies.candidates import Region
 from search.strategies.conformance import Bowl, follow
 from search.strategies.make import make_strategy
 from search.strategies.settings import StrategySettings
-from search.strategies.surrogate import JITTER, PRIOR_DEVIATION, PRIOR_MEAN, Surrogate
+from search.strategies.surrogate import JITTER, Surrogate
 
 
 def matern(one: np.ndarray, other: np.ndarray, length: float) -> np.ndarray:
@@ -24,54 +23,23 @@ def matern(one: np.ndarray, other: np.ndarray, length: float) -> np.ndarray:
     return np.asarray((1 + distance + distance**2 / 3) * np.exp(-distance))
 
 
-def covariance(one: np.ndarray, other: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    variance, length, scale_variance, scale_length = np.exp(theta)
-    by_scale = matern(one.sum(axis=1, keepdims=True), other.sum(axis=1, keepdims=True), scale_length)
-    return np.asarray(variance * matern(one, other, length) + scale_variance * by_scale)
-
-
 def test_predictions_are_those_of_the_textbook() -> None:
     random = np.random.default_rng(0)
     points, values, noise = random.normal(size=(12, 3)), random.normal(size=12), random.uniform(0.05, 0.4, 12)
     model = Surrogate.fit(points, values, noise, lambda x: x)
+    variance, length = np.exp(model.process.kernel_.theta)
     spread = values.std()
-    known = covariance(points, points, model.theta) + np.diag((noise / spread) ** 2 + JITTER)
+    covariance = variance * matern(points, points, length) + np.diag((noise / spread) ** 2 + JITTER)
     new = random.normal(size=(5, 3))
-    cross = covariance(new, points, model.theta)
-    mean = cross @ np.linalg.solve(known, (values - values.mean()) / spread) * spread + values.mean()
-    before = np.diag(covariance(new, new, model.theta))
-    deviation = spread * np.sqrt(before - np.einsum("ij,ji->i", cross, np.linalg.solve(known, cross.T)))
+    cross = variance * matern(new, points, length)
+    mean = cross @ np.linalg.solve(covariance, (values - values.mean()) / spread) * spread + values.mean()
+    deviation = spread * np.sqrt(variance - np.einsum("ij,ji->i", cross, np.linalg.solve(covariance, cross.T)))
     found = model.predict(new)
     np.testing.assert_allclose(found[0], mean, rtol=1e-6)
     np.testing.assert_allclose(found[1], deviation, rtol=1e-6)
     best = model.predict(points)[0].max()
     draws = mean[:, None] + deviation[:, None] * norm.ppf((np.arange(20_000) + 0.5) / 20_000)
     np.testing.assert_allclose(model.expected_improvement(new), np.maximum(draws - best, 0).mean(axis=1), rtol=1e-2)
-
-
-def test_variances_and_lengths_are_the_most_probable_ones() -> None:
-    random = np.random.default_rng(1)
-    points, noise = random.uniform(0, 0.6, (25, 3)), np.full(25, 0.1)
-    values = np.sin(3 * points.sum(axis=1)) + points[:, 0]
-    model = Surrogate.fit(points, values, noise, lambda x: x)
-
-    def density(theta: np.ndarray) -> float:
-        known = covariance(points, points, theta) + np.diag((noise / values.std()) ** 2 + JITTER)
-        seen = (values - values.mean()) / values.std()
-        prior = norm.logpdf(theta, PRIOR_MEAN, PRIOR_DEVIATION).sum()
-        return float(multivariate_normal.logpdf(seen, cov=known) + prior)
-
-    for step in 0.1 * np.vstack([np.eye(4), -np.eye(4)]):
-        assert density(model.theta) > density(model.theta + step)
-
-
-def test_a_scale_that_is_good_for_one_merge_is_expected_to_be_good_for_others() -> None:
-    scales = np.linspace(0.0, 2.0, 9)
-    points = np.vstack([scale * weights for weights in np.eye(3)[:2] for scale in scales])
-    values = -((points.sum(axis=1) - 1.3) ** 2)
-    model = Surrogate.fit(points, values, np.full(len(points), 0.01), lambda x: x)
-    third = scales[:, None] * np.eye(3)[2]
-    assert scales[model.expected(third).argmax()] == pytest.approx(1.25)
 
 
 def test_a_noisier_score_counts_less() -> None:
@@ -105,7 +73,7 @@ def test_the_last_batch_of_a_budget_leads_with_the_point_expected_to_be_best() -
     settings = StrategySettings.model_validate({"name": "bayesian", "batch": 4})
     course = follow(Bayesian(settings, MergeSettings(), bowl.context(), 0, 12), bowl, 12)
     roles = [[proposal.role for proposal in batch] for batch in course.proposals]
-    assert roles == [["soup", "soup", "model", "model"], ["model"] * 4, ["recheck", "model", "model", "model"]]
+    assert roles == [["soup"] * 4, ["model"] * 4, ["recheck", "model", "model", "model"]]
 
 
 class Lucky(Bowl):
@@ -124,22 +92,17 @@ def test_who_is_recommended_is_the_best_of_exact_scores_and_not_the_luckiest(fam
     strategy = Bayesian(StrategySettings.model_validate({"name": "bayesian"}), MergeSettings(), bowl.context(), 0, 16)
     children = [child for batch in follow(strategy, bowl, 16).results for child in batch]
     truly = max(children, key=lambda child: bowl.value(bowl.genomes[child.id]))
-    assert strategy.recommend() == truly.id
-    assert (max(children, key=lambda child: child.score or 0.0).id == "1-3") == (family is Lucky)
+    highest = max(children, key=lambda child: child.score or 0.0)
+    if family is Lucky:
+        assert strategy.recommend() != highest.id == "1-3"
+    else:
+        assert strategy.recommend() == highest.id == truly.id
 
 
 def test_nobody_is_recommended_before_anybody_was_tried() -> None:
     strategy = Bayesian(StrategySettings.model_validate({"name": "bayesian"}), MergeSettings(), Bowl().context(), 0, 8)
     assert isinstance(strategy, Recommends)
     assert strategy.recommend() is None
-
-
-def test_random_candidates_lie_on_faces_too() -> None:
-    points = Region(0.5, 2.0).draw(500, 6, np.random.default_rng(0))
-    totals, members = points.sum(axis=1), (points > 0).sum(axis=1)
-    assert set(members) == {2, 3, 4, 5, 6}
-    assert 0.5 <= totals.min() < 0.6
-    assert 1.9 < totals.max() <= 2.0
 
 
 def test_a_run_may_go_on_beyond_its_first_budget() -> None:

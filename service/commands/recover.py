@@ -1,13 +1,14 @@
 """What `kinship tree --recover` prints below the tree: each edge with its evidence."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from kinship.names import short_names
 from service.console import console, notes
 
 if TYPE_CHECKING:
-    from kinship.heritage.pedigree import Heritage
+    from kinship.heritage.pedigree import Edge, Heritage
 
 
 def print_edges(heritage: "Heritage") -> None:
@@ -40,14 +41,37 @@ def _print_table(heritage: "Heritage", names: dict[str, str]) -> None:
 
     table = Table("parent", "child", "kind", "confidence", "evidence")
     for edge in heritage.edges:
-        told = ", ".join(f"{key} {_short(value)}" for key, value in edge.evidence.items() if _short(value))
-        row = (names[edge.parent], names[edge.child], edge.kind, f"{edge.confidence:.2f}", told)
+        row = (names[edge.parent], names[edge.child], edge.kind, f"{edge.confidence:.2f}", describe(edge, names))
         table.add_row(*map(_plain, row))
     console().print(table)
 
 
-def _short(value: object) -> str:
-    """A value in few letters; nothing for tables within tables, which JSON has."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if isinstance(value, dict) else str(value)
+def describe(edge: "Edge", names: Mapping[str, str]) -> str:
+    """The evidence of an edge in a few words; all of it is in the JSON.
+
+    >>> from kinship.heritage.pedigree import Edge
+    >>> told = {"relative_change": 0.0712, "longer_matrices": 0.9, "frozen_tensors": 2, "rank": 8}
+    >>> describe(Edge("a", "b", "lora", 0.9, told), {})
+    'moved by 7.1 % of its length, 90 % of matrices longer, 2 tensors frozen, rank 8'
+    """
+    told = edge.evidence
+    words: dict[str, Callable[[Any], str]] = {
+        "method": lambda value: str(value),
+        "weight": lambda value: f"weight {value:.4g}",
+        "t": lambda value: f"t = {value:.4g}",
+        "base": lambda value: f"base {names.get(value, value)}" if value else "",
+        "factor": lambda value: f"changes times {value:.4g}",
+        "kept": lambda value: f"{value:.0%} of them kept",
+        "exact": lambda value: f"{value:.0%} of numbers to the last bit" if value is not None else "",
+        "relative_change": lambda value: f"moved by {value:.1%} of its length",
+        "longer_matrices": lambda value: f"{value:.0%} of matrices longer",
+        "frozen_tensors": lambda value: f"{value} tensors frozen" if value else "",
+        "rank": lambda value: f"rank {value}",
+        "dtype": lambda value: str(value),
+        "bits": lambda value: f"{value} bits",
+        "token_rows": lambda value: f"{value[0]} token rows, then {value[1]}",
+        "equal_tensors": lambda value: f"{value} tensors equal",
+    }
+    found = [word(told[key]) for key, word in words.items() if key in told]
+    found += [key.replace("_", " ") for key in told if "_by_" in key]
+    return ", ".join(one for one in found if one).replace("%", " %")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,9 @@ from kinship.heritage.combinations import Combination
 from kinship.heritage.grids import last_place, to_grid
 from kinship.heritage.sampling import Float32, Sample
 
-# Numbers tell where the models are this many units in the last place apart; of each matrix, at most so many are read.
-APART, MOST = 16.0, 4096
+# Numbers tell where the models are this many units in the last place apart. Fewer of a matrix tell nothing; of each, at
+# most so many are read, and about so many of all.
+APART, FEWEST, MOST, IN_ALL = 16.0, 64, 4096, 1 << 15
 # A number is explained within so many units in the last place of the largest term, by grid; so many must be.
 OFF, EXPLAINED = {"float32": 3.0, "float16": 1.0, "bfloat16": 1.0}, 0.97
 # Coefficients this near to hundredths or simple fractions, by grid, may be them: by the errors of least squares.
@@ -51,8 +53,10 @@ def rounding(one: Combination, samples: Sequence[Sample], grid: str) -> Rounding
     grid: the child's number format. Matrices in which two of them are equal do not tell. One set of coefficients for
     all matrices is tried beside those of each; sums are tried in double precision and, in single, as merge tools do.
     """
-    parts = [_numbers(sample, one, grid) for sample in samples if _has(sample, one)]
-    parts = [part for part in parts if part.shape[1] >= 64 and len(np.unique(part, axis=0)) == len(part)]
+    telling = [sample for sample in samples if _has(sample, one)]
+    most = min(MOST, max(4 * FEWEST, IN_ALL // max(len(telling), 1)))
+    parts = [_numbers(sample, one, grid, most) for sample in telling]
+    parts = [part for part in parts if part.shape[1] >= FEWEST and len(np.unique(part, axis=0)) == len(part)]
     if not parts:
         return None
     fits = [_fit(part, one.free, grid) for part in parts]
@@ -68,12 +72,12 @@ def _has(sample: Sample, one: Combination) -> bool:
     return min(sample.values.shape[1:]) > 1 and {one.child, *one.parents} <= set(sample.owners)
 
 
-def _numbers(sample: Sample, one: Combination, grid: str) -> Float32:
-    """(1 + k, numbers) of child and parents, where they are far enough apart to tell."""
+def _numbers(sample: Sample, one: Combination, grid: str, most: int) -> Float32:
+    """(1 + k, numbers) of child and parents, where they are far enough apart to tell; about ``most`` of them."""
     values = np.stack([sample.values[sample.owners.index(model)].reshape(-1) for model in (one.child, *one.parents)])
     wide = np.ptp(values, axis=0) > (APART if grid == "float32" else 0.5) * last_place(np.abs(values).max(0), grid)
     values = values[:, wide]
-    return values[:, :: max(1, values.shape[1] // MOST)]
+    return values[:, :: max(1, values.shape[1] // most)]
 
 
 def _fit(values: Float32, free: bool, grid: str) -> Float64:
@@ -110,49 +114,72 @@ def _simple(fit: Float64, within: float) -> Iterator[Float64]:
 def _describe(
     parts: Sequence[Float32], fits: Sequence[Float64], grid: str, alike: tuple[float, ...] | None
 ) -> Rounding:
+    """With sums in the way that describes the largest part in the fewest bits: one tool made all of a model."""
+    if grid == "float32":
+        fits = [next(_simple(fit, SNAP[grid]), fit) for fit in fits]
+    largest = max(range(len(parts)), key=lambda place: parts[place].shape[1])
+    ways = _ways(fits[largest], alike is not None) if grid == "float32" else [None]
+    way = min(ways, key=lambda way: _length(_off(parts[largest], fits[largest], way, grid)))
     nats, exact, explained, count = 0.0, 0, 0, 0
     for values, fit in zip(parts, fits, strict=True):
         child, parents = values[0], values[1:]
-        unit = last_place(child, grid)
-        off = min((np.rint((child - guess) / unit) for guess in _sums(parents, fit, grid)), key=_length)
+        unit, off = last_place(child, grid), _off(values, fit, way, grid)
         # Without the relation it lies anywhere about its nearest relative.
         near = max(math.sqrt(np.square(parents.astype(np.float64) - child).mean(1).min()), float(unit.mean()))
         nats += values.shape[1] * (_length(off) + float(np.log(unit).mean()) - math.log(near))
         exact += int((off == 0).sum())
-        largest = np.maximum(np.abs(child), np.abs(fit[:, None] * parents).max(0))
-        explained += int((np.abs(off) * unit <= OFF[grid] * last_place(largest, grid)).sum())
+        widest = np.maximum(np.abs(child), np.abs(fit[:, None] * parents).max(0))
+        explained += int((np.abs(off) * unit <= OFF[grid] * last_place(widest, grid)).sum())
         count += values.shape[1]
     return Rounding(nats / count, exact / count, explained / count, alike)
 
 
-def _sums(parents: Float32, fit: Float64, grid: str) -> Iterator[Float64]:
-    """What merge tools compute: the exact sum rounded once; running sums; a parent and weighted differences."""
-    fit = next(_simple(fit, SNAP[grid]), fit) if grid == "float32" else fit
-    whole = (fit @ parents.astype(np.float64)).astype(np.float32)
-    yield (whole if grid == "float32" else to_grid(whole, grid)).astype(np.float64)
-    if grid != "float32":
-        return
-    for order in _orders(range(len(parents))):
-        yield _running([np.float32(fit[place]) * parents[place] for place in order]).astype(np.float64)
+class _Way(NamedTuple):
+    """How tools add up in single precision: terms in ``order``, or changes from ``base``, at last times ``scale``."""
+
+    order: tuple[int, ...]
+    base: int | None = None
+    scale: float = 1.0
+
+
+def _ways(fit: Float64, alike: bool) -> list[_Way | None]:
+    """None is the exact sum, rounded once. A scale of their own have only coefficients that are ``alike`` in all."""
+    places = range(len(fit))
+    ways: list[_Way | None] = [None, *(_Way(order) for order in _orders(places))]
     if abs(fit.sum() - 1) < SNAP["float32"]:
-        for base in range(len(parents)):
-            others = [place for place in range(len(parents)) if place != base]
-            changes = parents - parents[base]
-            for scale, order in product(_scales(fit[others]), _orders(others)):
-                change = _running([np.float32(fit[place] / scale) * changes[place] for place in order])
-                yield (parents[base] + np.float32(scale) * change).astype(np.float64)
+        for base in places:
+            others = [place for place in places if place != base]
+            scales = _scales(fit[others]) if alike else [1.0]
+            ways += [_Way(order, base, scale) for scale, order in product(scales, _orders(others))]
+    return ways
 
 
-def _orders(places: Sequence[int]) -> list[list[int]]:
+def _orders(places: Sequence[int]) -> list[tuple[int, ...]]:
     """Orders to add up in: of three terms, which is the last decides; of more, not all are tried."""
     ends = places if len(places) > 2 else places[-1:]
-    return [[*(place for place in places if place != last), last] for last in ends]
+    return [(*(place for place in places if place != last), last) for last in ends]
 
 
 def _scales(weights: Float64) -> list[float]:
     """Lambdas that weighted changes may have been multiplied by: 1, and tenths that leave weights of tenths."""
     tenths = [part / 10 for part in range(1, 21) if part != 10]
     return [1.0, *(one for one in tenths if np.abs(weights / one * 10 - np.round(weights / one * 10)).max() < 1e-6)]
+
+
+def _off(values: Float32, fit: Float64, way: _Way | None, grid: str) -> Float64:
+    """By how many units in the last place the child, the first row of ``values``, is off from the others' sum."""
+    child, parents = values[0], values[1:]
+    if way is None:
+        whole = (fit @ parents.astype(np.float64)).astype(np.float32)
+        found = whole if grid == "float32" else to_grid(whole, grid)
+    elif way.base is None:
+        found = _running([np.float32(fit[place]) * parents[place] for place in way.order])
+    else:
+        start = parents[way.base]
+        change = _running([np.float32(fit[place] / way.scale) * (parents[place] - start) for place in way.order])
+        found = start + np.float32(way.scale) * change
+    off: Float64 = np.rint((child - found.astype(np.float64)) / last_place(child, grid))
+    return off
 
 
 def _running(terms: Sequence[Float32]) -> Float32:

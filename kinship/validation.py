@@ -24,13 +24,26 @@ def read_yaml(path: Path, kind: str) -> object:
     if not path.is_file():
         raise ReferenceNotFound(f"There is no {kind} at {path}.", hint="Give the path of a YAML file.")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _KeysOnce)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InvalidConfig(f"{path} is not valid YAML{place}: {error.problem or error.context}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
+
+
+class _KeysOnce(yaml.SafeLoader):
+    """Refuses a key given twice, of which YAML readers silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

@@ -1,10 +1,11 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import Field, ValidationError
 
 from kinship.errors import InvalidConfig
-from kinship.validation import Strict, invalid, nearest
+from kinship.validation import Strict, invalid, nearest, read_yaml
 
 
 class Scale(Strict):
@@ -102,3 +103,12 @@ def test_a_misspelt_required_key_is_told_as_misspelt() -> None:
         told = invalid(error, "run.yml", Settings)
     assert "unknown key 'task'" in told.message
     assert "'tasks'" in told.hint
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "run.yml"
+    file.write_text("stop: {generations: 2}\nbase: a\nstop: {generations: 9}\n")
+    with pytest.raises(InvalidConfig, match=r"line 3, column 1: 'stop' is given twice"):
+        read_yaml(file, "run file")
+    file.write_text("one: &shared {a: 1, b: 2}\ntwo: {<<: *shared, b: 3}\n")
+    assert read_yaml(file, "run file") == {"one": {"a": 1, "b": 2}, "two": {"a": 1, "b": 3}}

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from kinship.family_tree.graph import Tree
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid")
 MOST_DRAWN, OF_MANY = 200, 60  # individuals in a picture of descent: of runs with no more; of larger ones
 MOST_LINES = 30  # of a front over three tasks or more
 MANY_POINTS = 2000  # beyond which the browser's graphics card draws them
-ORANGE, BLUE, GREY = "#D55E00", "#0072B2", "#888888"
+ORANGE, BLUE, GREY, FAINT = "#D55E00", "#0072B2", "#888888", "#CCCCCC"
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
@@ -75,9 +76,7 @@ def scores_by_generation(view: RunView) -> go.Figure:
 def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
     """Best search score after so many offspring evaluated, one line a run."""
     figure = go.Figure()
-    for (label, view), colour, dash in zip(
-        views.items(), PALETTE, ("solid", "dash", "dot", "dashdot", "longdash", "solid"), strict=False
-    ):
+    for (label, view), colour, dash in zip(views.items(), PALETTE, DASHES, strict=False):
         founder = view.score(view.export["best_founder"], "search")
         best = [founder[0] if founder else 0.0]
         for person in view.individuals.values():
@@ -98,7 +97,10 @@ def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
 
 
 def front_chart(view: RunView) -> go.Figure:
-    """Who is beaten by nobody on all tasks at once: in the plane of two tasks, or a line over several of them."""
+    """Who is beaten by nobody on all tasks at once: in the plane of two tasks, or a line over several of them.
+
+    Of lines, those with the highest scores have colours; with many tasks nearly everybody is on the front.
+    """
     front = set(view.export["pareto_front"])
     tasks = list(view.export["tasks"])
     scored = {
@@ -123,10 +125,24 @@ def front_chart(view: RunView) -> go.Figure:
         figure.update_xaxes(title=f"{tasks[0]}, %")
         figure.update_yaxes(title=f"{tasks[1]}, %")
     else:
-        for id in view.export["pareto_front"][:MOST_LINES]:
-            figure.add_scatter(x=tasks, y=scored[id], mode="lines+markers", name=id)
+        best = sorted(front, key=lambda id: (-view.individuals[id]["scores"]["search"]["value"], id))[:MOST_LINES]
+        for place, id in reversed(list(enumerate(best))):  # the best are drawn last, on top
+            named = place < len(PALETTE)
+            line = (
+                {"color": PALETTE[place], "dash": DASHES[place], "width": 2} if named else {"color": FAINT, "width": 1}
+            )
+            figure.add_scatter(
+                x=tasks,
+                y=scored[id],
+                mode="lines+markers" if named else "lines",
+                line=line,
+                name=id,
+                showlegend=named,
+                hovertemplate=f"{id}, %{{x}}: %{{y:.2f}}<extra></extra>",
+            )
         figure.update_yaxes(title="score, %")
     figure.update_layout(**LAYOUT, height=420)
+    figure.update_layout(legend_traceorder="reversed")
     return figure
 
 

@@ -22,6 +22,10 @@ Before = Callable[[str, int], None]
 
 SEARCH, HELD_OUT = range(8), range(8, 13)
 
+LINEAR = {"method": "linear", "parameters": {"scale": 1.2}}
+SLERP = {"method": "slerp", "parameters": {"t": [{"filter": "mlp", "value": [0.2, 0.4]}, {"value": 0.3}]}}
+VARIANTS = ["vanilla", "kinship", "random"]
+
 
 class Interrupted(BaseException):
     """Stands for whatever ends a process."""
@@ -183,3 +187,8 @@ def interrupting(at: int) -> Before:
             raise Interrupted
 
     return before
+
+
+def matings(records: list[Record]) -> list[tuple[str, tuple[str, ...], str]]:
+    """Id, parents and role of each."""
+    return [(record.id, record.parents, record.role) for record in records]

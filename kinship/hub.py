@@ -168,7 +168,7 @@ def _in_our_words(repo: str, revision: str | None) -> Iterator[None]:
     except RepositoryNotFoundError:
         raise ReferenceNotFound(
             f"There is no model {repo!r}: no such folder here, and none on the Hub that you may read.",
-            hint="Check the spelling; for a private model log in with `hf auth login`.",
+            hint=f"Check the spelling ({_COUNTED}); for a private model log in with `hf auth login`.",
         ) from None
     except RevisionNotFoundError:
         raise ReferenceNotFound(
@@ -179,7 +179,7 @@ def _in_our_words(repo: str, revision: str | None) -> Iterator[None]:
         where = "only in part" if type(error).__name__ == "IncompleteSnapshotError" else "not"
         raise ReferenceNotFound(
             f"{named} is no local folder, it is {where} in the local Hub cache, and the Hub cannot be reached.",
-            hint="Connect, unset HF_HUB_OFFLINE, or give a local folder.",
+            hint=f"Connect, unset HF_HUB_OFFLINE, or give a local folder ({_COUNTED}).",
         ) from error
     except Exception as error:  # whatever else a download can end with: HTTP, TLS, proxies, Xet, disks, ids
         reason = next(iter(str(error).strip().splitlines()), "no reason given")
@@ -187,6 +187,9 @@ def _in_our_words(repo: str, revision: str | None) -> Iterator[None]:
             f"{named} could not be downloaded from the Hub ({type(error).__name__}: {reason}).",
             hint="Try again: files that came whole are kept. Or give a local folder.",
         ) from error
+
+
+_COUNTED = "paths within a run file count from its own folder"
 
 
 def _endpoint() -> str | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 TILE = 2048
 
 # Sums may be split over vector lanes; nothing else about floating point is relaxed, so NaN and infinity come through.
-_FAST = {"reassoc", "contract", "nsz"}
+FAST = {"reassoc", "contract", "nsz"}
 
 _INT32 = ir.IntType(32)
 
@@ -45,7 +45,7 @@ def task_vector_row(
 
 # Parts become one with the kernel before it is compiled: compiled apart, they are merged or not depending on whether
 # they came from the cache, and sums would differ in their last bits from one process to the next.
-_part = numba.njit(fastmath=_FAST, inline="always")
+part = numba.njit(fastmath=FAST, inline="always")
 
 
 @intrinsic
@@ -60,7 +60,7 @@ def widened(typing_context, stored):  # type: ignore[no-untyped-def]
     return numba.float32(stored), generate
 
 
-@_part
+@part
 def _load(source, target):  # type: ignore[no-untyped-def]
     """Widen ``source`` into ``target``; returns the sum."""
     total = np.float32(0)
@@ -71,7 +71,7 @@ def _load(source, target):  # type: ignore[no-untyped-def]
     return total
 
 
-@_part
+@part
 def _load_less(source, base, target):  # type: ignore[no-untyped-def]
     """Widen ``source`` less ``base`` into ``target``; returns the sum."""
     total = np.float32(0)
@@ -82,7 +82,7 @@ def _load_less(source, base, target):  # type: ignore[no-untyped-def]
     return total
 
 
-@_part
+@part
 def _dot(x, y):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for p in range(x.size):
@@ -90,7 +90,7 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@_part
+@part
 def _pair(x, y):  # type: ignore[no-untyped-def]
     """xx, yx, yy."""
     xx, yx, yy = np.float32(0), np.float32(0), np.float32(0)
@@ -101,7 +101,7 @@ def _pair(x, y):  # type: ignore[no-untyped-def]
     return xx, yx, yy
 
 
-@_part
+@part
 def _pairs(w, x, y, z):  # type: ignore[no-untyped-def]
     """wy, wz, xy, xz: two rows against two, so that each load serves two products."""
     wy, wz, xy, xz = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -113,7 +113,7 @@ def _pairs(w, x, y, z):  # type: ignore[no-untyped-def]
     return wy, wz, xy, xz
 
 
-@_part
+@part
 def _one_pair(x, y, z):  # type: ignore[no-untyped-def]
     """xy, xz."""
     xy, xz = np.float32(0), np.float32(0)
@@ -123,7 +123,7 @@ def _one_pair(x, y, z):  # type: ignore[no-untyped-def]
     return xy, xz
 
 
-@_part
+@part
 def _add_products(tile, width, gram):  # type: ignore[no-untyped-def]
     """Add the products of the first ``width`` columns of ``tile`` to the lower triangle of ``gram``."""
     count = tile.shape[0]
@@ -149,7 +149,7 @@ def _add_products(tile, width, gram):  # type: ignore[no-untyped-def]
         gram[i, i] += _dot(one, one)
 
 
-@numba.njit(fastmath=_FAST, nogil=True, cache=True)
+@numba.njit(fastmath=FAST, nogil=True, cache=True)
 def _moments(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
     for start in range(0, rows.shape[1], tile.shape[1]):
         width = min(tile.shape[1], rows.shape[1] - start)
@@ -159,7 +159,7 @@ def _moments(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
         _add_products(tile, width, gram)
 
 
-@_part
+@part
 def _gap(x, y):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for p in range(x.size):
@@ -167,7 +167,7 @@ def _gap(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(fastmath=_FAST, nogil=True, cache=True)
+@numba.njit(fastmath=FAST, nogil=True, cache=True)
 def _row(rows, model, tile, products, gaps):  # type: ignore[no-untyped-def]
     """Returns the sum of the task vector of ``model``."""
     total, last = 0.0, rows.shape[0]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kinship.checkpoint import Checkpoint
 from kinship.chunks import map_chunks, non_finite
 from kinship.gram import Float64
-from kinship.moments import widened
+from kinship.moments import FAST, part, widened
 
 # Elements of each model that are compared at a time, so that those of all stay in cache.
 TILE = 512
@@ -55,12 +55,7 @@ class _Gaps:
         return squares, gaps
 
 
-# As in kinship/moments.py: sums may be split over vector lanes, and parts become one with the kernel.
-_FAST = {"reassoc", "contract", "nsz"}
-_part = numba.njit(fastmath=_FAST, inline="always")
-
-
-@_part
+@part
 def _load(source, target):  # type: ignore[no-untyped-def]
     """Widen ``source`` into ``target``; returns the sum of squares."""
     total = np.float32(0)
@@ -71,7 +66,7 @@ def _load(source, target):  # type: ignore[no-untyped-def]
     return total
 
 
-@_part
+@part
 def _gap(x, y):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for p in range(x.size):
@@ -79,7 +74,7 @@ def _gap(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@_part
+@part
 def _four_gaps(w, x, y, z):  # type: ignore[no-untyped-def]
     """wy, wz, xy, xz: two rows against two, so that each load serves two pairs."""
     wy, wz, xy, xz = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -91,7 +86,7 @@ def _four_gaps(w, x, y, z):  # type: ignore[no-untyped-def]
     return wy, wz, xy, xz
 
 
-@numba.njit(fastmath=_FAST, nogil=True, cache=True)
+@numba.njit(fastmath=FAST, nogil=True, cache=True)
 def _fold(rows, tile, squares, gaps):  # type: ignore[no-untyped-def]
     count = rows.shape[0]
     for start in range(0, rows.shape[1], tile.shape[1]):

@@ -36,13 +36,6 @@ class Geometry:
         away = self.apart[:, origin]
         return (away[:, :, None] + away[:, None, :] - self.apart) / 2
 
-    def choose(self, models: Sequence[int]) -> "Geometry":
-        """Of some of the models."""
-        chosen = list(models)
-        return Geometry(
-            self.names, self.counts, self.squares[:, chosen], self.apart[np.ix_(range(len(self.names)), chosen, chosen)]
-        )
-
 
 def comparable(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], tuple[str, ...], dict[int, str]]:
     """``models`` cut to the rows that all have, the tensors that all share, and who shares too little, with the reason.

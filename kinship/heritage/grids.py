@@ -42,7 +42,7 @@ def last_place(values: Float32, grid: str) -> Float64:
 
 def grid_of(samples: Sequence[Sample], model: int) -> str:
     """The narrowest of `HALF_ULP`'s formats that holds all sampled weights of ``model``, however they are stored."""
-    values = [one.values[one.owners.index(model)] for one in samples if model in one.owners]
+    values = [one.of(model) for one in samples if model in one.owners]
     for grid in ("bfloat16", "float16"):
         if values and all(np.array_equal(to_grid(part, grid), part) for part in values):
             return grid

@@ -78,8 +78,8 @@ def reconstruct(models: Sequence[Checkpoint], base: int | None, family: int, sta
         found.edges += _merge_edges(merge, ids)
     merged = {merge.child for merge in merges}
     rest = [model for model in founders if model not in merged]
-    trimmed = find_trimmed(samples, rest, plain, geometry.apart.sum(0), grids)
-    trimmed = _acyclic(trimmed, known + [(parent, merge.child) for merge in merges for parent in merge.parents])
+    certain = known + [(parent, merge.child) for merge in merges for parent in merge.parents]
+    trimmed = _acyclic(find_trimmed(samples, rest, plain, geometry.total, grids), certain)
     for one in trimmed:
         found.edges += _trimmed_edges(one, ids)
         if one.base is None and one.method != "selection":
@@ -97,7 +97,6 @@ def reconstruct(models: Sequence[Checkpoint], base: int | None, family: int, sta
     own, even = whitened_distances(samples, geometry), evenness(samples, len(ids))
     rows = inherited(samples, own, third, twins)
     values, founding = signals(geometry, own, even, rows, third, twins, parents, mixed)
-    certain = known + [(parent, merge.child) for merge in merges for parent in merge.parents]
     certain += [(parent, one.child) for one in trimmed for parent in one.parents]
     tree = branch(values, founding, children, parents, certain, base)
     for child, (parent, confidence) in stages.each("Looking at changes", list(tree.items())):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kinship.gram import Float64
 from kinship.heritage.combinations import Combination
 from kinship.heritage.grids import last_place, to_grid
-from kinship.heritage.sampling import Float32, Sample
+from kinship.heritage.sampling import Float32, Sample, matrices_of
 
 # Numbers tell where the models are this many units in the last place apart. Fewer of a matrix tell nothing; of each, at
 # most so many are read, and about so many of all.
@@ -53,7 +53,7 @@ def rounding(one: Combination, samples: Sequence[Sample], grid: str) -> Rounding
     grid: the child's number format. Matrices in which two of them are equal do not tell. One set of coefficients for
     all matrices is tried beside those of each; sums are tried in double precision and, in single, as merge tools do.
     """
-    telling = [sample for sample in samples if _has(sample, one)]
+    telling = matrices_of(samples, (one.child, *one.parents))
     most = min(MOST, max(4 * FEWEST, IN_ALL // max(len(telling), 1)))
     parts = [_numbers(sample, one, grid, most) for sample in telling]
     parts = [part for part in parts if part.shape[1] >= FEWEST and len(np.unique(part, axis=0)) == len(part)]
@@ -68,13 +68,9 @@ def rounding(one: Combination, samples: Sequence[Sample], grid: str) -> Rounding
     return found
 
 
-def _has(sample: Sample, one: Combination) -> bool:
-    return min(sample.values.shape[1:]) > 1 and {one.child, *one.parents} <= set(sample.owners)
-
-
 def _numbers(sample: Sample, one: Combination, grid: str, most: int) -> Float32:
     """(1 + k, numbers) of child and parents, where they are far enough apart to tell; about ``most`` of them."""
-    values = np.stack([sample.values[sample.owners.index(model)].reshape(-1) for model in (one.child, *one.parents)])
+    values = np.stack([sample.of(model).reshape(-1) for model in (one.child, *one.parents)])
     wide = np.ptp(values, axis=0) > (APART if grid == "float32" else 0.5) * last_place(np.abs(values).max(0), grid)
     values = values[:, wide]
     return values[:, :: max(1, values.shape[1] // most)]

@@ -1,7 +1,7 @@
 """The same few thousand weights of every matrix of several models: what cheap questions are answered from."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -29,13 +29,23 @@ Float32 = NDArray[np.float32]
 class Sample:
     """Weights of tensor ``name`` at the same places in several models: ``values`` (models, rows, columns) fp32.
 
-    ``owners``: (models,) places of the models among those given. ``whole``: the sample is the whole tensor.
+    ``owners``: (models,) places of the models among those given.
     """
 
     name: str
     owners: tuple[int, ...]
     values: Float32
-    whole: bool
+
+    def of(self, model: int) -> Float32:
+        """The weights (rows, columns) of the model at that place."""
+        found: Float32 = self.values[self.owners.index(model)]
+        return found
+
+
+def matrices_of(samples: Sequence[Sample], models: Iterable[int]) -> list[Sample]:
+    """Those of ``samples`` that all of ``models`` have, and that are no vectors."""
+    wanted = set(models)
+    return [one for one in samples if min(one.values.shape[1:]) > 1 and wanted <= set(one.owners)]
 
 
 def sample(models: Sequence[Checkpoint], stages: Stages | None = None) -> list[Sample]:
@@ -69,7 +79,7 @@ def samples(models: Sequence[Checkpoint], stages: Stages | None = None) -> Itera
             values[index] = _excerpt(models[owner], name, width, places, columns)
             if not np.isfinite(values[index]).all():
                 raise damaged(name, models[owner])
-        return Sample(name, tuple(owners), values, rows == height and columns == width)
+        return Sample(name, tuple(owners), values)
 
     advance = (stages or Stages()).bytes(
         "Sampling weights", 4 * ROWS * COLUMNS * sum(len(groups[key]) for key in wanted)

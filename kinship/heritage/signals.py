@@ -14,7 +14,7 @@ import numpy as np
 from kinship.gram import Float64
 from kinship.heritage.geometry import Geometry
 from kinship.heritage.inherited import Inherited
-from kinship.heritage.sampling import MATRIX, Sample
+from kinship.heritage.sampling import MATRIX, Sample, matrices_of
 
 NAMES = (
     "place",  # of the parent among the child's other models by distance: 0 for the nearest, to 1 for the fourth or more
@@ -41,12 +41,11 @@ def evenness(samples: Sequence[Sample], count: int) -> Float64:
     Their sum over the root of their sum of squares. Cost: the elements sampled times the shorter sides.
     """
     found = []
-    for one in samples:
-        if len(one.owners) == count and min(one.values.shape[1:]) > 1:
-            values = one.values.astype(np.float64)
-            values = values if values.shape[1] <= values.shape[2] else values.transpose(0, 2, 1)
-            squares = np.maximum(np.linalg.eigvalsh(values @ values.transpose(0, 2, 1)), 0.0)
-            found.append(np.sqrt(squares).sum(1) / np.maximum(np.sqrt(squares.sum(1)), 1e-300))
+    for one in matrices_of(samples, range(count)):
+        values = one.values.astype(np.float64)
+        values = values if values.shape[1] <= values.shape[2] else values.transpose(0, 2, 1)
+        squares = np.maximum(np.linalg.eigvalsh(values @ values.transpose(0, 2, 1)), 0.0)
+        found.append(np.sqrt(squares).sum(1) / np.maximum(np.sqrt(squares.sum(1)), 1e-300))
     return np.array(found) if found else np.zeros((0, count))
 
 

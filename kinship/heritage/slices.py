@@ -43,7 +43,7 @@ def find_stack(samples: Sequence[Sample], child: int, others: Sequence[int]) -> 
             if child not in one.owners:
                 continue
             total += 1
-            mine = _unit(one.values[one.owners.index(child)])
+            mine = _unit(one.of(child))
             cosines = [float(mine @ row) for _, _, row in rows]
             if cosines and max(cosines) > SAME:
                 # Of models that share the tensor, the one that gave most so far.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kinship.gram import Float64
 from kinship.heritage.grids import last_place
-from kinship.heritage.sampling import Float32, Sample
+from kinship.heritage.sampling import Float32, Sample, matrices_of
 
 # Of each matrix, at most so many weights are looked at; of a model, at least so many.
 MOST, FEWEST = 4096, 500
@@ -103,18 +103,14 @@ def _plain(one: Trimmed) -> tuple[float, bool, bool, int, bool, float]:
 
 def _weights(samples: Sequence[Sample], model: int, everyone: set[int]) -> Float32:
     """The weights that are looked at, of matrices that ``everyone`` has."""
-    parts = [one.values[one.owners.index(model)].reshape(-1) for one in _common(samples, everyone)]
+    parts = [one.of(model).reshape(-1) for one in matrices_of(samples, everyone)]
     return np.concatenate([part[:: _step(part.size)] for part in parts] or [np.empty(0, dtype=np.float32)])
 
 
 def _matrices(samples: Sequence[Sample], everyone: set[int]) -> NDArray[np.int64]:
     """The number of the matrix that each of `_weights` is of."""
-    sizes = [one.values[0].size for one in _common(samples, everyone)]
+    sizes = [one.values[0].size for one in matrices_of(samples, everyone)]
     return np.repeat(np.arange(len(sizes)), [len(range(0, size, _step(size))) for size in sizes])
-
-
-def _common(samples: Sequence[Sample], everyone: set[int]) -> list[Sample]:
-    return [one for one in samples if min(one.values.shape[1:]) > 1 and everyone <= set(one.owners)]
 
 
 def _step(size: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kinship.heritage.geometry import Geometry
 from kinship.heritage.grids import HALF_ULP, grid_of, lattice_step, to_grid
-from kinship.heritage.sampling import Float32, Sample
+from kinship.heritage.sampling import Float32, Sample, matrices_of
 
 # Share of the sampled weights that must be what rounding the original gives (casts), or within half a step (integers).
 CAST, QUANTIZED = 0.999, 0.97
@@ -44,7 +44,7 @@ def casts(samples: Sequence[Sample], models: Sequence[int], geometry: Geometry, 
             continue
         near = [
             other
-            for other in sorted(models, key=lambda other: geometry.apart[:, child, other].sum())
+            for other in sorted(models, key=lambda other: geometry.total[child, other])
             if other != child and grids[other] != grids[child] and _within(geometry, other, child, grids[child])
         ]
         for parent in near[:3]:
@@ -59,11 +59,10 @@ def casts(samples: Sequence[Sample], models: Sequence[int], geometry: Geometry, 
 def lattices(samples: Sequence[Sample], model: int, grid: str) -> dict[str, Any]:
     """Steps by name of the sampled matrices of ``model`` that lie on an integer lattice."""
     found = {}
-    for one in samples:
-        if model in one.owners and min(one.values.shape[1:]) > 1:
-            step = lattice_step(one.values[one.owners.index(model)], grid)
-            if step is not None:
-                found[one.name] = step
+    for one in matrices_of(samples, [model]):
+        step = lattice_step(one.of(model), grid)
+        if step is not None:
+            found[one.name] = step
     return found
 
 
@@ -74,16 +73,15 @@ def quantised(
     on_lattice = {model: lattices(samples, model, grids[model]) for model in models}
     found, orphans = [], []
     for child, steps in on_lattice.items():
-        matrices = sum(child in one.owners and min(one.values.shape[1:]) > 1 for one in samples)
-        if len(steps) < MATRICES * matrices:
+        if len(steps) < MATRICES * len(matrices_of(samples, [child])):
             continue
-        for parent in sorted(models, key=lambda other: geometry.apart[:, child, other].sum())[:4]:
+        for parent in sorted(models, key=lambda other: geometry.total[child, other])[:4]:
             if parent == child or on_lattice[parent].keys() >= steps.keys():
                 continue
             inside, total, levels = 0.0, 0, []
             for one in samples:
                 if one.name in steps and child in one.owners and parent in one.owners:
-                    a, b = (one.values[one.owners.index(m)].astype(np.float64) for m in (parent, child))
+                    a, b = (one.of(model).astype(np.float64) for model in (parent, child))
                     known = HALF_ULP[grids[child]] * np.abs(b)
                     inside += float((np.abs(a - b) <= 0.51 * steps[one.name] + known).sum())
                     total += a.size
@@ -104,15 +102,15 @@ def grids_of(samples: Sequence[Sample], count: int) -> list[str]:
 
 
 def _within(geometry: Geometry, parent: int, child: int, grid: str) -> bool:
-    apart, length = geometry.apart[:, parent, child].sum(), geometry.squares[:, child].sum()
-    return bool(apart <= (2 * HALF_ULP[grid]) ** 2 * length)
+    length = geometry.squares[:, child].sum()
+    return bool(geometry.total[parent, child] <= (2 * HALF_ULP[grid]) ** 2 * length)
 
 
 def _share(samples: Sequence[Sample], one: int, other: int, equal: Any) -> float:
     hits, total = 0, 0
     for part in samples:
         if one in part.owners and other in part.owners:
-            a, b = (part.values[part.owners.index(model)] for model in (one, other))
+            a, b = (part.of(model) for model in (one, other))
             same: Float32 = equal(a, b)
             hits, total = hits + int(same.sum()), total + same.size
     return hits / total if total else 0.0

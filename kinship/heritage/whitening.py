@@ -12,7 +12,7 @@ import numpy as np
 
 from kinship.gram import Float64
 from kinship.heritage.geometry import Geometry
-from kinship.heritage.sampling import Float32, Sample
+from kinship.heritage.sampling import Float32, Sample, matrices_of
 
 # Eigenvalues of the moments count as at least this part of their mean: smaller ones are rounding.
 FLOOR = 1e-3
@@ -25,10 +25,9 @@ def whitened_distances(samples: Sequence[Sample], geometry: Geometry) -> Float64
     plain distances. Cost: n times the elements sampled times their rows and columns.
     """
     count = geometry.squares.shape[1]
-    plain = geometry.apart.sum(0)
-    parts = [_whitened(one.values) for one in samples if len(one.owners) == count and min(one.values.shape[1:]) > 1]
+    parts = [_whitened(one.values) for one in matrices_of(samples, range(count))]
     known = [part for part in parts if part is not None]
-    return np.where(plain > 0, np.mean(known, 0), 0.0) if known else plain
+    return np.where(geometry.total > 0, np.mean(known, 0), 0.0) if known else geometry.total
 
 
 def _whitened(values: Float32) -> Float64 | None:

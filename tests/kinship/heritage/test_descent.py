@@ -20,7 +20,7 @@ def family() -> tuple[Geometry, list[Sample]]:
         models = [random.normal(size=(40, 40))]
         for child in range(1, 8):
             models.append(models[PARENTS[child]] + 0.3 * random.normal(size=(40, 40)))
-        samples.append(Sample(name, tuple(range(8)), np.array(models, dtype=np.float32), True))
+        samples.append(Sample(name, tuple(range(8)), np.array(models, dtype=np.float32)))
     flat = np.array([one.values.reshape(8, -1) for one in samples], dtype=np.float64)
     apart = np.square(flat[:, :, None] - flat[:, None]).sum(3)
     return Geometry(("a", "b", "c"), np.full(3, 1600.0), np.square(flat).sum(2), apart), samples

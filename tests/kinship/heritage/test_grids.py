@@ -14,8 +14,8 @@ def test_rounding_is_torchs(grid: str) -> None:
     values = torch.randn(5000, generator=torch.Generator().manual_seed(0)) * 3
     wanted = values.to(getattr(torch, grid)).float().numpy()
     assert np.array_equal(to_grid(values.numpy(), grid), wanted)
-    assert grid_of([Sample("w", (0,), wanted.reshape(1, 50, 100), True)], 0) == grid
-    assert grid_of([Sample("w", (0,), values.numpy().reshape(1, 50, 100), True)], 0) == "float32"
+    assert grid_of([Sample("w", (0,), wanted.reshape(1, 50, 100))], 0) == grid
+    assert grid_of([Sample("w", (0,), values.numpy().reshape(1, 50, 100))], 0) == "float32"
 
 
 @pytest.mark.parametrize("layout", ["row", "tensor", "group"])

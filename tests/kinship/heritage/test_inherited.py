@@ -24,7 +24,7 @@ def family() -> tuple[list[Sample], np.ndarray]:
     one, two = trained(random, base, slice(0, 10)), trained(random, base, slice(5, 15), np.float32(1))
     rows = np.array([base, one, two, trained(random, two, slice(0, 5)), trained(random, base, slice(0, ROWS))])
     tree = np.array([[0, 1, 1, 2, 1], [1, 0, 2, 3, 2], [1, 2, 0, 1, 2], [2, 3, 1, 0, 3], [1, 2, 2, 3, 0]], dtype=float)
-    return [Sample("embed", (0, 1, 2, 3, 4), rows, True)], tree
+    return [Sample("embed", (0, 1, 2, 3, 4), rows)], tree
 
 
 def told(family: tuple[list[Sample], np.ndarray]):  # type: ignore[no-untyped-def]
@@ -60,8 +60,8 @@ def test_a_parent_lacks_nothing_that_its_child_shares_with_models_beside_it(
 
 def test_narrow_rows_and_matrices_that_some_lack_do_not_count(family: tuple[list[Sample], np.ndarray]) -> None:
     samples, tree = family
-    narrow = Sample("narrow", samples[0].owners, samples[0].values[:, :, :4], True)
-    some = Sample("some", (0, 1), samples[0].values[:2], True)
+    narrow = Sample("narrow", samples[0].owners, samples[0].values[:, :, :4])
+    some = Sample("some", (0, 1), samples[0].values[:2])
     found = inherited([narrow, some], tree, range(5), [set() for _ in range(5)])
     assert not found.kept.any()
     assert not found.elsewhere.any()

@@ -31,7 +31,7 @@ def family(grid: str, weights: tuple[float, ...], size: float) -> list[Sample]:
         else:
             child = sum(w * parent.astype(np.float64) for w, parent in zip(weights, parents, strict=True))
         values = np.stack([*parents, stored(child, grid)])
-        samples.append(Sample(name, tuple(range(len(values))), values, True))
+        samples.append(Sample(name, tuple(range(len(values))), values))
     return samples
 
 
@@ -70,7 +70,7 @@ def test_a_lambda_multiplied_in_last_is_recomputed_to_the_last_bit() -> None:
         parents = [base + (0.3 * random.normal(size=base.shape)).astype(np.float32) for _ in range(3)]
         weighted = [np.float32(w) * (parent - base) for w, parent in zip((0.9, 0.8, 0.7), parents, strict=True)]
         child = base + np.float32(0.9) * (weighted[0] + weighted[1] + weighted[2])
-        samples.append(Sample(name, (0, 1, 2, 3, 4), np.stack([*parents, base, child]), True))
+        samples.append(Sample(name, (0, 1, 2, 3, 4), np.stack([*parents, base, child])))
     lengths = [nats(samples, "float32", child) for child in range(5)]
     assert int(np.argmin(lengths)) == 4
     one = Combination(4, (0, 1, 2, 3), np.zeros((2, 4)), np.array([True, True]), False, 0.0)
@@ -96,4 +96,4 @@ def test_what_is_no_combination_is_not_explained() -> None:
 def test_models_that_are_the_same_tell_nothing() -> None:
     values = np.ones((3, 8, 96), dtype=np.float32)
     one = Combination(2, (0, 1), np.zeros((1, 2)), np.array([True]), False, 0.0)
-    assert rounding(one, [Sample("one", (0, 1, 2), values, True)], "float32") is None
+    assert rounding(one, [Sample("one", (0, 1, 2), values)], "float32") is None

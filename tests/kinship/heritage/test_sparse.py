@@ -44,7 +44,7 @@ def told(members: list[np.ndarray], child: np.ndarray, grid: str = "float32") ->
     values = np.stack([*members, child]).astype(np.float32)
     values = values if grid == "float32" else to_grid(values, grid)
     count = len(values)
-    samples = [Sample(name, tuple(range(count)), values[:, place], True) for place, name in enumerate(("one", "two"))]
+    samples = [Sample(name, tuple(range(count)), values[:, place]) for place, name in enumerate(("one", "two"))]
     apart = np.square(values[:, None].astype(np.float64) - values[None]).sum((2, 3, 4))
     found = find_trimmed(samples, range(count), range(count), apart, [grid] * count)
     return next((one for one in found if one.child == count - 1), None)
@@ -124,5 +124,5 @@ def test_fine_tunes_with_frozen_parts_are_no_merges(grid: str) -> None:
 
 def test_matrices_that_not_all_have_are_left_out() -> None:
     values = np.stack([one[0] for one in models()]).astype(np.float32)
-    samples = [Sample("all", (0, 1, 2, 3), values, True), Sample("some", (0, 1), values[:2], True)]
+    samples = [Sample("all", (0, 1, 2, 3), values), Sample("some", (0, 1), values[:2])]
     assert find_trimmed(samples, [0], [1, 2, 3], np.ones((4, 4)), ["float32"] * 4) == []

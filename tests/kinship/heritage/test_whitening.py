@@ -20,11 +20,11 @@ def test_distances_do_not_depend_on_how_rows_and_columns_are_mixed() -> None:
     left, right = random.normal(size=(6, 6)), random.normal(size=(8, 8))
     mixed = left @ values @ right
     plain, turned = (
-        whitened_distances([Sample("w", tuple(range(30)), one.astype(np.float32), True)], geometry_of(one))
+        whitened_distances([Sample("w", tuple(range(30)), one.astype(np.float32))], geometry_of(one))
         for one in (values, np.linalg.qr(left)[0] @ values @ np.linalg.qr(right)[0])
     )
     np.testing.assert_allclose(plain, turned, rtol=1e-4)  # rotations exactly; scales only in the limit of many models
-    scaled = whitened_distances([Sample("w", tuple(range(30)), mixed.astype(np.float32), True)], geometry_of(mixed))
+    scaled = whitened_distances([Sample("w", tuple(range(30)), mixed.astype(np.float32))], geometry_of(mixed))
     off = ~np.eye(30, dtype=bool)
     assert np.corrcoef(plain[off], scaled[off])[0, 1] > 0.8
     assert np.corrcoef(geometry_of(values).apart[0][off], geometry_of(mixed).apart[0][off])[0, 1] < 0.6
@@ -39,7 +39,7 @@ def test_siblings_trained_on_like_data_are_told_from_a_chain() -> None:
     values = np.stack([parent, *siblings, *(one + random.normal(size=(48, 48)) for one in others)])
     geometry = geometry_of(values)
     assert geometry.apart[0, 1, 2] < geometry.apart[0, 0, 1]
-    own = whitened_distances([Sample("w", tuple(range(9)), values.astype(np.float32), True)], geometry)
+    own = whitened_distances([Sample("w", tuple(range(9)), values.astype(np.float32))], geometry)
     assert own[0, 1] < own[1, 2]
     assert own[0, 2] < own[1, 2]
 
@@ -48,7 +48,7 @@ def test_equal_models_are_at_no_distance_and_vectors_alone_are_measured_plainly(
     values = np.random.default_rng(2).normal(size=(4, 6, 6))
     values[3] = values[0]
     geometry = geometry_of(values)
-    own = whitened_distances([Sample("w", (0, 1, 2, 3), values.astype(np.float32), True)], geometry)
+    own = whitened_distances([Sample("w", (0, 1, 2, 3), values.astype(np.float32))], geometry)
     assert own[0, 3] == 0
     assert own[0, 1] > 0
     assert whitened_distances([], geometry) == pytest.approx(geometry.apart[0])

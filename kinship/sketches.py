@@ -23,7 +23,7 @@ from kinship.checkpoint import Checkpoint
 from kinship.chunks import CHUNK_ELEMENTS, damaged, read_rows
 from kinship.errors import UnsupportedCheckpoint
 from kinship.gram import Float64
-from kinship.moments import widened
+from kinship.lanes import dot, fill, total
 from kinship.threads import worker_count
 
 WIDTH = 32
@@ -140,8 +140,7 @@ def _mixed(z):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-# Sums may be split over vector lanes, as in kinship/moments.py.
-@numba.njit(fastmath={"reassoc", "contract", "nsz"}, nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 def _fold(row, first, seed, signs, sums, moments):  # type: ignore[no-untyped-def]
     tile, lanes = np.zeros(BLOCK, dtype=np.float32), np.zeros(2 * WIDTH, dtype=np.float32)
     blocks = (row.size + BLOCK - 1) // BLOCK
@@ -153,14 +152,9 @@ def _fold(row, first, seed, signs, sums, moments):  # type: ignore[no-untyped-de
         part = row[block * BLOCK : (block + 1) * BLOCK]
         if part.size < BLOCK:
             tile[:] = 0
-        for k in range(part.size):
-            tile[k] = widened(part[k])
-        total, square = np.float32(0), np.float32(0)
-        for k in range(BLOCK):
-            total += tile[k]
-            square += tile[k] * tile[k]
-        moments[0] += total
-        moments[1] += square
+        fill(part, tile)
+        moments[0] += total(tile)
+        moments[1] += dot(tile, tile)
         for k in range(WIDTH):
             lanes[place + k] += flip * (line[k] * tile[k] + line[WIDTH + k] * tile[WIDTH + k])
         if block % 256 == 255 or block == blocks - 1:

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from kinship.moments import widened
+from kinship.lanes import widened
 
 TILE = 2048
 

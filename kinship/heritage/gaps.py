@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kinship.checkpoint import Checkpoint
 from kinship.chunks import map_chunks, non_finite
 from kinship.gram import Float64
-from kinship.moments import FAST, part, widened
+from kinship.lanes import dot, fill, four_gaps, gap
 
 # Elements of each model that are compared at a time, so that those of all stay in cache.
 TILE = 512
@@ -31,9 +31,9 @@ def pairwise_gaps(
     """
     count = len(models)
     squares, gaps = np.zeros((len(names), count)), np.zeros((len(names), count, count))
-    for index, (square, gap) in map_chunks(models, names, _Gaps, progress):
+    for index, (square, apart) in map_chunks(models, names, _Gaps, progress):
         squares[index] += square
-        gaps[index] += gap
+        gaps[index] += apart
     for index, name in enumerate(names):
         if not (np.isfinite(squares[index]).all() and np.isfinite(gaps[index]).all()):
             raise non_finite(name, models)
@@ -55,53 +55,23 @@ class _Gaps:
         return squares, gaps
 
 
-@part
-def _load(source, target):  # type: ignore[no-untyped-def]
-    """Widen ``source`` into ``target``; returns the sum of squares."""
-    total = np.float32(0)
-    for p in range(source.size):
-        value = widened(source[p])
-        target[p] = value
-        total += value * value
-    return total
-
-
-@part
-def _gap(x, y):  # type: ignore[no-untyped-def]
-    total = np.float32(0)
-    for p in range(x.size):
-        total += (x[p] - y[p]) * (x[p] - y[p])
-    return total
-
-
-@part
-def _four_gaps(w, x, y, z):  # type: ignore[no-untyped-def]
-    """wy, wz, xy, xz: two rows against two, so that each load serves two pairs."""
-    wy, wz, xy, xz = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-    for p in range(w.size):
-        wy += (w[p] - y[p]) * (w[p] - y[p])
-        wz += (w[p] - z[p]) * (w[p] - z[p])
-        xy += (x[p] - y[p]) * (x[p] - y[p])
-        xz += (x[p] - z[p]) * (x[p] - z[p])
-    return wy, wz, xy, xz
-
-
-@numba.njit(fastmath=FAST, nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 def _fold(rows, tile, squares, gaps):  # type: ignore[no-untyped-def]
     count = rows.shape[0]
     for start in range(0, rows.shape[1], tile.shape[1]):
-        width = min(tile.shape[1], rows.shape[1] - start)
+        stop, width = min(start + tile.shape[1], rows.shape[1]), 0
         for i in range(count):
-            squares[i] += _load(rows[i, start : start + width], tile[i, :width])
+            width = fill(rows[i, start:stop], tile[i])
+            squares[i] += dot(tile[i, :width], tile[i, :width])
         for i in range(0, count - 1, 2):
             one, two = tile[i, :width], tile[i + 1, :width]
             for j in range(0, i, 2):
-                four = _four_gaps(one, two, tile[j, :width], tile[j + 1, :width])
+                four = four_gaps(one, two, tile[j, :width], tile[j + 1, :width])
                 gaps[i, j] += four[0]
                 gaps[i, j + 1] += four[1]
                 gaps[i + 1, j] += four[2]
                 gaps[i + 1, j + 1] += four[3]
-            gaps[i + 1, i] += _gap(one, two)
+            gaps[i + 1, i] += gap(two, one)
         if count % 2:
             for j in range(count - 1):
-                gaps[count - 1, j] += _gap(tile[count - 1, :width], tile[j, :width])
+                gaps[count - 1, j] += gap(tile[count - 1, :width], tile[j, :width])

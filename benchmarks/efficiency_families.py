@@ -14,7 +14,7 @@ from efficiency_direct import Direct, require_equal
 from evaluators.base import Candidate, Evaluator
 from evaluators.harness import Harness
 from evaluators.settings import EvaluateSettings
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.output import output_folder
 from service.demo.family import DEMO, make_family
 

@@ -38,9 +38,9 @@ from evaluators.make import make_evaluator
 from evaluators.scorer import Scorer
 from evaluators.scores import Score
 from evaluators.settings import EvaluateSettings
-from kinship.alignment import Alignment
-from kinship.gram import gram_table
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.measures.alignment import Alignment
+from kinship.measures.gram import gram_table
 from merging.materialise import materialise
 from merging.recipe import parse_recipe
 from merging.span import Span

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kinship.sketch_index import SketchIndex
-from kinship.sketches import Key, Sketch, fold_chunk
+from kinship.sketches.index import SketchIndex
+from kinship.sketches.sketch import Key, Sketch, fold_chunk
 
 NEAREST = 5
 

@@ -24,11 +24,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from kinship.alignment import Alignment, align
-from kinship.checkpoint import Checkpoint
-from kinship.compute import kinship_matrix
-from kinship.gram import gram_table
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.measures.alignment import Alignment, align
+from kinship.measures.comparison import kinship_matrix
+from kinship.measures.gram import gram_table
 from kinship.threads import worker_count
 
 SIZES = {

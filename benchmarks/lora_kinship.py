@@ -21,12 +21,13 @@ import torch
 from kinship_speed import SIZES, make, shapes, timed
 from safetensors.torch import save_file
 
-from kinship.adapted import AdaptedCheckpoint, adapter_gram_table
-from kinship.alignment import align
-from kinship.checkpoint import Checkpoint
-from kinship.gram import GramTable, gram_table
-from kinship.matrix import KinshipMatrix
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.adapted import AdaptedCheckpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.measures.adapters import adapter_gram_table
+from kinship.measures.alignment import align
+from kinship.measures.gram import GramTable, gram_table
+from kinship.measures.matrix import KinshipMatrix
 from kinship.threads import worker_count
 
 Use = Callable[[Checkpoint, list[AdaptedCheckpoint]], GramTable]

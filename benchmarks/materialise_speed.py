@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from kinship_speed import SIZES, forget_peak, make, memory_mb
 
-from kinship.checkpoint import Checkpoint
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.threads import worker_count
 from merging.materialise import materialise, materialise_into
 from merging.span import Genome

@@ -27,9 +27,9 @@ from evaluators.reduced import pick
 from evaluators.scores import Estimate
 from evaluators.settings import EvaluateSettings
 from evaluators.splits import split_documents
-from kinship.alignment import Alignment
-from kinship.gram import gram_table
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.measures.alignment import Alignment
+from kinship.measures.gram import gram_table
 from merging.identity import genome_identity
 from merging.materialise import materialise
 from merging.span import Genome, Span

@@ -30,9 +30,9 @@ from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
 from evaluators.scorer import Scorer
 from evaluators.scores import Score
-from kinship.alignment import Alignment
-from kinship.gram import gram_table
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.measures.alignment import Alignment
+from kinship.measures.gram import gram_table
 from merging.identity import genome_identity
 from merging.materialise import materialise
 from merging.span import Genome, Span

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.base import Task
+from kinship.cache import cache_folder
 from kinship.errors import CacheError
-from kinship.memory import cache_folder
 
 FILE_NAME = "scores.sqlite"
 VERSION = 2  # 1 had neither names nor times
@@ -26,7 +26,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS results (
 
 
 def default_path() -> Path | None:
-    """The user's own cache, shared by all runs: see `kinship.memory.cache_folder`; None where ``KINSHIP_CACHE=off``."""
+    """The user's own cache, shared by all runs: see `kinship.cache.cache_folder`; None where ``KINSHIP_CACHE=off``."""
     folder = cache_folder()
     return folder / FILE_NAME if folder else None
 

@@ -16,7 +16,7 @@ from evaluators.base import Candidate, Task, failing
 from evaluators.documents import splits_of
 from evaluators.live import LiveModel, conditions, decisive
 from evaluators.settings import EvaluateSettings, FunctionSettings
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig
 from kinship.validation import nearest
 

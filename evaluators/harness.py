@@ -11,7 +11,7 @@ from evaluators.lm_eval.model import as_lm_eval
 from evaluators.lm_eval.suite import Suite
 from evaluators.lm_eval.tasks import load_tasks
 from evaluators.settings import EvaluateSettings
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig
 
 __all__ = ["Harness", "load_tasks"]

@@ -9,7 +9,7 @@ import torch
 from evaluators.base import Candidate, gives_nan
 from evaluators.provenance import DTYPES, PROVENANCE, without
 from evaluators.settings import EvaluateSettings
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
 from merging.materialise import Tensors, TensorStream
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evaluators.base import Evaluator, Task
 from evaluators.settings import EvaluateSettings
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig
 
 

@@ -14,7 +14,7 @@ from evaluators.documents import splits_of
 from evaluators.live import LiveModel, conditions, decisive
 from evaluators.lm_eval.model import as_lm_eval
 from evaluators.settings import EvaluateSettings, TextSettings
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, ReferenceNotFound
 
 

@@ -15,10 +15,10 @@ from evaluators.live import require_model_folder
 from evaluators.lm_eval.suite import Suite
 from evaluators.processes import finish, running, wait_for
 from evaluators.settings import EvaluateSettings, WrittenSettings
-from kinship.checkpoint import Checkpoint
-from kinship.dtypes import BY_NAME
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.dtypes import BY_NAME
+from kinship.checkpoints.opening import INDEX_NAME
 from kinship.errors import EvaluationFailed, InvalidConfig
-from kinship.opening import INDEX_NAME
 from kinship.validation import nearest
 from merging.config import with_dtype
 from merging.materialise import Tensors, TensorStream, cast

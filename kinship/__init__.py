@@ -8,20 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kinship.checkpoint import Checkpoint as Checkpoint
-    from kinship.compute import kinship_matrix as kinship_matrix
+    from kinship.checkpoints.checkpoint import Checkpoint as Checkpoint
+    from kinship.checkpoints.opening import open_checkpoint as open_checkpoint
     from kinship.errors import KinshipError as KinshipError
-    from kinship.gram import GramTable as GramTable
-    from kinship.matrix import KinshipMatrix as KinshipMatrix
-    from kinship.opening import open_checkpoint as open_checkpoint
+    from kinship.measures.comparison import kinship_matrix as kinship_matrix
+    from kinship.measures.gram import GramTable as GramTable
+    from kinship.measures.matrix import KinshipMatrix as KinshipMatrix
 
 _HOMES = {
-    "Checkpoint": "kinship.checkpoint",
-    "open_checkpoint": "kinship.opening",
-    "kinship_matrix": "kinship.compute",
+    "Checkpoint": "kinship.checkpoints.checkpoint",
+    "open_checkpoint": "kinship.checkpoints.opening",
+    "kinship_matrix": "kinship.measures.comparison",
     "KinshipError": "kinship.errors",
-    "GramTable": "kinship.gram",
-    "KinshipMatrix": "kinship.matrix",
+    "GramTable": "kinship.measures.gram",
+    "KinshipMatrix": "kinship.measures.matrix",
 }
 
 __all__ = sorted(_HOMES)

@@ -12,13 +12,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from kinship.checkpoint import Checkpoint
-from kinship.digest import ContentDigest
-from kinship.dtypes import DType
+from kinship.checkpoints.checkpoint import Checkpoint, ContentDigest
+from kinship.checkpoints.dtypes import DType
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import MalformedCheckpoint, ReferenceNotFound
-from kinship.gram import GramTable
-from kinship.gram_row import GramRow
-from kinship.opening import open_checkpoint
+from kinship.measures.gram import GramTable
+from kinship.measures.gram_row import GramRow
 from kinship.output import output_file, require_writable
 from merging.engine import Piece, execute
 from merging.graph import Merge, Same

@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from kinship import gram
-from kinship.gram_row import GramRow
+from kinship.measures import gram
+from kinship.measures.gram_row import GramRow
 from merging.basis import Basis, pieces, stored_bytes
 from merging.engine import peak_memory
 from merging.plan import TensorPlan

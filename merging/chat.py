@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.errors import InvalidConfig
-from kinship.folder_files import find_file, read_json
 
 TEMPLATE_NAME = "chat_template.jinja"
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from kinship.chunks import chunk_elements, damaged
+from kinship.arrays import Float64
+from kinship.checkpoints.dtypes import DType
 from kinship.device import full_precision
-from kinship.dtypes import DType
 from kinship.errors import NonFiniteWeights, about
-from kinship.gram import Float64
+from kinship.measures.passes import chunk_elements, damaged
 from kinship.threads import worker_count
 from merging.evaluate import PIECE, Bytes, Evaluator, gram_chunks, pieces, symmetric
 from merging.graph import Merge, Node, Same, coefficients, label_of

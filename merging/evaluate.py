@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.chunks import chunk_elements, read_rows
-from kinship.dtypes import BFLOAT16, FLOAT32, DType, widen
+from kinship.arrays import Float64
+from kinship.checkpoints.dtypes import BFLOAT16, FLOAT32, DType, widen
 from kinship.errors import MismatchedModels, NonFiniteWeights, about
-from kinship.gram import Float64
-from kinship.moments import task_vector_moments
+from kinship.measures.moments import task_vector_moments
+from kinship.measures.passes import chunk_elements, read_rows
 from merging.blend import blend_rows
 from merging.graph import Leaf, Merge, Node, coefficients, label_of
 from merging.precision import narrow, rounds

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from kinship.checkpoint import Checkpoint
-from kinship.opening import INDEX_NAME
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import INDEX_NAME
 from kinship.output import output_folder
 from merging.config import with_dtype
 from merging.recipe import Recipe

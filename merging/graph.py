@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kinship.checkpoint import Checkpoint
-from kinship.gram import Float64
-from kinship.safetensors_header import TensorEntry
+from kinship.arrays import Float64
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.header import TensorEntry
 from merging.registry import MergeMethod
 from merging.span import child_row
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
+from kinship.checkpoints.tensor_names import layer_index
 from kinship.errors import InvalidConfig, MismatchedModels
-from kinship.groups import layer_index
 from merging.parameters import Layers
 
 T = TypeVar("T")

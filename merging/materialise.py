@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.checkpoint import Checkpoint
-from kinship.dtypes import BY_NAME, FLOAT32, DType
+from kinship.arrays import Float64
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.dtypes import BY_NAME, FLOAT32, DType
 from kinship.errors import MismatchedModels, NonFiniteWeights
-from kinship.gram import Float64
 from merging.engine import execute
 from merging.graph import Blend, Leaf, Same
 from merging.plan import TensorPlan

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictBool
 
+from kinship.checkpoints.tensor_names import layer_index
 from kinship.errors import InvalidConfig
-from kinship.groups import layer_index
 from kinship.validation import Strict
 from merging.registry import MergeMethod, Parameter
 

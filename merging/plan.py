@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kinship.checkpoint import Checkpoint
-from kinship.dtypes import BY_NAME, DType
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.dtypes import BY_NAME, DType
+from kinship.checkpoints.tensor_names import layer_index
+from kinship.checkpoints.tied import has_token_rows, tied_heads
 from kinship.errors import MismatchedModels, about
-from kinship.groups import layer_index
-from kinship.tied import has_token_rows, tied_heads
 from merging.chat import chat_template_files
 from merging.config import with_dtype, with_layers, with_vocabulary
 from merging.graph import Leaf, Merge, Node, Same, coefficients, label_of

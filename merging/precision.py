@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.dtypes import BFLOAT16, BY_NAME, FLOAT32, DType
+from kinship.checkpoints.dtypes import BFLOAT16, BY_NAME, FLOAT32, DType
 from merging.blend import to_bf16
 
 # What one holds exactly, the other does too; float8 is not in it: it joins others as bfloat16, which holds both kinds.

@@ -18,8 +18,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
-from kinship.gram import Float64
 
 if TYPE_CHECKING:
     import torch

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.alignment import Alignment, require_same_tensors
-from kinship.checkpoint import Checkpoint
+from kinship.arrays import Float64
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import front_matter
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.device import choose_device
 from kinship.errors import OutputNotWritable
-from kinship.folder_files import front_matter
-from kinship.gram import Float64, gram_table
-from kinship.opening import open_checkpoint
+from kinship.measures.alignment import Alignment, require_same_tensors
+from kinship.measures.gram import gram_table
 from kinship.output import require_writable
 from kinship.threads import worker_count
 from merging.engine import execute, peak_memory

@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from kinship.arrays import Float64
 from kinship.errors import about
-from kinship.gram import Float64, GramTable
-from kinship.matrix import KinshipMatrix
+from kinship.measures.gram import GramTable
+from kinship.measures.matrix import KinshipMatrix
 from merging.parameters import Layers, values_for
 from merging.recipe import Recipe
 from merging.registry import MergeMethod

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
+from kinship.checkpoints.tied import has_token_rows, tied_heads
 from kinship.errors import KinshipError, ReferenceNotFound
-from kinship.folder_files import find_file, read_json
-from kinship.opening import INDEX_NAME, open_checkpoint
-from kinship.tied import has_token_rows, tied_heads
 from merging.folder import SUMS_NAME
 from merging.parameters import Layers
 from merging.writer import sha256

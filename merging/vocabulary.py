@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.shared_vocabulary import MAX_TOKENIZER_BYTES, TOKENIZER_NAME, SelectedRows, read_vocabulary
+from kinship.checkpoints.tied import has_token_rows
 from kinship.errors import InvalidConfig
-from kinship.folder_files import find_file, read_json
-from kinship.tied import has_token_rows
 from kinship.validation import nearest
-from kinship.vocabulary import MAX_TOKENIZER_BYTES, TOKENIZER_NAME, SelectedRows, read_vocabulary
 from merging.precision import narrow
 from merging.tokenizer_settings import Row, TokenizerSettings, TokenSettings
 

@@ -12,8 +12,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.dtypes import DTYPES, DType
-from kinship.opening import INDEX_NAME
+from kinship.checkpoints.dtypes import DTYPES, DType
+from kinship.checkpoints.opening import INDEX_NAME
 
 SHARD_BYTES = 5_000_000_000
 

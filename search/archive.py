@@ -13,8 +13,9 @@ import numpy as np
 from sqlalchemy.exc import IntegrityError
 
 from evaluators.splits import SPLITS
+from kinship.arrays import Float64
 from kinship.errors import LedgerError
-from kinship.gram import Float64, GramTable
+from kinship.measures.gram import GramTable
 from merging.span import Genome
 from search.export import export_run, to_json
 from search.ledger import Entry, Ledger, RunFacts, StoredChild

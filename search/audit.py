@@ -13,7 +13,7 @@ from evaluators.aggregates import Aggregate, fitness
 from evaluators.scores import Score
 from evaluators.splits import SPLITS, Split
 from kinship.errors import KinshipError, LedgerError
-from kinship.gram import GramTable
+from kinship.measures.gram import GramTable
 from merging.identity import genome_identity
 from merging.span import Genome, Span
 from merging.verify import Check

@@ -18,12 +18,12 @@ from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
 from evaluators.make import require_acknowledged
 from evaluators.scorer import Scorer
-from kinship.alignment import Alignment, require_same_tensors
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import LedgerError
-from kinship.gram import gram_table
-from kinship.matrix import KinshipMatrix
-from kinship.opening import open_checkpoint
+from kinship.measures.alignment import Alignment, require_same_tensors
+from kinship.measures.gram import gram_table
+from kinship.measures.matrix import KinshipMatrix
 from merging.basis import Basis
 from merging.materialise import materialise
 from merging.recipe import parse_recipe

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from evaluators.scores import Results
 from evaluators.splits import Split
 from kinship.errors import LedgerError
-from kinship.gram import GramTable
+from kinship.measures.gram import GramTable
 from merging.span import Genome
 from search import tables
 from search.database import open_database, unreadable

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from kinship.family_tree.graph import add_descent
+from kinship.trees.graph import add_descent
 
 if TYPE_CHECKING:
-    from kinship.family_tree.graph import Tree
+    from kinship.trees.graph import Tree
 
 SOURCE = "ledger"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from evaluators.scores import Results
-from kinship.matrix import KinshipMatrix
+from kinship.measures.matrix import KinshipMatrix
 from merging.span import Genome, Span
 
 KEPT = 512  # individuals whose results are kept at hand

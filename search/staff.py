@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evaluators.base import Evaluator
 from evaluators.workers import Failure, WorkerPool, make_pool
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig, KinshipError, WorkersFailed
 from search.config import RunConfig
 from search.worker import Describe, Description, Handle, Setup

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kinship.matrix import KinshipMatrix
+from kinship.measures.matrix import KinshipMatrix
 from search.config import StopSettings
 from search.ledger import Entry
 

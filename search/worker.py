@@ -10,8 +10,8 @@ from typing import Any
 
 from evaluators.base import Candidate, Evaluator, Task
 from evaluators.settings import EvaluateSettings
-from kinship.checkpoint import Checkpoint
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from merging.materialise import materialise
 from merging.span import Genome
 

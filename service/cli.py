@@ -109,7 +109,7 @@ def matrix(
 
     A task vector is a model's weights less those of its base.
     """
-    from kinship.alignment import Selection
+    from kinship.measures.alignment import Selection
     from service.commands.matrix import run
 
     run(

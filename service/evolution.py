@@ -17,9 +17,9 @@ import yaml
 
 from evaluators.cache import ScoreCache
 from evaluators.splits import Split
-from kinship.family_tree.picture import family_figure
 from kinship.output import output_file
-from kinship.plots import heatmap
+from kinship.pictures.family import family_figure
+from kinship.pictures.plots import heatmap
 from merging.folder import write_model_folder
 from merging.materialise import cast, common_dtype
 from merging.recipe import Recipe

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from kinship.output import output_file
 
 if TYPE_CHECKING:
-    from kinship.family_tree.graph import Tree
-    from kinship.family_tree.licences import Finding
+    from kinship.trees.graph import Tree
+    from kinship.trees.licences import Finding
 
 FORMATS = (".html", ".png", ".svg", ".json", ".graphml", ".mmd")
 
@@ -18,7 +18,7 @@ def save_tree(
 ) -> None:
     """Write ``tree`` to ``path``, of one of `FORMATS`; ``content`` is the documented object that .json holds."""
     if path.suffix in (".png", ".svg"):
-        from kinship.family_tree.picture import family_figure
+        from kinship.pictures.family import family_figure
         from service.figures import save_figure
 
         save_figure(family_figure(tree, title), path, force=force)
@@ -34,11 +34,11 @@ def _text(tree: "Tree", suffix: str, title: str, content: Mapping[str, Any], fin
 
             return tree_page(tree, title, findings)
         case ".graphml":
-            from kinship.family_tree.formats import to_graphml
+            from kinship.trees.formats import to_graphml
 
             return to_graphml(tree)
         case ".mmd":
-            from kinship.family_tree.formats import to_mermaid
+            from kinship.trees.formats import to_mermaid
 
             return to_mermaid(tree)
         case _:

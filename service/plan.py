@@ -10,10 +10,10 @@ import numpy as np
 
 from evaluators.make import require_acknowledged
 from evaluators.splits import Split
-from kinship.alignment import require_same_tensors
-from kinship.checkpoint import Checkpoint
-from kinship.gram import GramTable
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.measures.alignment import require_same_tensors
+from kinship.measures.gram import GramTable
 from merging.basis import Basis
 from merging.basis_cost import Cost, cost_of_children
 from merging.span import Genome

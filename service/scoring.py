@@ -13,11 +13,11 @@ from evaluators.scorer import Scorer
 from evaluators.scores import Score
 from evaluators.settings import EvaluateSettings
 from evaluators.splits import SPLITS, Split
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.references import short_names
 from kinship.errors import EvaluationFailed, IncomparableScores, KinshipError, MismatchedModels, NonFiniteWeights
-from kinship.folder_files import find_file, read_json
-from kinship.names import short_names
-from kinship.opening import open_checkpoint
 
 # What decides, beside the weights, how a model runs.
 FRAME = (

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from kinship.family_tree.formats import edge_text, families
-from kinship.family_tree.graph import as_dict
-from kinship.family_tree.licences import Finding
-from kinship.names import short_names
+from kinship.checkpoints.references import short_names
+from kinship.trees.formats import edge_text, families
+from kinship.trees.graph import as_dict
+from kinship.trees.licences import Finding
 
 if TYPE_CHECKING:
-    from kinship.family_tree.graph import Tree
+    from kinship.trees.graph import Tree
 
 
 def tree_page(tree: "Tree", title: str, findings: Sequence[Finding] = ()) -> str:

@@ -12,9 +12,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.gram import Float64
-from kinship.heritage.geometry import Geometry
-from kinship.heritage.stages import Stages
+from kinship.arrays import Float64
+from kinship.heritage.distances import Geometry
+from kinship.heritage.sampling import Stages
 
 # What may be left unexplained of the squared distance to the nearest parent: the Gram pass knows it to about 1e-8 of
 # the family's width, and what is no merge leaves hundredths at least.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from kinship.heritage.sampling import Float32, Sample
 
 # Half the distance of neighbouring numbers, as a part of the number, by format.

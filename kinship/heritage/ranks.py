@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.heritage.grids import HALF_ULP, last_place
 from kinship.heritage.sampling import width_of
 

@@ -5,25 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kinship.checkpoint import Checkpoint
-from kinship.gram import Float64
+from kinship.arrays import Float64
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.tied import has_token_rows
 from kinship.heritage.combinations import find_combinations
+from kinship.heritage.copies import casts, find_stack, grids_of, identical, quantised
 from kinship.heritage.descent import branch
-from kinship.heritage.geometry import Geometry, comparable, measure
+from kinship.heritage.distances import Geometry, comparable, measure
 from kinship.heritage.grids import HALF_ULP
-from kinship.heritage.inherited import inherited
 from kinship.heritage.merges import Merge, choose_merges
 from kinship.heritage.pedigree import Edge, Latent
 from kinship.heritage.ranks import change
 from kinship.heritage.rounding import rounding
-from kinship.heritage.sampling import sample
-from kinship.heritage.signals import NAMES, evenness, signals
-from kinship.heritage.slices import find_stack
-from kinship.heritage.sparse import Trimmed, find_trimmed
-from kinship.heritage.stages import Stages
-from kinship.heritage.twins import casts, grids_of, identical, quantised
-from kinship.heritage.whitening import whitened_distances
-from kinship.tied import has_token_rows
+from kinship.heritage.sampling import Stages, sample
+from kinship.heritage.signals import NAMES, evenness, inherited, signals, whitened_distances
+from kinship.heritage.trimmed import Trimmed, find_trimmed
 
 # Confidence in copies and trimmed merges: set by hand below what simulated families showed (copies: all of 64 right).
 COPIED, TRIMMED = 0.99, 0.97

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig
-from kinship.heritage.families import FALSE_LINK_RATE
-from kinship.heritage.grouping import group
+from kinship.heritage.grouping import FALSE_LINK_RATE, group
 from kinship.heritage.pedigree import Edge, Heritage, Latent, Node
 from kinship.heritage.reconstruct import reconstruct
-from kinship.heritage.stages import Progress, Stages
-from kinship.matrix import require_unique
-from kinship.opening import open_checkpoint
-from kinship.sketch_index import SketchIndex
+from kinship.heritage.sampling import Progress, Stages
+from kinship.measures.matrix import require_unique
+from kinship.sketches.index import SketchIndex
 
 
 def recover(
@@ -25,7 +24,7 @@ def recover(
 ) -> Heritage:
     """Who was made from whom among ``models``, from their weights alone; ``base``, if known, is the root of its family.
 
-    References are those of `kinship.compute.kinship_matrix`. Models of different architectures may be given together.
+    References are those of `kinship.kinship_matrix`. Models of different architectures may be given together.
     ``progress`` is told stages. Of models that are alone, samples are read; those of families are read whole, once.
     With ``index``, a file of `SketchIndex`, families are told by sketches, and what is not remembered there is added.
     Raises `InvalidConfig` for fewer than two models, the errors of `open_checkpoint`, and `NonFiniteWeights`.

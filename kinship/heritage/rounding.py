@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from kinship.heritage.combinations import Combination
 from kinship.heritage.grids import last_place, to_grid
 from kinship.heritage.sampling import Float32, Sample, matrices_of

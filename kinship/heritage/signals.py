@@ -3,18 +3,87 @@
 Training moves on in new directions, so squared distances add up along a line of descent: the tree of a family shows in
 them (an additive metric), an ancestor that is not here as a point between its descendants. Which end is the root does
 not show in distances but in the matrices: training lengthens them, mostly along few directions, and decays the rows
-that its data does not use (`kinship.heritage.inherited`).
+that its data does not use (`kinship.heritage.signals`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
 
-from kinship.gram import Float64
-from kinship.heritage.geometry import Geometry
-from kinship.heritage.inherited import Inherited
-from kinship.heritage.sampling import MATRIX, Sample, matrices_of
+from kinship.arrays import Float64
+from kinship.heritage.distances import Geometry
+from kinship.heritage.sampling import MATRIX, Float32, Sample, matrices_of
+
+# Rows are parallel if 1 - cos^2 is below this: rounding in fp32 gives about 1e-13, an update of 1e-5 gives 1e-10.
+PARALLEL = 1e-11
+# Narrower rows may be parallel by chance.
+NARROW = 8
+# Decay at least this: less is rounding.
+SHORTER = 1e-6
+# A model whose path leaves that of a pair before this part of it does not descend from the pair's second model.
+BESIDE = 0.65
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Of n models, what each pair (parent, child) shares of rows, as arrays (n, n).
+
+    ``kept``: share of its rows that are parallel, in the matrix, of those not wholly parallel, where it is largest.
+    ``shorter``: share of parallel rows that are shorter in the child, less the share that are longer.
+    ``elsewhere``: share of rows that the parent has not, of those that the child shares with any model beside it.
+    """
+
+    kept: Float64
+    shorter: Float64
+    elsewhere: Float64
+
+
+def inherited(samples: Sequence[Sample], own: Float64, third: Sequence[int], twins: Sequence[set[int]]) -> Inherited:
+    """From the matrices that all models have; ``own``, ``third``, ``twins`` as of `kinship.heritage.signals.signals`.
+
+    Cost: n^2 times the elements sampled of a model, n^3 times the rows sampled; memory n^3 bytes.
+    """
+    count = len(own)
+    kept, parallels, shorter, missing, told = (np.zeros((count, count)) for _ in range(5))
+    beside = _beside(own, third, twins)
+    for one in samples:
+        if len(one.owners) < count or one.values.shape[2] < NARROW:
+            continue
+        rows = one.values.transpose(1, 0, 2).astype(np.float64)
+        products = rows @ rows.transpose(0, 2, 1)
+        squares = np.diagonal(products, axis1=1, axis2=2)
+        sizes = squares[:, :, None] * squares[:, None, :]
+        parallel = sizes - products**2 < PARALLEL * sizes
+        share = parallel.mean(0)
+        kept = np.maximum(kept, np.where(share < 1, share, 0.0))
+        parallels += parallel.sum(0)
+        lengths = np.log(np.maximum(squares, 1e-300)) / 2
+        growth = (lengths[:, None, :] - lengths[:, :, None]) * parallel
+        shorter += (growth < -SHORTER).sum(0) - (growth > SHORTER).sum(0).astype(np.float64)
+        shared = parallel[parallel.sum((1, 2)) > count].astype(np.float32)
+        for child in range(count if len(shared) else 0):
+            mine = shared[:, child]
+            witnessed, known = mine @ beside[child].T > 0, mine > 0
+            missing[:, child] += (witnessed & ~known).sum(0)
+            told[:, child] += (witnessed | known).sum(0)
+    elsewhere = np.where(own > 0, missing / np.maximum(told, 1), 0.0)
+    return Inherited(kept, shorter / np.maximum(parallels, 1), elsewhere)
+
+
+def _beside(own: Float64, third: Sequence[int], twins: Sequence[set[int]]) -> NDArray[np.bool_]:
+    """Which third models do not descend from the child of a pair, as far as distances tell: (child, parent, third)."""
+    count = len(own)
+    found = np.zeros((count, count, count), dtype=bool)
+    for child in range(count):
+        others = [one for one in third if one != child and one not in twins[child]]
+        apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
+        found[child][:, others] = (apart + own[:, others] - own[child, others]) / (2 * apart) < BESIDE
+        np.fill_diagonal(found[child], False)
+    return found
+
 
 NAMES = (
     "place",  # of the parent among the child's other models by distance: 0 for the nearest, to 1 for the fourth or more
@@ -61,7 +130,7 @@ def signals(
 ) -> tuple[Float64, Float64]:
     """Signals (n, n, len(NAMES)) of all ordered pairs (parent, child) of models of ``geometry``, and (n, len(ROOTS)).
 
-    own: squared distances (n, n) that the tree is read from (`kinship.heritage.whitening`). even: of `evenness`. third:
+    own: squared distances (n, n) that the tree is read from (`kinship.heritage.signals`). even: of `evenness`. third:
     models that may lie between (no merges: they lie between their parents by making). twins: by model, its near copies.
     parents: models that may be parents. merged: (child, parents) of merges. Zero where two are the same. Cost:
     n^2 T + n^4.
@@ -174,3 +243,40 @@ def _bridge(
         row = np.linalg.solve(products, np.ones(len(others)))  # the weights are row / row.sum(), what is left 1 / sum
         bridge[others, model] = np.clip(row * own[others, model], -0.5, 1.5)
     return bridge
+
+
+# Eigenvalues of the moments count as at least this part of their mean: smaller ones are rounding.
+FLOOR = 1e-3
+
+
+def whitened_distances(samples: Sequence[Sample], geometry: Geometry) -> Float64:
+    """Squared distances (n, n) of the models of ``geometry``: the mean over the matrices that all have.
+
+    Each matrix is scaled to a median of 1. Zero where two models hold the same numbers. Where no matrix is shared,
+    plain distances. Cost: n times the elements sampled times their rows and columns.
+    """
+    count = geometry.squares.shape[1]
+    parts = [_whitened(one.values) for one in matrices_of(samples, range(count))]
+    known = [part for part in parts if part is not None]
+    return np.where(geometry.total > 0, np.mean(known, 0), 0.0) if known else geometry.total
+
+
+def _whitened(values: Float32) -> Float64 | None:
+    """Of one matrix (n, rows, columns); None where it is the same in most models."""
+    away = values.astype(np.float64)
+    away -= away.mean(0)
+    rows = np.einsum("nij,nkj->ik", away, away, optimize=True)
+    columns = np.einsum("nij,nik->jk", away, away, optimize=True)
+    if not rows.any():
+        return None
+    flat = (_inverse_root(rows).T @ away @ _inverse_root(columns)).reshape(len(away), -1)
+    squares = np.square(flat).sum(1)
+    apart: Float64 = np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0)
+    middle = np.median(apart)
+    return apart / middle if middle > 0 else None
+
+
+def _inverse_root(moments: Float64) -> Float64:
+    sizes, directions = np.linalg.eigh(moments)
+    root: Float64 = directions / np.sqrt(np.maximum(sizes, FLOOR * sizes.mean()))
+    return root

@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from kinship.checkpoint import Checkpoint
+from kinship.arrays import Float64
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.tensor_names import GROUPINGS
 from kinship.device import choose_device, full_precision
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights
-from kinship.gram import Float64
-from kinship.groups import GROUPINGS
 from merging.data_driven.batches import Batch, Batches, checked, require_repeatable
 from merging.data_driven.models import Weights, label_of, stacked, weights_of
 from merging.data_driven.predictions import evaluating, predict

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.tied import tied_heads
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
-from kinship.tied import tied_heads
 
 # The tensors of a model by name: `CheckpointWeights`, or those of a module, each once. A tensor of several names, as a
 # tied head, is listed by the first, as named_parameters does; a state dict lists it by all of them.

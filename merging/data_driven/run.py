@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.device import choose_device, full_precision
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, OutputExists
 from kinship.output import require_writable

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import torch
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 
 TILE = 1024
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ def combine(tensors: "torch.Tensor", coefficients: Float64, axis: int) -> "torch
     return result
 
 
-# Sums may be split over vector lanes, as in kinship/moments.py.
+# Sums may be split over vector lanes, as in kinship/measures/moments.py.
 _FAST = {"reassoc", "contract", "nsz"}
 
 

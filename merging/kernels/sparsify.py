@@ -160,7 +160,7 @@ def _columns(keeps: Sequence[Keep]) -> tuple[NDArray[Any], ...]:
     )
 
 
-# As in kinship/moments.py, parts become one with the kernel before it is compiled.
+# As in kinship/measures/moments.py, parts become one with the kernel before it is compiled.
 _part = numba.njit(inline="always")
 
 

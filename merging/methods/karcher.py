@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from merging.registry import Combination, Parameter, span_method
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
-from kinship.gram import Float64
 from merging.registry import Combination, Parameter, span_method
 
 VANISHES = 1e-5  # length of a mean direction, of unit vectors, that the rounding of inner products leaves no digit of

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from merging.kernels.rows import combine, line_products
 from merging.registry import Combination, Parameter, span_method
 

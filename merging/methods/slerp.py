@@ -2,7 +2,7 @@
 
 import math
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from merging.registry import Combination, Parameter, span_method
 
 LERP_ABOVE = 0.9995  # |cos| above which the arc is a line, as in mergekit

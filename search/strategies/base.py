@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from search.population import Individual, Proposal
 
 Closeness = Callable[[str, str], float]

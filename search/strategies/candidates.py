@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from search.strategies.points import DECIMALS
 
 NEGATIVE = -0.3  # least coefficient: a task vector may be taken off a little

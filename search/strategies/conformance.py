@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kinship.gram import Float64, GramTable
+from kinship.arrays import Float64
+from kinship.measures.gram import GramTable
 from merging.span import Genome, Span
 from search.mating import BASE
 from search.population import Individual, Proposal

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 from search.strategies.surrogate import Surrogate
 
 MARGIN = 0.1  # the reference point lies below the worst founder of each task by this share of the founders' range

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
-from kinship.gram import Float64
 from merging.recipe import Recipe
 from merging.registry import get_method
 from search.config import MergeSettings

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from kinship.groups import layer_index, module_kind
+from kinship.checkpoints.tensor_names import layer_index, module_kind
 from merging.parameters import Filtered, value_at
 from merging.recipe import Recipe, Setting
 from merging.registry import MergeMethod, get_method

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from kinship.gram import Float64
+from kinship.arrays import Float64
 
 LENGTHS = (0.15, 5.0)  # of the kernel, in coefficients: from a small step to more than the whole span
 VARIANCES = (0.1, 50.0)  # of the scores, which are put to mean 0 and deviation 1

@@ -86,7 +86,7 @@ class TopKGreedy:
 
     def _band(self) -> list[float]:
         """The band as closeness: kinship as it is, or a distance with its sign turned."""
-        from kinship.metrics import get_metric
+        from kinship.measures.metrics import get_metric
 
         spec = get_metric(self._settings.metric)
         return [spec.closeness(bound) for bound in self._settings.band or ()]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.cache import ScoreCache
-from kinship.compute import kinship_matrix
 from kinship.errors import OutputExists
+from kinship.measures.comparison import kinship_matrix
 from search.config import parse_config
 from service.commands.matrix import matrix_table, save
 from service.console import console, progress_bar

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig
-from kinship.opening import open_checkpoint
-from kinship.sketch_index import SketchIndex
+from kinship.sketches.index import SketchIndex
 from service.console import byte_progress, console, notes, print_json
 
 if TYPE_CHECKING:
-    from kinship.sketches import Sketch
+    from kinship.sketches.sketch import Sketch
 
 
 def add(index: Path, models: list[str], *, allow_pickle: bool, as_json: bool, force: bool) -> None:
@@ -75,7 +75,7 @@ def query(index: Path, model: str, top: int, *, allow_pickle: bool, as_json: boo
 
 def _sketched(model: str, *, allow_pickle: bool, quiet: bool) -> "tuple[Sketch, str | None]":
     """The sketch, and the state of the files that it was made from."""
-    from kinship.sketches import sketch
+    from kinship.sketches.sketch import sketch
 
     with open_checkpoint(model, allow_pickle=allow_pickle) as checkpoint:
         total, done = sum(entry.nbytes for entry in checkpoint.tensors.values()), 0

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
-from kinship.advice import EVIDENCE, advise
-from kinship.alignment import Selection
-from kinship.compute import Comparison, compare, kinship_matrix
+from kinship.checkpoints.references import short_names
+from kinship.checkpoints.tensor_names import GROUPINGS
 from kinship.errors import InvalidConfig, KinshipError
-from kinship.groups import GROUPINGS
-from kinship.matrix import KinshipMatrix
-from kinship.names import short_names
+from kinship.measures.advice import EVIDENCE, advise
+from kinship.measures.alignment import Selection
+from kinship.measures.comparison import Comparison, compare, kinship_matrix
+from kinship.measures.matrix import KinshipMatrix
+from kinship.measures.preflight import Plan, plan_comparison
 from kinship.output import output_file, require_writable
-from kinship.preflight import Plan, plan_comparison
 from service.console import byte_progress, console, notes, print_json
 from service.figures import PICTURES, require_suffix, save_figure
 
@@ -152,7 +152,7 @@ def print_summary(comparison: Comparison, matrix: KinshipMatrix) -> None:
 def save(matrix: KinshipMatrix, path: Path, *, force: bool = False) -> None:
     """Write the matrix in the format that the suffix names."""
     if path.suffix in PICTURES:
-        from kinship.plots import heatmap
+        from kinship.pictures.plots import heatmap
 
         save_figure(heatmap(matrix), path, force=force)
         return
@@ -179,7 +179,7 @@ def _compared_otherwise(path: Path, matrix: KinshipMatrix) -> bool:
 def save_groups(groups: dict[str, KinshipMatrix], by: str, path: Path, *, force: bool = False) -> None:
     """Write kinship by group as a picture, or as ``.csv``: a row for each group and pair."""
     if path.suffix in PICTURES:
-        from kinship.plots import profile
+        from kinship.pictures.plots import profile
 
         save_figure(profile(groups, by), path, force=force)
         return

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kinship.names import short_names
+from kinship.checkpoints.references import short_names
 from service.console import console, notes
 
 if TYPE_CHECKING:

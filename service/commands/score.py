@@ -14,8 +14,8 @@ from evaluators.cache import open_cache
 from evaluators.scores import Estimate, as_dict
 from evaluators.settings import EvaluateSettings
 from evaluators.splits import SPLITS
+from kinship.checkpoints.references import short_names
 from kinship.errors import InvalidConfig
-from kinship.names import short_names
 from kinship.output import output_file, require_writable
 from kinship.validation import invalid, read_yaml
 from service.console import console, notes, print_json, progress_bar

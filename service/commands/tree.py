@@ -11,8 +11,8 @@ from service.family_files import FORMATS, save_tree
 from service.figures import PICTURES, require_suffix, save_figure
 
 if TYPE_CHECKING:
-    from kinship.family_tree.graph import Tree
     from kinship.heritage.pedigree import Heritage
+    from kinship.trees.graph import Tree
 
 Joining = Literal["upgma", "nj"]
 
@@ -46,12 +46,12 @@ def run(
     if is_run:
         trees.append(_lineage(Path(what[0])))
     if recorded:
-        from kinship.family_tree.recorded import recorded_tree
+        from kinship.trees.recorded import recorded_tree
 
         trees.append(recorded_tree(what))
     if recover:
         heritage = _recovered(what, base, index, allow_pickle=options["allow_pickle"], quiet=as_json)
-        from kinship.family_tree.recovered import recovered_tree
+        from kinship.heritage.pedigree import recovered_tree
 
         trees.append(recovered_tree(heritage))
     _tell(trees, heritage, what, out, is_run=is_run, as_json=as_json, force=force)
@@ -67,9 +67,9 @@ def _tell(
     as_json: bool,
     force: bool,
 ) -> None:
-    from kinship.family_tree.formats import to_lines
-    from kinship.family_tree.graph import as_dict, placed, united
-    from kinship.family_tree.licences import findings
+    from kinship.trees.formats import to_lines
+    from kinship.trees.graph import as_dict, placed, united
+    from kinship.trees.licences import findings
 
     tree = trees[0] if len(trees) == 1 else placed(united(trees))
     found = [] if is_run else findings(tree)
@@ -140,9 +140,8 @@ def _dendrogram(
             "A neighbour-joining tree has no root and is not drawn here.",
             hint="Write it with --out TREE.nwk and open it in a tree viewer, or use --joining upgma.",
         )
-    from kinship.compute import kinship_matrix
-    from kinship.newick import neighbour_joining, newick
-    from kinship.trees import cluster, distances
+    from kinship.measures.comparison import kinship_matrix
+    from kinship.trees.dendrogram import cluster, distances, neighbour_joining, newick
 
     with byte_progress("Reading weights", quiet=as_json) as progress:
         matrix = kinship_matrix(models, base, progress=progress, **options)
@@ -153,7 +152,7 @@ def _dendrogram(
             with output_file(path, force=force) as partial:
                 partial.write_text(text, encoding="utf-8")
         else:
-            from kinship.plots import dendrogram_figure
+            from kinship.pictures.plots import dendrogram_figure
 
             save_figure(dendrogram_figure(matrix), path, force=force)
     if as_json:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from kinship.family_tree.layout import colour_range as score_range
-from kinship.family_tree.layout import layered_layout
-from kinship.matrix import KinshipMatrix
-from kinship.names import short_names
-from kinship.plots import colour_range
-from kinship.trees import leaf_order
+from kinship.checkpoints.references import short_names
+from kinship.measures.matrix import KinshipMatrix
+from kinship.pictures.layout import colour_range as score_range
+from kinship.pictures.layout import layered_layout
+from kinship.pictures.plots import colour_range
+from kinship.trees.dendrogram import leaf_order
 from search.lineage import lineage_of
 from service.report.view import RunView
 
 if TYPE_CHECKING:
-    from kinship.family_tree.graph import Tree
+    from kinship.trees.graph import Tree
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid")

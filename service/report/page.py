@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from kinship.matrix import KinshipMatrix
+from kinship.measures.matrix import KinshipMatrix
 from kinship.output import output_file
 from search.export import rank
 from service.report.charts import (

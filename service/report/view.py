@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from kinship.matrix import KinshipMatrix
+from kinship.measures.matrix import KinshipMatrix
 from merging.recipe import Recipe, parse_recipe
 from merging.span import Span
 from search.export import export_run

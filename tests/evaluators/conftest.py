@@ -15,8 +15,8 @@ import yaml
 from evaluators.base import Candidate
 from evaluators.harness import Harness
 from evaluators.settings import EvaluateSettings
-from kinship.checkpoint import Checkpoint
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 
 LETTERS = "abcdefgh"
 DOCUMENTS = 24

@@ -14,8 +14,8 @@ from evaluators import conformance
 from evaluators.base import Candidate, Task, failing
 from evaluators.conformance import CHECKS, Subject, check_evaluator
 from evaluators.make import make_evaluator
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import Tiny, as_candidate, make_settings, write_llama
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import evaluators.function
 from evaluators.function import FunctionEvaluator
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import Tiny, as_candidate, make_settings
 from tests.evaluators.judges import PROMPTS
 

@@ -12,8 +12,8 @@ from evaluators.cache import ScoreCache
 from evaluators.harness import Harness, load_tasks
 from evaluators.scorer import Scorer
 from evaluators.settings import EvaluateSettings
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig, ReferenceNotFound
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import (
     DOCUMENTS,
     Tiny,

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evaluators.live import LiveModel, require_model_folder
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
-from kinship.opening import open_checkpoint
 from merging.materialise import materialise
 from merging.span import Genome
 from tests.evaluators.conftest import Tiny, write_llama

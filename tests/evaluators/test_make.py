@@ -12,8 +12,8 @@ from evaluators.live import LiveModel
 from evaluators.make import make_evaluator, require_acknowledged
 from evaluators.perplexity import Perplexity
 from evaluators.written import WrittenHarness
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import Tiny, as_candidate, make_settings
 from tests.evaluators.fakes import CountingEvaluator, fake_candidate, fake_task
 

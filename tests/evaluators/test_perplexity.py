@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evaluators.perplexity import Perplexity, chunks, lines
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, ReferenceNotFound
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import LETTERS, Tiny, as_candidate, make_settings
 
 

@@ -16,8 +16,8 @@ import evaluators.written as module
 from evaluators.base import Candidate
 from evaluators.lm_eval.backend import answer
 from evaluators.written import WrittenHarness, write_candidate
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig, NonFiniteWeights
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness, make_settings, write_llama
 
 ALL = list(range(DOCUMENTS))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from kinship.alignment import align
-from kinship.device import DeviceMoments, choose_device, full_precision
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.device import choose_device, full_precision
 from kinship.errors import InvalidConfig
-from kinship.gram import gram_table
-from kinship.moments import task_vector_moments
-from kinship.opening import open_checkpoint
+from kinship.measures.alignment import align
+from kinship.measures.gram import gram_table
+from kinship.measures.moments import DeviceMoments, task_vector_moments
 from tests.conftest import MakeModel
 
 DEVICES = ["cpu:0", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinship import kinship_matrix
+from kinship.checkpoints.header import MAX_HEADER_BYTES
+from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
 from kinship.errors import KinshipError, MalformedCheckpoint, NonFiniteWeights
-from kinship.opening import INDEX_NAME, open_checkpoint
-from kinship.safetensors_header import MAX_HEADER_BYTES
 from tests.conftest import MakeModel
 from tests.kinship.adapters import Q0, factors, write
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kinship.checkpoints.header import read_header
 from kinship.errors import KinshipError
-from kinship.safetensors_header import read_header
 
 
 def mutate(content: bytes, chance: random.Random) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from llvmlite import binding
 
 from kinship.lanes import LANES
-from kinship.moments import TILE
+from kinship.measures.moments import TILE
 
 # What Numba compiles for, and what a CPU must have to execute it.
 CPUS = {
@@ -25,9 +25,9 @@ CPUS = {
 PROGRAM = f"""
 import hashlib, sys
 import numpy as np
-from kinship.heritage.gaps import _Gaps
-from kinship.moments import task_vector_moments, task_vector_row
-from kinship.sketches import fold_chunk
+from kinship.heritage.distances import _Gaps
+from kinship.measures.moments import task_vector_moments, task_vector_row
+from kinship.sketches.sketch import fold_chunk
 
 found = hashlib.sha256()
 for count in (1, {LANES - 1}, {LANES}, {TILE - 1}, {2 * TILE + 1}):

@@ -15,10 +15,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from kinship import gram, kinship_matrix
-from kinship.dtypes import BFLOAT16, FLOAT32
+from kinship import kinship_matrix
+from kinship.checkpoints.dtypes import BFLOAT16, FLOAT32
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, NonFiniteWeights, OutputExists, OutputNotWritable, ReferenceNotFound
-from kinship.opening import open_checkpoint
+from kinship.measures import gram
 from merging import run
 from merging.basis import Basis, Child, child_seed
 from merging.basis_cost import cost_of_children

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig
-from kinship.opening import open_checkpoint
 from merging.engine import execute
 from merging.recipe import parse_recipe
 from merging.run import open_span, planned, run_merge

@@ -11,9 +11,9 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from kinship.dtypes import BY_NAME
+from kinship.checkpoints.dtypes import BY_NAME
+from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
 from kinship.errors import OutputExists
-from kinship.opening import INDEX_NAME, open_checkpoint
 from merging.folder import write_model_folder
 from merging.materialise import TensorStream
 from merging.recipe import Recipe, load_recipe, parse_recipe

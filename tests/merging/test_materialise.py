@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinship.checkpoint import Checkpoint
-from kinship.dtypes import BY_NAME
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.dtypes import BY_NAME
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import MismatchedModels, NonFiniteWeights
-from kinship.opening import open_checkpoint
 from merging.materialise import TensorStream, cast, common_dtype, materialise, materialise_into
 from merging.span import Genome
 from merging.writer import Spec

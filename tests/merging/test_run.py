@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, OutputExists, ReferenceNotFound
-from kinship.opening import INDEX_NAME, open_checkpoint
 from merging import run
 from merging.recipe import Recipe, parse_recipe
 from merging.run import run_merge

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinship import kinship_matrix
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels
-from kinship.gram import GramTable
-from kinship.opening import open_checkpoint
+from kinship.measures.gram import GramTable
 from merging.materialise import materialise
 from merging.recipe import Recipe, load_recipe, parse_recipe
 from merging.run import open_span, run_merge

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kinship.checkpoints.opening import INDEX_NAME
 from kinship.errors import ReferenceNotFound
-from kinship.opening import INDEX_NAME
 from merging.recipe import parse_recipe
 from merging.run import run_merge
 from merging.verify import verify_folder

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
-from kinship.opening import open_checkpoint
 from merging.chat import chat_template_files
 from merging.recipe import TokenizerSettings, parse_recipe
 from merging.run import run_merge

@@ -6,8 +6,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from kinship.dtypes import BY_NAME
-from kinship.safetensors_header import read_header
+from kinship.checkpoints.dtypes import BY_NAME
+from kinship.checkpoints.header import read_header
 from merging.writer import SafetensorsFile, ShardWriter, Spec, file_bytes, sha256, shards_of
 
 TENSORS = {

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from kinship.errors import LedgerError
-from kinship.gram import GramTable
+from kinship.measures.gram import GramTable
 from merging.span import Genome
 from search.database import runs_in
 from search.ledger import Ledger, RunFacts, StoredChild

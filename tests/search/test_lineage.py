@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from kinship.family_tree.layout import Layout, layered_layout
+from kinship.pictures.layout import Layout, layered_layout
 from search.lineage import lineage_of
 from tests.search.runs import Scene, failing
 from tests.search.trees import individual, random_export
@@ -86,7 +86,7 @@ def test_a_layout_of_founders_alone() -> None:
 
 def test_a_layout_does_not_depend_on_the_hash_seed() -> None:
     code = (
-        "from search.lineage import lineage_of; from kinship.family_tree.layout import layered_layout;"
+        "from search.lineage import lineage_of; from kinship.pictures.layout import layered_layout;"
         "from tests.search.trees import random_export;"
         "print(layered_layout(lineage_of(random_export(3))))"
     )

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from kinship.family_tree.layout import layered_layout
-from kinship.family_tree.picture import family_figure
+from kinship.pictures.family import family_figure
+from kinship.pictures.layout import layered_layout
 from search.lineage import lineage_of
 from tests.search.runs import Scene, failing
 from tests.search.trees import individual

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from kinship.matrix import KinshipMatrix
+from kinship.measures.matrix import KinshipMatrix
 from search.config import GENERATIONS, StopSettings
 from search.stopping import Spent, reason_to_stop
 

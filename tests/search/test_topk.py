@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinship.metrics import get_metric
+from kinship.measures.metrics import get_metric
 from search.config import MergeSettings
 from search.mating import recipe_for
 from search.population import Individual, Proposal

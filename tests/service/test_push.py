@@ -9,8 +9,8 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig
-from kinship.opening import open_checkpoint
 from service.push import local, public_card, require_pushable
 from tests.conftest import MakeModel
 from tests.service.conftest import Kinship

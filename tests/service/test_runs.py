@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from kinship.errors import EvaluationFailed
-from kinship.family_tree.layout import layered_layout
-from kinship.family_tree.picture import family_figure
+from kinship.pictures.family import family_figure
+from kinship.pictures.layout import layered_layout
 from search.ledger import Ledger
 from search.lineage import lineage_of, shown
 from service.evolution import run_evolution

@@ -10,8 +10,8 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
-from kinship.family_tree.graph import add_descent, add_member, placed
-from kinship.family_tree.licences import findings
+from kinship.trees.graph import add_descent, add_member, placed
+from kinship.trees.licences import findings
 from service.tree_page import tree_page
 
 STATIC = Path(__file__).parents[2] / "service/static"

@@ -10,7 +10,7 @@ from lm_eval.models.huggingface import HFLM
 from evaluators.harness import Harness
 from evaluators.lm_eval import likelihoods, model
 from evaluators.lm_eval.likelihoods import Kept, prepare, score
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness
 
 ALL = list(range(DOCUMENTS))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from evaluators.harness import Harness
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness
 
 ALL = list(range(DOCUMENTS))

@@ -12,7 +12,7 @@ from lm_eval.utils import apply_template
 from evaluators.lm_eval.metrics import measure_of
 from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.tasks import load_tasks
-from kinship.opening import open_checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness, make_settings, select, write_tasks
 
 ALL = list(range(DOCUMENTS))

@@ -12,8 +12,8 @@ from evaluators.harness import Harness
 from evaluators.lm_eval.tasks import LoadedTask, load_tasks
 from evaluators.make import require_acknowledged
 from evaluators.settings import EvaluateSettings
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig
-from kinship.opening import open_checkpoint
 from tests.evaluators.conftest import (
     DOCUMENTS,
     Tiny,

@@ -1,4 +1,4 @@
-"""Fits the weights of `kinship.heritage.calibration` on grown families; prints them.
+"""Fits the weights of `kinship.heritage.descent` on grown families; prints them.
 
     python -m tests.kinship.heritage.fitting FOLDER [--stories shared/models/stories260K/model.safetensors]
 
@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from kinship.heritage import reconstruct, recover
-from kinship.heritage.descent import Options, branch, distribution, options
-from kinship.heritage.forests import mixture
+from kinship.heritage.descent import Options, branch, distribution, mixture, options
 from kinship.heritage.signals import NAMES, ROOTS
 from tests.kinship.heritage.growth import STORY, Grown, grow_or_load, pretrained
 from tests.kinship.heritage.judging import MERGES, original

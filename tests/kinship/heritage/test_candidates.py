@@ -5,7 +5,7 @@ import pytest
 
 from kinship.heritage import combinations
 from kinship.heritage.combinations import MOST_CANDIDATES, Combination, find_combinations
-from kinship.heritage.geometry import Geometry
+from kinship.heritage.distances import Geometry
 
 SIZES = (900, 400, 700, 500, 600, 300, 800, 450)
 

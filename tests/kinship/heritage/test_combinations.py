@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kinship.heritage.combinations import find_combinations
-from kinship.heritage.geometry import Geometry
+from kinship.heritage.distances import Geometry
 from kinship.heritage.merges import choose_merges
 
 SIZES = (400, 300, 500)

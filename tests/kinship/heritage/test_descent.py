@@ -3,11 +3,9 @@
 import numpy as np
 
 from kinship.heritage.descent import branch, options
-from kinship.heritage.geometry import Geometry
-from kinship.heritage.inherited import inherited
+from kinship.heritage.distances import Geometry
 from kinship.heritage.sampling import Sample
-from kinship.heritage.signals import NAMES, ROOTS, evenness, signals
-from kinship.heritage.whitening import whitened_distances
+from kinship.heritage.signals import NAMES, ROOTS, evenness, inherited, signals, whitened_distances
 
 PARENTS = {1: 0, 2: 1, 3: 2, 4: 1, 5: 0, 6: 5, 7: 4}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kinship.heritage.families import correlations, families
+from kinship.heritage.grouping import correlations, families
 from kinship.heritage.sampling import Sample
 
 

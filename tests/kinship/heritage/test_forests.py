@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kinship.heritage.forests import Forests, forests, mixture
+from kinship.heritage.descent import Forests, forests, mixture
 
 
 def enumerated(edges: np.ndarray, roots: np.ndarray, single: float) -> Forests:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import NonFiniteWeights
-from kinship.heritage.gaps import pairwise_gaps
-from kinship.opening import open_checkpoint
+from kinship.heritage.distances import pairwise_gaps
 
 Tensors = dict[str, torch.Tensor]
 

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from kinship.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.heritage import recover, sampling
 from kinship.heritage.grouping import group, sketched_correlations
-from kinship.heritage.sampling import sample
-from kinship.heritage.stages import Stages
-from kinship.opening import open_checkpoint
-from kinship.sketch_index import SketchIndex
-from kinship.sketches import sketch
+from kinship.heritage.sampling import Stages, sample
+from kinship.sketches.index import SketchIndex
+from kinship.sketches.sketch import sketch
 
 SHAPES = {f"layers.{layer}.{part}.weight": (48, 40) for layer in range(12) for part in ("attn", "mlp")}
 State = dict[str, np.ndarray]

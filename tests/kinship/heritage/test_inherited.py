@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kinship.heritage.inherited import inherited
 from kinship.heritage.sampling import Sample
+from kinship.heritage.signals import inherited
 
 ROWS, COLUMNS = 20, 16
 DECAY = np.float32(1 - 1e-4)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from kinship.heritage.geometry import Geometry
+from kinship.heritage.distances import Geometry
 from kinship.heritage.sampling import Sample
-from kinship.heritage.whitening import whitened_distances
+from kinship.heritage.signals import whitened_distances
 
 
 def geometry_of(values: np.ndarray) -> Geometry:

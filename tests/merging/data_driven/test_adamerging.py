@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights
-from kinship.opening import open_checkpoint
 from merging.data_driven.adamerging import AdaMerged, adamerge, entropy_gradient, task_vectors
 from merging.data_driven.batches import Batch, padded
 from merging.data_driven.models import load_causal_lm

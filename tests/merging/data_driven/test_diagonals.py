@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, NonFiniteWeights
-from kinship.opening import open_checkpoint
 from merging.data_driven.batches import Batch, padded
 from merging.data_driven.diagonals import fisher_diagonal
 from merging.data_driven.models import load_causal_lm

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, NonFiniteWeights
-from kinship.opening import open_checkpoint
 from merging.data_driven.batches import padded
 from merging.data_driven.grams import input_grams
 from merging.data_driven.models import load_causal_lm

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
-from kinship.opening import open_checkpoint
 from merging.data_driven.models import CheckpointWeights, load_causal_lm, require_alike, stacked
 
 MakeLlama = Callable[..., Path]

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, OutputExists
-from kinship.opening import open_checkpoint
 from merging.data_driven import run
 from merging.data_driven.batches import Batch, padded
 from merging.data_driven.diagonals import fisher_diagonal

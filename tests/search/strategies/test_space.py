@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kinship.groups import layer_index
+from kinship.checkpoints.tensor_names import layer_index
 from merging.registry import get_method
 from search.config import MergeSettings
 from search.population import Proposal

@@ -1,0 +1,6 @@
+"""Types of arrays that all packages speak of, so that naming one imports no kernel."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]

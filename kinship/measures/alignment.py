@@ -1,0 +1,125 @@
+"""Which tensors of several checkpoints can be compared, and why the others cannot."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.tied import tied_heads
+from kinship.errors import InvalidConfig, MismatchedModels
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """``names``: the tensors compared, sorted. ``left_out``: every other tensor's name with the reason."""
+
+    names: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def compared(names: Sequence[str], counts: Sequence[float]) -> str:
+    """Identity of a set of tensors compared: 16 hexadecimal digits over their names and numbers of elements."""
+    return hashlib.sha256(json.dumps([list(names), list(counts)]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tensors are wanted: names that match ``include`` (if given) and not ``exclude``; regular expressions.
+
+    Patterns may match anywhere in a name. Raises `InvalidConfig` for one that is not a regular expression.
+    """
+
+    include: str | None = None
+    exclude: str | None = None
+
+    def __post_init__(self) -> None:
+        for pattern in (self.include, self.exclude):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise InvalidConfig(f"{pattern!r} is not a regular expression: {error}.") from None
+
+    def refusal(self, name: str) -> str | None:
+        """Why tensor ``name`` is not wanted; None if it is."""
+        if self.include is not None and not re.search(self.include, name):
+            return f"not included by {self.include!r}"
+        if self.exclude is not None and re.search(self.exclude, name):
+            return f"excluded by {self.exclude!r}"
+        return None
+
+
+EVERYTHING = Selection()
+
+
+def align(base: Checkpoint, models: Sequence[Checkpoint], selection: Selection = EVERYTHING) -> Alignment:
+    """Align ``models`` with ``base`` from headers alone.
+
+    Floating-point tensors that all hold in one shape are compared. A tensor that some lack, or that differs only
+    in its first dimension (a resized vocabulary), is left out and reported. So is a head that is tied to the embedding,
+    whether it is stored twice or once: it counts once.
+
+    Raises `MismatchedModels` when shapes differ in any other way, or when nothing is left to compare.
+    """
+    everyone = [base, *models]
+    names: list[str] = []
+    left_out: dict[str, str] = {}
+    tied = tied_heads(everyone)
+    for name in sorted({name for model in everyone for name in model.tensors}):
+        refusal = selection.refusal(name) or tied.get(name)
+        if refusal:
+            left_out[name] = refusal
+            continue
+        missing = [model.id for model in everyone if name not in model.tensors]
+        if missing:
+            left_out[name] = f"missing from {', '.join(missing)}"
+            continue
+        shapes = [model.tensors[name].shape for model in everyone]
+        other = next((index for index, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is not None:
+            _require_same_rows(name, everyone[0], everyone[other])
+            left_out[name] = f"{shapes[other][0]} rows in {everyone[other].id}, {shapes[0][0]} in {base.id}"
+        elif not all(model.tensors[name].dtype.is_floating_point for model in everyone):
+            left_out[name] = "not floating point"
+        elif base.tensors[name].count == 0:
+            left_out[name] = "empty"
+        else:
+            names.append(name)
+    if not names:
+        raise MismatchedModels(
+            f"{base.id} and {', '.join(model.id for model in models)} have no tensor in common.",
+            hint="Kinship needs fine-tunes of one base: check that the base is the right one, and any patterns.",
+        )
+    return Alignment(tuple(names), left_out)
+
+
+def require_same_tensors(base: Checkpoint, models: Sequence[Checkpoint]) -> None:
+    """Raise `MismatchedModels` unless every model holds exactly the tensors of ``base``, in the same shapes."""
+    for model in models:
+        for name in sorted(base.tensors.keys() ^ model.tensors.keys()):
+            owner, other = (base, model) if name in base.tensors else (model, base)
+            tied = tied_heads([base, model]).get(name)
+            raise MismatchedModels(
+                f"{owner.id} has the tensor {name!r}, {other.id} has not.",
+                hint=f"It is {tied}; if it is in {owner.id} too, save {owner.id} again with save_pretrained."
+                if tied
+                else "Models that are merged must be fine-tunes of one architecture.",
+            )
+        for name, entry in base.tensors.items():
+            if model.tensors[name].shape != entry.shape:
+                raise _shape_mismatch(name, base, model)
+
+
+def _require_same_rows(name: str, base: Checkpoint, model: Checkpoint) -> None:
+    expected, found = base.tensors[name].shape, model.tensors[name].shape
+    if len(expected) != 2 or len(found) != 2 or expected[1] != found[1]:
+        raise _shape_mismatch(name, base, model)
+
+
+def _shape_mismatch(name: str, base: Checkpoint, model: Checkpoint) -> MismatchedModels:
+    return MismatchedModels(
+        f"Tensor {name!r} has shape {list(model.tensors[name].shape)} in {model.id}, "
+        f"but {list(base.tensors[name].shape)} in {base.id}.",
+        hint="All models must share the architecture of the base; leave this one out or change the base.",
+    )

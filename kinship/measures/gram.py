@@ -1,0 +1,154 @@
+"""The Gram matrix of task vectors: the one statistic from which every pairwise metric follows.
+
+For base t0 and models t1..tn, the rows are [t0, d1, .., dn] with task vectors d_i = t_i - t0. Differences are taken
+first, in fp32 (exact for bf16 inputs), then multiplied: the Gram of raw weights would lose them to cancellation.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinship.arrays import Float64
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.tensor_names import group_members
+from kinship.device import full_precision
+from kinship.measures.alignment import Alignment
+from kinship.measures.metrics import cosine
+from kinship.measures.moments import TILE, DeviceMoments, task_vector_moments
+from kinship.measures.passes import Reducer, chunk_elements, map_chunks, non_finite
+from kinship.threads import worker_count
+
+DEVICE_CHUNKS = 8  # so much more at a time for an accelerator, whose every call takes a while to start
+
+
+@dataclass(frozen=True)
+class GramTable:
+    """Per-tensor second moments of ``rows`` = [base, task vectors ...] (R rows, T tensors).
+
+    names: T tensor names. counts: (T,) numbers of elements. sums: (T, R) row sums. grams: (T, R, R) inner products.
+    Everything float64. ``rows[0]`` is the base's id; rows 1.. are the models' ids.
+    """
+
+    rows: tuple[str, ...]
+    names: tuple[str, ...]
+    counts: Float64
+    sums: Float64
+    grams: Float64
+
+    def total(self) -> tuple[Float64, Float64, float]:
+        """Gram (R, R), sums (R,) and count of the whole model: the tensors laid end to end."""
+        return self.grams.sum(axis=0), self.sums.sum(axis=0), float(self.counts.sum())
+
+    def extended(self, id: str, sums: Float64, products: Float64) -> Self:
+        """The table with one more model.
+
+        sums: (T,) of its task vector's elements. products: (T, R+1) of its task vector with ``rows`` and itself.
+        """
+        grams = np.pad(self.grams, ((0, 0), (0, 1), (0, 1)))
+        grams[:, -1, :] = grams[:, :, -1] = products
+        return type(self)(
+            (*self.rows, id), self.names, self.counts, np.concatenate([self.sums, sums[:, None]], axis=1), grams
+        )
+
+    def save(self, file: BinaryIO) -> None:
+        """Write as ``.npz`` (no pickle) to an open binary file."""
+        rows, names = np.array(self.rows), np.array(self.names)
+        np.savez(file, rows=rows, names=names, counts=self.counts, sums=self.sums, grams=self.grams)
+
+    @classmethod
+    def load(cls, file: BinaryIO) -> Self:
+        """Read what `save` wrote."""
+        with np.load(file, allow_pickle=False) as data:
+            rows, names = (tuple(str(item) for item in data[key]) for key in ("rows", "names"))
+            return cls(rows, names, data["counts"], data["sums"], data["grams"])
+
+
+def gram_table(
+    base: Checkpoint,
+    models: Sequence[Checkpoint],
+    alignment: Alignment,
+    progress: Callable[[int], None] | None = None,
+    device: str = "cpu",
+) -> GramTable:
+    """One streaming pass over the aligned tensors of ``base`` and ``models``; every byte is read once.
+
+    Chunks of all models are read and reduced side by side on `worker_count` threads, and added up in order, so results
+    do not depend on the number of threads. Integer buffers are no weights: their rows stay zero, their counts too.
+    ``progress`` is told the number of bytes done since the last call. ``device`` is where products are computed:
+    ``cpu``, or one that torch knows. Peak memory: a few MB a thread, whatever the models' size. Time grows linearly
+    with bytes until n is about 8. Raises `NonFiniteWeights` naming tensor and model.
+    """
+    everyone = [base, *models]
+    size = len(everyone)
+    sums = np.zeros((len(alignment.names), size))
+    grams = np.zeros((len(alignment.names), size, size))
+    floats = [base.tensors[name].dtype.is_floating_point for name in alignment.names]
+    counts = np.array([base.tensors[name].count for name in alignment.names], dtype=np.float64) * floats
+    chunk = chunk_elements(size) * (1 if device == "cpu" else DEVICE_CHUNKS)
+    weights = [name for name, is_float in zip(alignment.names, floats, strict=True) if is_float]
+    places = np.flatnonzero(floats)
+
+    def make(elements: int) -> Reducer[tuple[Float64, Float64]]:
+        return _CpuMoments(elements) if device == "cpu" else DeviceMoments(elements, device)
+
+    with full_precision(device):
+        for index, (gram, total) in map_chunks(everyone, weights, make, progress, chunk):
+            grams[places[index]] += gram
+            sums[places[index]] += total
+    for index, name in enumerate(alignment.names):
+        if not np.isfinite(grams[index]).all():
+            raise non_finite(name, everyone)
+    grams = np.tril(grams) + np.tril(grams, -1).transpose(0, 2, 1)
+    return GramTable(tuple(model.id for model in everyone), alignment.names, counts, sums, grams)
+
+
+class _CpuMoments:
+    """`task_vector_moments` with a ``buffer`` to read rows to; one object belongs to one thread."""
+
+    def __init__(self, elements: int) -> None:
+        self.buffer = np.empty(elements, dtype=np.float32)
+
+    def __call__(self, rows: NDArray[Any]) -> tuple[Float64, Float64]:
+        gram, sums = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
+        task_vector_moments(rows, gram, sums)
+        return gram, sums
+
+
+def peak_memory(rows: int) -> int:
+    """Bytes that the pass over ``rows`` models takes beyond the program itself; it does not depend on their size."""
+    return worker_count() * rows * (4 * chunk_elements(rows) + 4 * TILE)
+
+
+# Above this cosine the Gram matrix leaves fewer than six digits of a distance, so it is measured directly.
+CLOSE = 0.97
+
+
+def measure_close_pairs(table: GramTable, models: Sequence[Checkpoint], alignment: Alignment) -> None:
+    """Make ``table`` exact about the distances of close pairs, which as differences of large products lose digits.
+
+    The inner product is set to what the measured distance implies: <a, b> = (|a|^2 + |b|^2 - |a - b|^2) / 2.
+    """
+    closeness = cosine(*table.total())[1:, 1:]
+    for one, model in enumerate(models):
+        close = [other for other in range(one) if closeness[one, other] > CLOSE]
+        if close:
+            differences = gram_table(model, [models[other] for other in close], alignment)
+            for place, other in enumerate(close, 1):
+                i, j = one + 1, other + 1
+                products = table.grams[:, i, i] + table.grams[:, j, j] - differences.grams[:, place, place]
+                table.grams[:, i, j] = table.grams[:, j, i] = products / 2
+
+
+def group_moments(table: GramTable, by: str) -> dict[str, tuple[Float64, Float64, float]]:
+    """Gram (R, R), sums (R,) and count of each group of tensors: see `group_members`."""
+    return {
+        label: (
+            table.grams[members].sum(axis=0),
+            table.sums[members].sum(axis=0),
+            float(table.counts[members].sum()),
+        )
+        for label, members in group_members(table.names, by).items()
+    }

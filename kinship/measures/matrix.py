@@ -1,0 +1,145 @@
+"""`KinshipMatrix`: kinship of every pair of models, with their ids, and its files."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from zipfile import BadZipFile
+
+import numpy as np
+
+from kinship.arrays import Float64
+from kinship.errors import InvalidConfig, MalformedCheckpoint
+from kinship.measures.alignment import compared
+from kinship.measures.gram import GramTable
+from kinship.measures.metrics import Metric, get_metric, gram_kernel
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SCHEMA = "kinship.matrix/1"
+
+
+@dataclass(frozen=True)
+class KinshipMatrix:
+    """Kinship of n models: ``values`` (n, n) float64, symmetric, rows and columns in the order of ``ids``.
+
+    NaN stands where a pair has no value (a zero task vector has no direction); JSON has null there.
+    ``tensors`` counts the tensors compared, ``left_out`` names the others with the reason. ``compared`` identifies that
+    set of tensors: a further model that lacks some of them changes every entry, and entries of matrices are comparable
+    only where it is the same.
+    """
+
+    metric: str
+    base: str
+    ids: tuple[str, ...]
+    values: Float64
+    tensors: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    compared: str = ""
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.ids), len(self.ids)):
+            raise ValueError(f"values of shape {self.values.shape} for {len(self.ids)} ids")
+        require_unique(self.ids)
+
+    @classmethod
+    def from_gram(cls, table: GramTable, metric: str, left_out: dict[str, str] | None = None) -> Self:
+        """Whole-model kinship of the models of ``table`` (its rows but the base)."""
+        values = gram_kernel(metric)(*table.total())[1:, 1:]
+        over = compared(table.names, table.counts.tolist())
+        return cls(metric, table.rows[0], table.rows[1:], values, len(table.names), left_out or {}, over)
+
+    @property
+    def spec(self) -> Metric:
+        """The metric, with its direction."""
+        return get_metric(self.metric)
+
+    def __getitem__(self, pair: tuple[str, str]) -> float:
+        """Kinship of a pair of ids."""
+        one, other = (self.ids.index(id) for id in pair)
+        return float(self.values[one, other])
+
+    def mean(self, ids: Sequence[str] | None = None) -> float:
+        """Kinship of n models: the mean over their pairs (arXiv 2410.12613, section 3.2); NaN for fewer than two."""
+        pairs = [self[pair] for pair in combinations(self.ids if ids is None else ids, 2)]
+        return sum(pairs) / len(pairs) if pairs else math.nan
+
+    def without_direction(self) -> tuple[str, ...]:
+        """Ids of models whose task vector is zero, so that they have no PCC or cosine."""
+        return tuple(id for id, value in zip(self.ids, np.diagonal(self.values), strict=True) if math.isnan(value))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON object: see docs/formats.md."""
+        return {
+            "schema": SCHEMA,
+            "metric": self.metric,
+            "base": self.base,
+            "ids": list(self.ids),
+            "values": [[None if math.isnan(value) else value for value in row] for row in self.values.tolist()],
+            "mean": None if math.isnan(self.mean()) else self.mean(),
+            "tensors": self.tensors,
+            "compared": self.compared,
+            "left_out": self.left_out,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text, numbers in full precision."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """A header of ids, then one row a model; empty cells where there is no value."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([self.metric, *self.ids])
+        for id, row in zip(self.ids, self.values.tolist(), strict=True):
+            writer.writerow([id, *("" if math.isnan(value) else repr(value) for value in row)])
+        return text.getvalue()
+
+    def to_dataframe(self) -> "DataFrame":
+        """A pandas DataFrame, ids as its index and columns; pandas comes with lm-eval."""
+        from pandas import DataFrame
+
+        return DataFrame(self.values.copy(), index=list(self.ids), columns=list(self.ids))
+
+    def save(self, path: Path, suffix: str | None = None) -> None:
+        """Write as ``.json``, ``.csv`` or ``.npz``: as ``suffix`` says, or that of ``path``."""
+        match suffix or path.suffix:
+            case ".json":
+                path.write_text(self.to_json() + "\n", encoding="utf-8")
+            case ".csv":
+                path.write_text(self.to_csv(), encoding="utf-8")
+            case ".npz":
+                with open(path, "wb") as file:
+                    np.savez(file, values=self.values, header=np.array(json.dumps(self.to_dict() | {"values": []})))
+            case other:
+                raise InvalidConfig(f"{path}: no such matrix format as {other!r}.", hint="Use .json, .csv or .npz.")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the ``.json`` or ``.npz`` that `save` wrote."""
+        try:
+            if path.suffix == ".npz":
+                with np.load(path, allow_pickle=False) as data:
+                    fields = json.loads(str(data["header"])) | {"values": data["values"]}
+            else:
+                fields = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError, BadZipFile):
+            fields = None
+        if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
+            raise MalformedCheckpoint(f"{path} is not a {SCHEMA} file.", hint="Write it with `kinship matrix`.")
+        values = np.array(fields["values"], dtype=np.float64)
+        ids, compared = tuple(fields["ids"]), fields.get("compared", "")
+        return cls(fields["metric"], fields["base"], ids, values, fields["tensors"], fields["left_out"], compared)
+
+
+def require_unique(ids: Sequence[str]) -> None:
+    """Raise `InvalidConfig` where two models have one id."""
+    for index, id in enumerate(ids):
+        if id in ids[:index]:
+            raise InvalidConfig(f"Two models are called {id!r}.", hint="List each model once.")

@@ -1,0 +1,1 @@
+"""Pictures of matrices, profiles and family trees."""

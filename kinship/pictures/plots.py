@@ -1,0 +1,114 @@
+"""Pictures of a kinship matrix. Colours are readable with every kind of colour vision."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kinship.checkpoints.references import short_names
+from kinship.measures.matrix import KinshipMatrix
+from kinship.trees.dendrogram import cluster
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = "cividis"
+
+# The Okabe-Ito colours, each with its own dash, so that lines differ in print too.
+LINES = (
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#E69F00", "-"),
+    ("#56B4E9", "--"),
+)
+
+
+def heatmap(matrix: KinshipMatrix) -> "Figure":
+    """Clustered heatmap with its dendrogram and the values in the cells (up to 30 models)."""
+    from matplotlib.figure import Figure
+    from scipy.cluster.hierarchy import dendrogram
+
+    count = len(matrix.ids)
+    side = max(4.0, 0.55 * count + 2.2)
+    figure = Figure(figsize=(side + 1.2, side + 0.9), layout="constrained")
+    top, main = figure.subplots(2, 1, height_ratios=[1, 5])
+    order = list(range(count))
+    if count > 1:
+        tree = dendrogram(cluster(matrix), ax=top, no_labels=True, color_threshold=0, above_threshold_color="0.35")
+        order = tree["leaves"]
+        top.set_xlim(0, 10 * count)
+    top.axis("off")
+    values = matrix.values[np.ix_(order, order)]
+    names = [short_names(matrix.ids)[index] for index in order]
+    low, high = colour_range(matrix)
+    colours = COLOURS if matrix.spec.higher_is_closer else f"{COLOURS}_r"
+    image = main.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    main.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
+    main.set_yticks(range(count), names)
+    if count <= 30:
+        for (row, column), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                red, green, blue, _ = image.cmap(image.norm(value))
+                ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
+                main.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=8)
+    figure.colorbar(image, ax=main, label=matrix.spec.label, shrink=0.8)
+    figure.suptitle(f"Kinship to {short_names([matrix.base])[0]}", fontsize=11)
+    return figure
+
+
+def dendrogram_figure(matrix: KinshipMatrix) -> "Figure":
+    """Dendrogram of the models, root at the left."""
+    from matplotlib.figure import Figure
+    from scipy.cluster.hierarchy import dendrogram
+
+    figure = Figure(figsize=(7, max(2.5, 0.35 * len(matrix.ids) + 1)), layout="constrained")
+    axes = figure.subplots()
+    dendrogram(
+        cluster(matrix), ax=axes, labels=short_names(matrix.ids), orientation="left", color_threshold=0,
+        above_threshold_color="0.25",
+    )  # fmt: skip
+    similar = matrix.spec.higher_is_closer
+    axes.set_xlabel(f"1 - {matrix.spec.label}" if similar else matrix.spec.label)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def profile(groups: Mapping[str, KinshipMatrix], by: str) -> "Figure":
+    """Kinship along the groups (layers, module kinds): a line a pair, or mean and range where there are many pairs."""
+    from matplotlib.figure import Figure
+
+    first = next(iter(groups.values()))
+    names = short_names(first.ids)
+    pairs = list(combinations(range(len(names)), 2))
+    values = np.array([[matrix.values[pair] for pair in pairs] for matrix in groups.values()])
+    figure = Figure(figsize=(max(6.0, 0.32 * len(groups) + 3), 4), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(groups))
+    if len(pairs) <= len(LINES):
+        for column, ((one, other), (colour, dash)) in enumerate(zip(pairs, LINES, strict=False)):
+            label = f"{names[one]} + {names[other]}"
+            axes.plot(places, values[:, column], color=colour, linestyle=dash, marker="o", markersize=3, label=label)
+    else:
+        axes.fill_between(places, np.nanmin(values, axis=1), np.nanmax(values, axis=1), color="0.85", label="range")
+        axes.plot(
+            places, np.nanmean(values, axis=1), color=LINES[0][0], marker="o", markersize=3, label="mean of pairs"
+        )
+    axes.set_xticks(places, list(groups), rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_ylabel(first.spec.label)
+    axes.set_title(f"Kinship by {by}", fontsize=10)
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def colour_range(matrix: KinshipMatrix) -> tuple[float, float]:
+    """Where the colour scale starts and ends: 0 to 1 for similarities, further down where some are negative."""
+    off_diagonal = matrix.values[~np.eye(len(matrix.ids), dtype=bool)]
+    finite = off_diagonal[~np.isnan(off_diagonal)]
+    if matrix.spec.higher_is_closer:
+        return min(0.0, float(finite.min(initial=0.0))), 1.0
+    return 0.0, float(finite.max(initial=1e-12))

@@ -1,0 +1,121 @@
+"""Family trees as text: GraphML, Mermaid, and lines for a terminal."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from kinship.checkpoints.references import short_names
+
+if TYPE_CHECKING:
+    from kinship.trees.graph import Tree
+
+
+def to_graphml(tree: "Tree") -> str:
+    """GraphML, which graph tools read; lists and mappings in it are JSON texts, and what is unknown is left out."""
+    plain: Tree = nx.DiGraph()
+    for id, facts in tree.nodes(data=True):
+        plain.add_node(_printable(id), **_flat(facts))
+    for parent, child, facts in tree.edges(data=True):
+        plain.add_edge(_printable(parent), _printable(child), **_flat(facts))
+    buffer = io.BytesIO()
+    nx.write_graphml_xml(plain, buffer)
+    return buffer.getvalue().decode()
+
+
+def to_mermaid(tree: "Tree") -> str:
+    """A Mermaid flowchart, which Hub and GitHub draw in a README file.
+
+    Dashed: parents that are only named. Rounded, with dotted lines to their children: ancestors that must have existed.
+    """
+    number = {id: f"m{index}" for index, id in enumerate(tree)}
+    lines = ["flowchart TD"]
+    for id, name in zip(tree, short_names(list(tree)), strict=True):
+        score = tree.nodes[id].get("score")
+        text = _quoted(name if score is None else f"{name} · {score:.3f}")
+        lines.append(f'    {number[id]}(["{text}"])' if tree.nodes[id].get("latent") else f'    {number[id]}["{text}"]')
+    for parent, child, facts in tree.edges(data=True):
+        line = "-.->" if tree.nodes[parent].get("latent") else f'-->|"{_quoted(edge_text(facts))}"|'
+        lines.append(f"    {number[parent]} {line} {number[child]}")
+    named = [number[id] for id, facts in tree.nodes(data=True) if not facts.get("given", True)]
+    if named:
+        lines += ["    classDef named stroke-dasharray: 4 3", f"    class {','.join(named)} named"]
+    return "\n".join(lines) + "\n"
+
+
+def to_lines(tree: "Tree") -> Iterator[str]:
+    """The tree for a terminal: children below a parent of theirs, indented; a further parent is named at the child.
+
+    Each model has one line; a child of several parents is below the last of them in generation, then in order.
+    """
+    place = {id: index for index, id in enumerate(tree)}
+    main = {
+        id: max(tree.predecessors(id), key=lambda parent: (tree.nodes[parent]["generation"], -place[parent]))
+        for id in tree
+        if tree.in_degree(id)
+    }
+    below: dict[str, list[str]] = {}
+    for child, parent in main.items():
+        below.setdefault(parent, []).append(child)
+    stack: list[tuple[str, str, str]] = [(id, "", "") for id in list(tree)[::-1] if id not in main]
+    while stack:
+        id, lead, branch = stack.pop()
+        others = [parent for parent in tree.predecessors(id) if parent != main.get(id)]
+        inferred = id in main and tree.nodes[main[id]].get("latent")
+        about = [edge_text(tree.edges[main[id], id])] if id in main and not inferred else []
+        about += [f"with {', '.join(others)}"] if others else []
+        score = tree.nodes[id].get("score")
+        about += [f"score {score:.4f}"] if score is not None else []
+        about += [str(tree.nodes[id]["licence"])] if tree.nodes[id].get("licence") else []
+        absent = (
+            f"not here: {tree.nodes[id].get('note', 'it must have existed')}"
+            if tree.nodes[id].get("latent")
+            else "not given"
+        )
+        about += [] if tree.nodes[id].get("given", True) else [absent]
+        yield f"{lead}{branch}{id}" + (f"  ({'; '.join(about)})" if about else "")
+        children = sorted(below.get(id, []), key=place.__getitem__)
+        lead += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
+        stack += [
+            (child, lead, "└─ " if index == len(children) - 1 else "├─ ") for index, child in enumerate(children)
+        ][::-1]
+
+
+def edge_text(facts: dict[str, Any]) -> str:
+    """What stands at an edge: the kind of descent, and kinship or confidence where they are known.
+
+    >>> edge_text({"kind": "merge", "sources": ["lineage.json"], "kinship": 0.25})
+    'merge 0.25'
+    """
+    number = next((facts[key] for key in ("kinship", "confidence") if facts.get(key) is not None), None)
+    kind = "" if facts["kind"] == "unknown" else str(facts["kind"])
+    return f"{kind} {number:.2f}".strip() if number is not None else kind or "?"
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, str | int | float | bool]:
+    return {
+        key: value if isinstance(value, bool | int | float) else _printable(value)
+        for key, value in facts.items()
+        if value is not None
+    }
+
+
+def _printable(value: Any) -> str:
+    """Text that XML may hold."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter >= " " or letter in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _quoted(text: str) -> str:
+    """Text between the quotation marks of Mermaid."""
+    escaped = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(_printable(escaped).split())
+
+
+def families(tree: "Tree") -> Sequence[Sequence[str]]:
+    """The models that hang together, in the order of the tree's nodes."""
+    place = {id: index for index, id in enumerate(tree)}
+    groups = [sorted(group, key=place.__getitem__) for group in nx.weakly_connected_components(tree)]
+    return sorted(groups, key=lambda group: place[group[0]])

@@ -23,12 +23,12 @@ from safetensors.torch import save_file
 
 from evaluators.base import Candidate, Task
 from search.config import RunConfig, parse_config
-from search.coordinator import Search
-from search.export import export_run, to_json
-from search.ledger import Ledger
+from search.history.export import export_run, to_json
+from search.ledger.ledger import Ledger
+from search.running.coordinator import Search
 from service.commands.runs import show
-from service.report.page import write_report
-from service.report.view import RunView
+from service.pages.page import write_report
+from service.pages.view import RunView
 
 DOCUMENTS = 500
 

@@ -9,7 +9,7 @@ import torch
 
 from evaluators.base import Candidate, Task
 from evaluators.harness import Harness
-from evaluators.splits import split_documents
+from evaluators.scores.splits import split_documents
 
 Key = tuple[str, int]
 Metric = Literal["exact", "preferred"]

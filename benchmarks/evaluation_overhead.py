@@ -36,14 +36,14 @@ from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
 from evaluators.make import make_evaluator
 from evaluators.scorer import Scorer
-from evaluators.scores import Score
+from evaluators.scores.score import Score
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
-from merging.materialise import materialise
-from merging.recipe import parse_recipe
-from merging.span import Span
+from merging.offspring.span import Span
+from merging.offspring.weights import materialise
+from merging.recipe.schema import parse_recipe
 from service.demo.family import DEMO, TINY, make_family
 
 ROOT = Path(__file__).parents[1]

@@ -24,8 +24,8 @@ from kinship_speed import SIZES, forget_peak, make, memory_mb
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.threads import worker_count
-from merging.materialise import materialise, materialise_into
-from merging.span import Genome
+from merging.offspring.span import Genome
+from merging.offspring.weights import materialise, materialise_into
 
 CHUNK = 1 << 20
 

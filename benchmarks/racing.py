@@ -21,23 +21,20 @@ import numpy as np
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
-from evaluators.control_variates import Results
-from evaluators.racing import Race, RaceSettings
-from evaluators.reduced import pick
-from evaluators.scores import Estimate
+from evaluators.racing.control_variates import Results
+from evaluators.racing.race import Race, RaceSettings
+from evaluators.racing.reduced import pick
+from evaluators.scores.score import Estimate
+from evaluators.scores.splits import split_documents
 from evaluators.settings import EvaluateSettings
-from evaluators.splits import split_documents
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
-from merging.identity import genome_identity
-from merging.materialise import materialise
-from merging.span import Genome, Span
-from search.config import MergeSettings
-from search.mating import BASE
-from search.population import Individual
-from search.strategies.base import Context
-from search.strategies.settings import StrategySettings
+from merging.offspring.span import Genome, Span, genome_identity
+from merging.offspring.weights import materialise
+from search.strategies.base import Context, Individual
+from search.strategies.recipes import BASE
+from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.topk import TopKGreedy
 from service.commands.demo import MASTERED, MERGE
 from service.demo.family import DEMO, make_family
@@ -278,7 +275,7 @@ def _first_generation(
 ) -> list[Results]:
     from itertools import combinations
 
-    from search.mating import recipe_for
+    from search.strategies.recipes import recipe_for
 
     pairs = combinations(family.span.ids[1:], 2)
     return [family.results(family.span.merge(recipe_for(pair, merge), genomes), tasks) for pair in pairs]

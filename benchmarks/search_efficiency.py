@@ -29,18 +29,15 @@ from efficiency_families import DEMO_PAIRS, STORY_PAIRS, Pair, Setting, demo_set
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
 from evaluators.scorer import Scorer
-from evaluators.scores import Score
+from evaluators.scores.score import Score
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
-from merging.identity import genome_identity
-from merging.materialise import materialise
-from merging.span import Genome, Span
-from search.config import MergeSettings
-from search.population import Individual
-from search.strategies.base import Context, Recommends
+from merging.offspring.span import Genome, Span, genome_identity
+from merging.offspring.weights import materialise
+from search.strategies.base import Context, Individual, Recommends
 from search.strategies.make import make_strategy
-from search.strategies.settings import StrategySettings
+from search.strategies.settings import MergeSettings, StrategySettings
 
 BUDGET = 60
 MARKS = (10, 20, 40, 60)

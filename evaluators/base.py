@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from evaluators.splits import Split
+from evaluators.scores.splits import Split
 from kinship.errors import EvaluationFailed, KinshipError
-from merging.materialise import Tensors
+from merging.offspring.weights import Tensors
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Task:
 class Evaluator(Protocol):
     """Runs tasks on weights. One evaluator serves one thread; results depend on candidate and documents alone.
 
-    `evaluators.conformance` holds the checks that every implementation passes.
+    `evaluators.testing.evaluator` holds the checks that every implementation passes.
     """
 
     @property

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evaluators.base import Candidate, Task, failing
-from evaluators.documents import splits_of
 from evaluators.live import LiveModel, conditions, decisive
-from evaluators.settings import EvaluateSettings, FunctionSettings
+from evaluators.settings import EvaluateSettings, FunctionSettings, splits_of
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig
 from kinship.validation import nearest

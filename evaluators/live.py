@@ -1,5 +1,6 @@
 """A causal language model in memory whose weights are swapped in place."""
 
+from collections.abc import Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,28 @@ from typing import Any
 import torch
 
 from evaluators.base import Candidate, gives_nan
-from evaluators.provenance import DTYPES, PROVENANCE, without
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
-from merging.materialise import Tensors, TensorStream
+from merging.offspring.weights import Tensors, TensorStream
+
+PROVENANCE = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
+DTYPES = frozenset({"dtype", "torch_dtype"})
+"""Keys for the dtype of the stored weights; a live model has the dtype it was asked for."""
+
+
+def without(config: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """``config`` without ``keys``, at any depth: multimodal models have configs within configs.
+
+    >>> without({"hidden_size": 8, "dtype": "float16", "text_config": {"dtype": "float16"}}, DTYPES)
+    {'hidden_size': 8, 'text_config': {}}
+    """
+    return {
+        key: without(value, keys) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in keys
+    }
+
 
 ONE_THREAD_BELOW = 5_000_000
 

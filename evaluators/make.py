@@ -1,12 +1,43 @@
 """From settings to an evaluator."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluators.base import Evaluator, Task
+from evaluators.base import Candidate, Evaluator, Task
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig
+
+
+class Combined:
+    """An `Evaluator` of the tasks of all ``evaluators``, in their order.
+
+    Raises `InvalidConfig` where two tasks share a name.
+    """
+
+    def __init__(self, evaluators: Sequence[Evaluator]) -> None:
+        self._evaluators = evaluators
+        self.tasks: list[Task] = [task for evaluator in evaluators for task in evaluator.tasks]
+        self.conditions: dict[str, str] = {}
+        for evaluator in evaluators:
+            self.conditions |= evaluator.conditions
+        require_names([task.name for task in self.tasks])
+
+    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+        """See `Evaluator.run`."""
+        results: dict[str, dict[int, float]] = {}
+        for evaluator in self._evaluators:
+            own = {task.name: documents[task.name] for task in evaluator.tasks if documents.get(task.name)}
+            if own:
+                results |= evaluator.run(candidate, own)
+        return results
+
+
+def require_names(names: Sequence[str]) -> None:
+    """Raise `InvalidConfig` where a name comes twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidConfig(f"Two tasks are called {name!r}.", hint="Give one of them another name.")
 
 
 def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> Evaluator:
@@ -16,7 +47,6 @@ def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path 
     model in memory shares one, so that a candidate's weights are loaded once. Cost: seconds, ten where lm-eval's own
     tasks are named. Raises `InvalidConfig`, `ReferenceNotFound` or `UnsupportedCheckpoint`.
     """
-    from evaluators.combined import Combined
     from evaluators.function import FunctionEvaluator
     from evaluators.harness import Harness
     from evaluators.live import LiveModel

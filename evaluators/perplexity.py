@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.base import Candidate, Task, failing, gives_nan
-from evaluators.documents import splits_of
 from evaluators.live import LiveModel, conditions, decisive
 from evaluators.lm_eval.model import as_lm_eval
-from evaluators.settings import EvaluateSettings, TextSettings
+from evaluators.settings import EvaluateSettings, TextSettings, splits_of
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, ReferenceNotFound
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
-from evaluators.scores import Estimate, Results, Score, TaskScore
-from evaluators.splits import Split
+from evaluators.scores.score import Estimate, Results, Score, TaskScore
+from evaluators.scores.splits import Split
 from kinship.errors import EvaluationFailed
 
 FIRST_BLOCK, LAST_BLOCK = 32, 512

@@ -1,9 +1,12 @@
 """What to evaluate on: the ``evaluate`` part of a run file."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from evaluators.scores.splits import Split, split_documents
+from kinship.errors import InvalidConfig
 from kinship.validation import Strict
 
 
@@ -123,3 +126,14 @@ class EvaluateSettings(Strict):
         if isinstance(self.batch_size, int) and self.batch_size < 1:
             raise ValueError("batch_size is at least 1")
         return self
+
+
+def splits_of(
+    task: str, documents: Sequence[Any], settings: EvaluateSettings, limit: int | None
+) -> dict[Split, list[int]]:
+    """Indices of the documents of each split; raises `InvalidConfig` where one has too few for an error."""
+    splits = split_documents(documents, settings.search_fraction, limit, settings.split_seed)
+    for split, ids in splits.items():
+        if len(ids) < 2:
+            raise InvalidConfig(f"Task {task} has too few documents for its {split} split: {len(ids)}.")
+    return splits

@@ -4,3 +4,4 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]

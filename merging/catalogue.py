@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from merging.data_driven.specs import DATA_DRIVEN, DataDrivenMethod
+from merging.methods.with_data import DATA_DRIVEN, DataDrivenMethod
 from merging.registry import MergeMethod, Parameter, Taxon, methods
 
 HEADINGS: dict[Taxon, str] = {

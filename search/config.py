@@ -7,60 +7,17 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from evaluators.aggregates import Aggregate
-from evaluators.racing import RaceSettings
+from evaluators.racing.race import RaceSettings
+from evaluators.scores.aggregates import Aggregate
 from evaluators.settings import EvaluateSettings
 from evaluators.workers.settings import WorkerSettings
-from kinship.validation import Strict, invalid, nearest, read_yaml
-from merging.parameters import check_setting
-from merging.recipe import Setting
-from merging.registry import MergeMethod, get_method, methods
-from search.strategies.settings import StrategySettings
+from kinship.errors import LedgerError
+from kinship.validation import Strict, invalid, read_yaml
+from search.ledger.ledger import RunFacts
+from search.strategies.settings import MergeSettings, StrategySettings
 
 OFFSPRING_ID = re.compile(r"\d+-\d+")
 GENERATIONS = 10
-
-
-class MergeSettings(Strict):
-    """How two parents make a child."""
-
-    method: str = Field(
-        "linear",
-        description="the merge method: any for two models; of those that leave their span, children are kept on disk",
-    )
-    parameters: dict[str, Setting] = Field(
-        default_factory=dict,
-        description="its parameters, for both parents: numbers, gradients or filters; weights are 1 unless given",
-    )
-
-    @field_validator("method")
-    @classmethod
-    def _check_method(cls, name: str) -> str:
-        known = methods()
-        if name not in known:
-            raise ValueError(f"there is no merge method {name!r}. {nearest(name, known)}")
-        if not _merges_pairs(known[name]):
-            fit = ", ".join(method.name for method in known.values() if _merges_pairs(method))
-            raise ValueError(f"{name} does not merge two models; a search merges by: {fit}")
-        return name
-
-    @model_validator(mode="after")
-    def _check_parameters(self) -> Self:
-        method = get_method(self.method)
-        parameters = method.parameters
-        known = [parameter.name for parameter in parameters]
-        for key, setting in self.parameters.items():
-            if key not in known:
-                raise ValueError(f"{self.method} has no parameter {key!r}. {nearest(key, known)}")
-            check_setting(setting, method.parameter(key), "the search")
-        for parameter in parameters:
-            if parameter.default is None and parameter.name not in {"weight", *self.parameters}:
-                raise ValueError(f"{self.method} needs the parameter {parameter.name!r}: {parameter.help}")
-        return self
-
-
-def _merges_pairs(method: MergeMethod) -> bool:
-    return method.min_models <= 2 <= (method.max_models or 2)
 
 
 class StopSettings(Strict):
@@ -151,3 +108,36 @@ def parse_config(content: object, source: str = "the run") -> RunConfig:
 def load_config(path: Path) -> RunConfig:
     """Read a run file; raises `ReferenceNotFound` or `InvalidConfig`."""
     return parse_config(read_yaml(path, "run file"), str(path))
+
+
+def require_same_run(
+    folder: Path, facts: RunFacts, config: dict[str, Any], digests: Mapping[str, str], tasks: Mapping[str, Any]
+) -> None:
+    """Raise `LedgerError` unless the run of ``facts`` is the one that is asked for: its config, but for ``stop``, the
+    ``digests`` of base and founders, and the metric and digest of its ``tasks``.
+    """
+    recorded = RunConfig.model_validate(facts.config).model_dump(mode="json", exclude={"workers"})
+    for key in config:
+        if key != "stop" and config[key] != recorded[key]:
+            raise LedgerError(
+                f"The run in {folder} was started with another {key!r}: {recorded[key]}.",
+                hint="Resume with the run file it was started with (stop: and workers: may change), or choose another "
+                "--out.",
+            )
+    for id, digest in digests.items():
+        if digest != facts.digests[id]:
+            raise LedgerError(
+                f"The weights of {id} changed since the run in {folder} was started.",
+                hint="Put the old weights back, or start a new run.",
+            )
+    for name, task in tasks.items():
+        if task != facts.tasks.get(name):
+            raise LedgerError(
+                f"Scores of {name} would not be comparable with those in {folder}: its definition, documents, or the "
+                "conditions (versions, device, dtype, batch size) changed.",
+                hint=f"The run was made under: {_listed(facts.conditions)}. Restore that, or start a new run.",
+            )
+
+
+def _listed(conditions: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in conditions.items()) or "conditions not on record"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.options import Json
+from service.console import Json
 
 cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the scores that are kept.")
 

@@ -9,8 +9,8 @@ import typer
 
 from kinship.errors import KinshipError
 from service.cache_cli import cache_app
+from service.console import AllowPickle, Force, Json, Models
 from service.index_cli import index_app
-from service.options import AllowPickle, Force, Json, Models
 from service.runs_cli import runs_app
 
 app = typer.Typer(

@@ -11,6 +11,9 @@ from kinship.errors import KinshipError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+from typing import Annotated
+
+import typer
 
 
 def console() -> "Console":
@@ -98,3 +101,16 @@ def stage_progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int, 
             bar.update(tasks[stage], completed=done, total=total, amount=f"{show(done)} of {show(total)}{rate}")
 
         yield update
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, .safetensors files, Hub ids (org/name@revision), or BASE+ADAPTER.", show_default=False
+    ),
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read local .bin, .pt and .pth too, running no code in them.")
+]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.options import AllowPickle, Force, Json, Models
+from service.console import AllowPickle, Force, Json, Models
 
 index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Find relatives among thousands of models.")
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.options import Force, Json
+from service.console import Force, Json
 
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into the ledgers of runs.")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from evaluators.splits import content_hash
+from evaluators.scores.splits import content_hash
 from kinship.errors import InvalidConfig
 
 

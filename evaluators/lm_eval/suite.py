@@ -13,13 +13,12 @@ from typing import Any
 from unittest.mock import patch
 
 from evaluators.base import Task
-from evaluators.documents import splits_of
 from evaluators.lm_eval.examples import Examples
 from evaluators.lm_eval.metrics import filter_of, measure_of
 from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
-from evaluators.settings import EvaluateSettings
-from evaluators.splits import content_hash, split_documents
+from evaluators.scores.splits import content_hash, split_documents
+from evaluators.settings import EvaluateSettings, splits_of
 
 
 class Suite:

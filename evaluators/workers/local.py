@@ -23,7 +23,7 @@ from kinship.errors import WorkersFailed
 # multiprocessing does, so that scripts need no guard.
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from evaluators.workers.local_process import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
+    "from evaluators.workers.serving import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
 )
 LAST_LINES = 30
 LAST_BYTES = 8192

@@ -1,8 +1,14 @@
 """The far side of a pool: what a worker does, and what it reports. Local processes and Ray actors share it."""
 
+import faulthandler
+import os
 import pickle
+import shutil
+import signal
+import threading
 import traceback
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Literal
 
 from evaluators.workers.base import Handle, words
@@ -49,3 +55,33 @@ class Worker:
             return Report("done", pickle.dumps(self._handle(pickle.loads(payload))))
         except BaseException as error:  # SystemExit too: the worker is to stay
             return Report("raised", message=words(error), traceback=traceback.format_exc())
+
+
+def serve(connection: int, lifeline: int) -> None:
+    """Answer on the file descriptor ``connection``; ``lifeline`` is a pipe that ends with the parent.
+
+    First comes the pickled setup, then payloads. On SIGUSR1 all threads write to stderr where they are.
+    The process must lead a process group and have a TMPDIR of its own, which end with it.
+    """
+    assert os.getpgrp() == os.getpid()
+    for descriptor in (connection, lifeline):
+        os.set_inheritable(descriptor, False)
+    faulthandler.register(signal.SIGUSR1)
+    watcher = threading.Thread(target=_end_with_parent, args=(lifeline, os.environ["TMPDIR"]), daemon=True)
+    watcher.start()
+    parent = Connection(connection)
+    worker = Worker()
+    try:
+        parent.send_bytes(pickle.dumps(Report("started")))
+        parent.send_bytes(pickle.dumps(worker.prepare(parent.recv_bytes())))
+        while True:
+            parent.send_bytes(pickle.dumps(worker.answer(parent.recv_bytes())))
+    except (EOFError, OSError):  # the parent is gone
+        watcher.join()
+
+
+def _end_with_parent(lifeline: int, folder: str) -> None:
+    """Clear up what a killed parent cannot, then kill this process and all that it has started."""
+    os.read(lifeline, 1)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kinship.arrays import Float32
 from kinship.heritage.distances import Geometry
 from kinship.heritage.grids import HALF_ULP, grid_of, lattice_step, to_grid
-from kinship.heritage.sampling import Float32, Sample, matrices_of
+from kinship.heritage.sampling import Sample, matrices_of
 
 # Share of the sampled weights that must be what rounding the original gives (casts), or within half a step (integers).
 CAST, QUANTIZED = 0.999, 0.97

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kinship.arrays import Float64
-from kinship.heritage.sampling import Float32, Sample
+from kinship.arrays import Float32, Float64
+from kinship.heritage.sampling import Sample
 
 # Half the distance of neighbouring numbers, as a part of the number, by format.
 HALF_ULP = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}

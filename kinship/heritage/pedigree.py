@@ -1,4 +1,4 @@
-"""What was recovered: nodes with their families, edges with evidence and confidence, ancestors that are not here; and as a tree."""
+"""What was recovered: models with their families, edges with evidence and confidence, ancestors not here; as a tree."""
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any

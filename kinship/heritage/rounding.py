@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.arrays import Float64
+from kinship.arrays import Float32, Float64
 from kinship.heritage.combinations import Combination
 from kinship.heritage.grids import last_place, to_grid
-from kinship.heritage.sampling import Float32, Sample, matrices_of
+from kinship.heritage.sampling import Sample, matrices_of
 
 # Numbers tell where the models are this many units in the last place apart. Fewer of a matrix tell nothing; of each, at
 # most so many are read, and about so many of all.

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kinship.arrays import Float32
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.header import TensorEntry
 from kinship.measures.passes import damaged
@@ -61,8 +62,6 @@ MATRIX = 512
 # Bytes that samples may take together, unless that leaves fewer matrices than this of each model.
 MEMORY, FEWEST = 1 << 30, 16
 SMALL = 1 << 18
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

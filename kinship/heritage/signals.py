@@ -13,9 +13,9 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.arrays import Float64
+from kinship.arrays import Float32, Float64
 from kinship.heritage.distances import Geometry
-from kinship.heritage.sampling import MATRIX, Float32, Sample, matrices_of
+from kinship.heritage.sampling import MATRIX, Sample, matrices_of
 
 # Rows are parallel if 1 - cos^2 is below this: rounding in fp32 gives about 1e-13, an update of 1e-5 gives 1e-10.
 PARALLEL = 1e-11

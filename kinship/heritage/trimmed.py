@@ -13,9 +13,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.arrays import Float64
+from kinship.arrays import Float32, Float64
 from kinship.heritage.grids import last_place
-from kinship.heritage.sampling import Float32, Sample, matrices_of
+from kinship.heritage.sampling import Sample, matrices_of
 
 # Of each matrix, at most so many weights are looked at; of a model, at least so many.
 MOST, FEWEST = 4096, 500

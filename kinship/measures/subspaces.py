@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.arrays import Float64
+from kinship.arrays import Float32, Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tensor_names import group_members
 from kinship.errors import InvalidConfig, NonFiniteWeights
@@ -31,8 +31,6 @@ SMALL = 8
 # Singular values up to these are rounding, not change: what storing weights in fp32 can make, as a part of their norm,
 # and what computing in fp32 does, as a part of the largest singular value.
 STORED, COMPUTED = 2.0**-24, 1e-6
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

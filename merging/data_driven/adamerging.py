@@ -15,7 +15,7 @@ from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights
 from merging.data_driven.batches import Batch, Batches, checked, require_repeatable
 from merging.data_driven.models import Weights, label_of, stacked, weights_of
 from merging.data_driven.predictions import evaluating, predict
-from merging.recipe import Recipe, parse_recipe
+from merging.recipe.schema import Recipe, parse_recipe
 
 Grouping = Literal["task", "layer", "tensor"]
 

@@ -1,11 +1,104 @@
 """The interface of a strategy, and what it is told of the models it starts from."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Literal, Protocol, runtime_checkable
 
 from kinship.arrays import Float64
-from search.population import Individual, Proposal
+from merging.recipe.schema import Recipe
+
+Role = Literal[
+    "base",
+    "founder",
+    "greedy",  # a pair of the best
+    "exploration",  # the best with a partner chosen by kinship or complementarity
+    "random",  # a partner, pair or point drawn at random
+    "pair",  # one of all pairs
+    "soup",  # an average
+    "scale",  # a point on the line from the base through a model
+    "model",  # chosen by a model of the scores: expected improvement, or a sampler
+    "recheck",  # the best by the model's own prediction
+]
+
+
+@dataclass(frozen=True, eq=True)
+class Proposal:
+    """A merge worth trying: ``recipe``, whose model names are ids of individuals, and why it is tried."""
+
+    recipe: Recipe
+    role: Role
+
+    @cached_property
+    def parents(self) -> tuple[str, ...]:
+        """The ids merged, in the recipe's order, each once; the base only where it is itself merged as a model."""
+        return tuple(dict.fromkeys(_merged(self.recipe)))
+
+
+def _merged(recipe: Recipe) -> Iterator[str]:
+    for part in recipe.parts:
+        for entry in part.merged(recipe.method):
+            yield from [entry.model] if isinstance(entry.model, str) else _merged(entry.model)
+
+
+@dataclass(frozen=True)
+class Individual:
+    """A base, a founder (both generation 0, no parents) or offspring.
+
+    score: what the search selects on, higher is better; None where evaluation failed. stderr: its standard error.
+    complete: False where evaluation was stopped early, so that ``score`` is an estimate; such an individual never ranks
+    above a complete one. tasks, errors: the score of each task by name and its standard error, where there is one, for
+    several objectives.
+    """
+
+    id: str
+    generation: int
+    score: float | None
+    parents: tuple[str, ...] = ()
+    role: Role = "greedy"
+    stderr: float | None = None
+    complete: bool = True
+    tasks: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def scored(self) -> bool:
+        """Whether it has a score, complete or estimated."""
+        return self.score is not None and not math.isnan(self.score)
+
+
+class Population:
+    """Individuals in the order they came."""
+
+    def __init__(self, individuals: Iterable[Individual] = ()) -> None:
+        self._members = {individual.id: individual for individual in individuals}
+
+    def __getitem__(self, id: str) -> Individual:
+        return self._members[id]
+
+    def add(self, individual: Individual) -> None:
+        """Add an individual; its parents count as merged from now on."""
+        self._members[individual.id] = individual
+
+    def members(self) -> list[Individual]:
+        """Everyone, in the order they came."""
+        return list(self._members.values())
+
+    def ranked(self) -> list[str]:
+        """Ids of all that have a score, best first, those stopped early last; equal scores by id."""
+        scored = [member for member in self._members.values() if member.scored]
+        return [m.id for m in sorted(scored, key=lambda m: (not m.complete, -(m.score or 0.0), m.id))]
+
+    def generation(self, number: int) -> list[str]:
+        """Ids of a generation's individuals that have a score."""
+        return [m.id for m in self._members.values() if m.generation == number and m.scored]
+
+    def merged_pairs(self) -> set[frozenset[str]]:
+        """Every set of parents that has been merged, in whatever order."""
+        return {frozenset(member.parents) for member in self._members.values() if member.parents}
+
 
 Closeness = Callable[[str, str], float]
 """How closely two individuals are related: larger is closer, whatever the metric; NaN where there is no value."""

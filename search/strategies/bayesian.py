@@ -9,17 +9,26 @@ import numpy as np
 
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
-from merging.recipe import Recipe
+from merging.recipe.schema import Recipe
 from merging.registry import get_method
-from search.config import MergeSettings
-from search.mating import recipe_of
-from search.population import Individual, Population, Proposal
-from search.strategies.base import Context
-from search.strategies.candidates import DRAWS, Acquisition, Region, candidates, first_new, near
-from search.strategies.draws import UNLIMITED
+from search.strategies.base import Context, Individual, Population, Proposal
 from search.strategies.hypervolume import Scalarised, Scales
-from search.strategies.points import BY_WEIGHTS, DECIMALS, average, point_recipe, require_weights
-from search.strategies.settings import StrategySettings
+from search.strategies.random_search import UNLIMITED
+from search.strategies.recipes import recipe_of
+from search.strategies.settings import MergeSettings, StrategySettings
+from search.strategies.span_points import (
+    BY_WEIGHTS,
+    DECIMALS,
+    DRAWS,
+    Acquisition,
+    Region,
+    average,
+    candidates,
+    first_new,
+    near,
+    point_recipe,
+    require_weights,
+)
 from search.strategies.surrogate import Features, Surrogate
 
 NOISE = 0.5  # deviation of a full score about the process, as a share of its standard error: see docs/strategies.md

@@ -1,9 +1,8 @@
 """From the settings to a strategy."""
 
-from search.config import MergeSettings
 from search.strategies.base import Context, Strategy
-from search.strategies.points import BY_WEIGHTS
-from search.strategies.settings import StrategySettings
+from search.strategies.settings import MergeSettings, StrategySettings
+from search.strategies.span_points import BY_WEIGHTS
 
 
 def make_strategy(
@@ -24,19 +23,19 @@ def make_strategy(
 
             strategy = TopKGreedy(settings, merge, context, seed)
         case "pairs":
-            from search.strategies.pairs import AllPairs
+            from search.strategies.baselines import AllPairs
 
             strategy = AllPairs(merge, context)
         case "soup":
-            from search.strategies.soup import GreedySoup
+            from search.strategies.baselines import GreedySoup
 
             strategy = GreedySoup(context)
         case "random":
-            from search.strategies.draws import RandomSearch
+            from search.strategies.random_search import RandomSearch
 
             strategy = RandomSearch(settings, merge, context, seed, budget)
         case "optuna":
-            from search.strategies.sampling import OptunaSearch
+            from search.strategies.optuna_search import OptunaSearch
 
             strategy = OptunaSearch(settings, merge, context, seed, budget)
         case _:

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from merging.registry import get_method
-from search.mating import recipe_of
-from search.population import Individual, Population, Proposal
-from search.strategies.base import Context, Strategy
+from search.strategies.base import Context, Individual, Population, Proposal, Strategy
+from search.strategies.recipes import recipe_of
 
 FIRST = (1.5, 0.75)  # averages gain by stretching more often than by shrinking
 STRETCH = 1.5

@@ -2,9 +2,12 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from kinship.validation import Strict
+from kinship.validation import Strict, nearest
+from merging.recipe.parameters import check_setting
+from merging.recipe.schema import Setting
+from merging.registry import MergeMethod, get_method, methods
 
 Name = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "auto"]
 
@@ -95,3 +98,45 @@ class StrategySettings(Strict):
             if bounds is not None and not bounds[0] < bounds[1]:
                 raise ValueError(f"{key} goes from the smaller to the larger number")
         return self
+
+
+class MergeSettings(Strict):
+    """How two parents make a child."""
+
+    method: str = Field(
+        "linear",
+        description="the merge method: any for two models; of those that leave their span, children are kept on disk",
+    )
+    parameters: dict[str, Setting] = Field(
+        default_factory=dict,
+        description="its parameters, for both parents: numbers, gradients or filters; weights are 1 unless given",
+    )
+
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, name: str) -> str:
+        known = methods()
+        if name not in known:
+            raise ValueError(f"there is no merge method {name!r}. {nearest(name, known)}")
+        if not _merges_pairs(known[name]):
+            fit = ", ".join(method.name for method in known.values() if _merges_pairs(method))
+            raise ValueError(f"{name} does not merge two models; a search merges by: {fit}")
+        return name
+
+    @model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        method = get_method(self.method)
+        parameters = method.parameters
+        known = [parameter.name for parameter in parameters]
+        for key, setting in self.parameters.items():
+            if key not in known:
+                raise ValueError(f"{self.method} has no parameter {key!r}. {nearest(key, known)}")
+            check_setting(setting, method.parameter(key), "the search")
+        for parameter in parameters:
+            if parameter.default is None and parameter.name not in {"weight", *self.parameters}:
+                raise ValueError(f"{self.method} needs the parameter {parameter.name!r}: {parameter.help}")
+        return self
+
+
+def _merges_pairs(method: MergeMethod) -> bool:
+    return method.min_models <= 2 <= (method.max_models or 2)

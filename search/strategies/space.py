@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from kinship.checkpoints.tensor_names import layer_index, module_kind
-from merging.parameters import Filtered, value_at
-from merging.recipe import Recipe, Setting
+from merging.recipe.parameters import Filtered, value_at
+from merging.recipe.schema import Recipe, Setting
 from merging.registry import MergeMethod, get_method
-from search.config import MergeSettings
-from search.mating import recipe_of
 from search.strategies.base import Context
-from search.strategies.points import BY_WEIGHTS, DECIMALS
-from search.strategies.settings import StrategySettings
+from search.strategies.recipes import recipe_of
+from search.strategies.settings import MergeSettings, StrategySettings
+from search.strategies.span_points import BY_WEIGHTS, DECIMALS
 
 Values = Mapping[str, float]
 Groups = Mapping[str, Sequence[str]]  # label -> the substrings of names that tell its tensors

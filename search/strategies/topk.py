@@ -8,11 +8,9 @@ import random
 from collections.abc import Sequence
 from itertools import combinations
 
-from search.config import MergeSettings
-from search.mating import recipe_for
-from search.population import Individual, Population, Proposal, Role
-from search.strategies.base import Context
-from search.strategies.settings import StrategySettings
+from search.strategies.base import Context, Individual, Population, Proposal, Role
+from search.strategies.recipes import recipe_for
+from search.strategies.settings import MergeSettings, StrategySettings
 
 Pair = tuple[str, str]
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from rich.table import Table
 
-from evaluators.intervals import compare
-from evaluators.scores import Score
-from evaluators.splits import SPLITS, Split
+from evaluators.scores.intervals import compare
+from evaluators.scores.score import Score
+from evaluators.scores.splits import SPLITS, Split
 from kinship.errors import IncomparableScores, InvalidConfig, LedgerError
-from search.comparisons import Differences
-from search.records import best_offspring, ranked
+from search.history.comparisons import Differences
+from search.ledger.records import best_offspring, ranked
 from search.strategies.settings import StrategySettings
-from service.commands.runs import open_run
+from service.answers.runs import open_run
 from service.console import console, print_json
 
 

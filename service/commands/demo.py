@@ -9,8 +9,8 @@ from kinship.errors import OutputExists
 from kinship.measures.comparison import kinship_matrix
 from search.config import parse_config
 from service.commands.matrix import matrix_table, save
+from service.commands.progress import observed
 from service.console import console, progress_bar
-from service.live import observed
 
 VARIANTS = ("vanilla", "kinship", "random")
 FAMILY = "family"
@@ -25,9 +25,9 @@ MASTERED = {"demo_reverse"}
 
 def run(out: Path, *, force: bool) -> None:
     """Make the family on first use, measure, search, report."""
+    from service.answers.evolve import run_evolution
     from service.demo.family import DEMO, make_family
-    from service.evolution import run_evolution
-    from service.report.page import write_report
+    from service.pages.page import write_report
 
     _prepare(out, force=force)
     with progress_bar() as bar:

@@ -8,8 +8,8 @@ from evaluators.cache import open_cache
 from kinship.errors import OutputExists
 from kinship.output import require_writable
 from search.config import load_config
-from search.ledger import Ledger
-from search.place import Place, holds_run
+from search.ledger.database import Place, holds_run
+from search.ledger.ledger import Ledger
 from service.console import console, notes, print_json
 
 
@@ -29,13 +29,13 @@ def run(
     config = load_config(run_file)
     root = run_file.absolute().parent
     if dry_run:
-        from service.plan import plan
+        from service.answers.plan import plan
 
         print_plan(plan(config, root, out, timed=timed), as_json=as_json)
         return
     prepare_folder(out, resume=resume, force=force, ledger=ledger)
-    from service.evolution import run_evolution
-    from service.live import observed
+    from service.answers.evolve import run_evolution
+    from service.commands.progress import observed
 
     with observed(as_json=as_json) as observer:
         try:

@@ -18,7 +18,7 @@ from kinship.measures.matrix import KinshipMatrix
 from kinship.measures.preflight import Plan, plan_comparison
 from kinship.output import output_file, require_writable
 from service.console import byte_progress, console, notes, print_json
-from service.figures import PICTURES, require_suffix, save_figure
+from service.pages.figures import PICTURES, require_suffix, save_figure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -158,7 +158,7 @@ def save(matrix: KinshipMatrix, path: Path, *, force: bool = False) -> None:
         return
     with output_file(path, force=force) as partial:
         if path.suffix == ".html":
-            from service.report.page import matrix_page
+            from service.pages.page import matrix_page
 
             partial.write_text(matrix_page(matrix), encoding="utf-8")
         else:

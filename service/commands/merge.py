@@ -8,10 +8,10 @@ from rich.markup import escape
 
 from kinship.errors import InvalidConfig, KinshipError
 from kinship.output import require_writable
-from merging.recipe import Recipe, load_recipe
-from merging.run import describe, planned, require_space, run_merge
+from merging.merge import describe, planned, require_space, run_merge
+from merging.recipe.schema import Recipe, load_recipe
+from service.answers.push import Pushed, local, push_folder, require_pushable
 from service.console import byte_progress, console, notes, print_json
-from service.push import Pushed, local, push_folder, require_pushable
 
 
 def run(

@@ -11,29 +11,19 @@ from rich.table import Table
 
 from kinship.errors import LedgerError, OutputExists
 from kinship.output import output_folder, require_writable
-from search.archive import archive, restore
-from search.audit import verify_ledger
-from search.database import runs_in
-from search.export import export_run, rank, to_json
-from search.ledger import Ledger
-from search.place import LEDGER_NAME, POINTER_NAME, Place, holds_run, remember
-from search.records import best_offspring, ranked
+from search.history.archive import archive, restore
+from search.history.audit import verify_ledger
+from search.history.export import export_run, rank, to_json
+from search.ledger.database import LEDGER_NAME, POINTER_NAME, Place, holds_run, remember, runs_in
+from search.ledger.ledger import Ledger
+from search.ledger.records import best_offspring, ranked
+from service.answers.runs import open_run
 from service.commands.verify import print_checks
 from service.console import console, notes, print_json
-from service.report.view import verdict
+from service.pages.view import verdict
 
 MOST_ROWS = 100
 MOST_NAMED = 20  # of a Pareto front
-
-
-def open_run(name: str) -> Ledger:
-    """The ledger of a run that is there: by its folder, or as URL#NAME. Raises `LedgerError` where there is none."""
-    if "://" not in name:
-        return Ledger.of_run(Path(name))
-    place = Place.parse(name)
-    if place.run not in runs_in(place):
-        raise LedgerError(f"There is no run {place}.", hint="`kinship runs list URL` tells which there are.")
-    return Ledger(place)
 
 
 def export(run: str, *, full: bool) -> None:

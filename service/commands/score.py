@@ -11,15 +11,15 @@ import yaml
 from pydantic import ValidationError
 
 from evaluators.cache import open_cache
-from evaluators.scores import Estimate, as_dict
+from evaluators.scores.score import Estimate, as_dict
+from evaluators.scores.splits import SPLITS
 from evaluators.settings import EvaluateSettings
-from evaluators.splits import SPLITS
 from kinship.checkpoints.references import short_names
 from kinship.errors import InvalidConfig
 from kinship.output import output_file, require_writable
 from kinship.validation import invalid, read_yaml
+from service.answers.score import Scored, score_models
 from service.console import console, notes, print_json, progress_bar
-from service.scoring import Scored, score_models
 
 SCHEMA = "kinship.score/2"
 FORMATS = (".json", ".csv")

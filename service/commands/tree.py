@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kinship.errors import InvalidConfig
 from kinship.output import output_file, require_writable
-from search.place import holds_run
+from search.ledger.database import holds_run
 from service.console import byte_progress, console, notes, print_json, stage_progress
-from service.family_files import FORMATS, save_tree
-from service.figures import PICTURES, require_suffix, save_figure
+from service.pages.figures import PICTURES, require_suffix, save_figure
+from service.pages.tree import FORMATS, save_tree
 
 if TYPE_CHECKING:
     from kinship.heritage.pedigree import Heritage
@@ -98,8 +98,8 @@ def _tell(
 
 
 def _lineage(folder: Path) -> "Tree":
-    from search.lineage import lineage_of
-    from service.report.view import RunView
+    from search.history.lineage import lineage_of
+    from service.pages.view import RunView
 
     return lineage_of(RunView.open(folder).export)
 

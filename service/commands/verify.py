@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from merging.verify import Check, verify_folder
+from merging.output.verify import Check, verify_folder
 from service.console import byte_progress, console, print_json
 
 _MARKS = {True: "[green]ok[/]     ", False: "[bold red]wrong[/]  ", None: "[dim]not seen[/]"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from evaluators.base import Candidate, Task
-from evaluators.splits import Split
+from evaluators.scores.splits import Split
 
 
 def fake_task(name: str = "fake", digest: str = "digest", search: Sequence[int] = (0, 1, 2, 3)) -> Task:

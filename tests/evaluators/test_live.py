@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from evaluators.live import LiveModel, require_model_folder
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
-from merging.materialise import materialise
-from merging.span import Genome
+from merging.offspring.span import Genome
+from merging.offspring.weights import materialise
 from tests.evaluators.conftest import Tiny, write_llama
 
 IDS = torch.tensor([[1, 5, 6, 7, 4]])

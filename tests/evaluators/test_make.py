@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from evaluators.base import Candidate
-from evaluators.combined import Combined
 from evaluators.harness import Harness
 from evaluators.live import LiveModel
-from evaluators.make import make_evaluator, require_acknowledged
+from evaluators.make import Combined, make_evaluator, require_acknowledged
 from evaluators.perplexity import Perplexity
 from evaluators.written import WrittenHarness
 from kinship.checkpoints.opening import open_checkpoint

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evaluators.provenance import DTYPES, PROVENANCE, without
+from evaluators.live import DTYPES, PROVENANCE, without
 from tests.evaluators.conftest import Tiny, make_harness
 
 

@@ -6,7 +6,7 @@ import pytest
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
 from evaluators.scorer import Scorer
-from evaluators.scores import Estimate
+from evaluators.scores.score import Estimate
 from kinship.errors import EvaluationFailed
 from tests.evaluators.fakes import CountingEvaluator, fake_candidate, fake_task
 

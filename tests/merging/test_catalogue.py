@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from merging.catalogue import HEADINGS, Entry, catalogue, default, limits, own, render
-from merging.data_driven.specs import DATA_DRIVEN
+from merging.methods.with_data import DATA_DRIVEN
 from merging.registry import Parameter, get_method, methods
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from merging.verify import verify_folder
+from merging.output.verify import verify_folder
 
 pytestmark = pytest.mark.xdist_group("kill")
 

@@ -12,9 +12,9 @@ import yaml
 from safetensors.torch import load_file
 
 from kinship.errors import InvalidConfig, KinshipError
-from merging.recipe import load_recipe
+from merging.merge import run_merge
+from merging.recipe.schema import load_recipe
 from merging.registry import methods
-from merging.run import run_merge
 
 ABSENT = "(golden data is absent)"
 PLACE = Path(os.environ.get("MODEL_KINSHIP_SHARED", Path(__file__).parents[3] / "shared")) / "golden/mergekit"

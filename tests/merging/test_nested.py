@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from kinship.errors import InvalidConfig
-from merging.recipe import load_recipe, parse_recipe
+from merging.merge import planned, run_merge
+from merging.recipe.schema import load_recipe, parse_recipe
 from merging.registry import methods
-from merging.run import planned, run_merge
 
 MakeModel = Callable[..., Path]
 Content = dict[str, Any]

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from kinship.errors import InvalidConfig
 from merging import registry
 from merging.catalogue import catalogue, own
-from merging.recipe import parse_recipe
+from merging.merge import run_merge
+from merging.recipe.schema import parse_recipe
 from merging.registry import ENTRY_POINTS, get_method, methods
-from merging.run import run_merge
 from tests.conftest import MakeModel
 
 MERGING = Path(__file__).parents[2] / "docs/merging.md"

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from search.config import parse_config
-from search.coordinator import Search
-from search.export import export_run, to_json
+from search.history.export import export_run, to_json
+from search.running.coordinator import Search
 from tests.search.runs import EvaluatorFactory
 
 

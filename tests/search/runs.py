@@ -12,10 +12,10 @@ from evaluators.base import Candidate, Task
 from evaluators.cache import ScoreCache
 from kinship.errors import EvaluationFailed
 from search.config import RunConfig, parse_config
-from search.coordinator import Search
-from search.export import export_run, to_json
-from search.ledger import LEDGER_NAME, Ledger
-from search.records import Record
+from search.history.export import export_run, to_json
+from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.records import Record
+from search.running.coordinator import Search
 from tests.conftest import MakeModel
 
 Before = Callable[[str, int], None]

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from kinship.errors import InvalidConfig, OutputNotWritable
-from merging.basis import Basis
-from search.coordinator import Search
-from search.ledger import Ledger
+from merging.offspring.basis import Basis
+from search.ledger.ledger import Ledger
+from search.running.coordinator import Search
 from tests.search.runs import SEARCH, Interrupted, Scene, failing, interrupting
 
 

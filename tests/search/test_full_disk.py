@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kinship.errors import LedgerError
-from search.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import LEDGER_NAME, Ledger
 from tests.search.test_ledger import FACTS
 
 

@@ -99,7 +99,7 @@ def kill_after(process: "subprocess.Popen[str]", seconds: float) -> list[dict[st
 
 
 def acknowledged_scores_are_kept(folder: Path, events: list[dict[str, Any]]) -> None:
-    from search.ledger import Ledger
+    from search.ledger.ledger import Ledger
 
     told = {(event["individual"], event["split"]): event["value"] for event in events if event["event"] == "scored"}
     seen = {
@@ -209,7 +209,7 @@ def test_ctrl_c_pauses(scene: Scene) -> None:
             break
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    from search.ledger import Ledger
+    from search.ledger.ledger import Ledger
 
     with Ledger.of_run(scene.folder / "paused") as ledger:
         assert [entry.name for entry in ledger.diary()][-1] == "paused"

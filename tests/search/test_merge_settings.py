@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from kinship.errors import InvalidConfig
 from merging.registry import methods
-from search.config import MergeSettings
-from search.mating import BASE, recipe_for
+from search.strategies.recipes import BASE, recipe_for
+from search.strategies.settings import MergeSettings
 
 NEEDED = {"slerp": {"t": 0.5}, "nearswap": {"t": 0.1}, "lines": {"lambda": [0.5, 1.0]}, "emr": {"task": 1}}
 PAIRS = [name for name in methods() if name != "passthrough"]

@@ -5,11 +5,11 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from merging.recipe import parse_recipe
-from merging.run import run_merge
-from search.config import MergeSettings
-from search.coordinator import Search
-from search.mating import BASE
+from merging.merge import run_merge
+from merging.recipe.schema import parse_recipe
+from search.running.coordinator import Search
+from search.strategies.recipes import BASE
+from search.strategies.settings import MergeSettings
 from tests.search.runs import Scene
 
 METHODS = {

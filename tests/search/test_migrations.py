@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from kinship.errors import LedgerError
-from search.export import export_run, to_json
-from search.ledger import LEDGER_NAME, Ledger
+from search.history.export import export_run, to_json
+from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.tables import VERSION, Table
 from search.migrations import known_versions
-from search.tables import VERSION, Table
 from tests.search.frozen import FROZEN, thawed
 
 OLD = [version for version in known_versions() if version != VERSION]

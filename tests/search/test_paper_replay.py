@@ -17,9 +17,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from search.config import MergeSettings
-from search.population import Individual, Proposal
-from search.strategies.settings import StrategySettings
+from search.strategies.base import Individual, Proposal
+from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.topk import TopKGreedy
 from tests.search.test_topk import context
 

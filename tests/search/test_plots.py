@@ -4,7 +4,7 @@ import pytest
 
 from kinship.pictures.family import family_figure
 from kinship.pictures.layout import layered_layout
-from search.lineage import lineage_of
+from search.history.lineage import lineage_of
 from tests.search.runs import Scene, failing
 from tests.search.trees import individual
 

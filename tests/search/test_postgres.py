@@ -12,11 +12,10 @@ import pytest
 
 from kinship.errors import LedgerError
 from search.config import RunConfig
-from search.coordinator import Search
-from search.database import runs_in
-from search.export import export_run, to_json
-from search.ledger import Ledger
-from search.place import Place, holds_run
+from search.history.export import export_run, to_json
+from search.ledger.database import Place, holds_run, runs_in
+from search.ledger.ledger import Ledger
+from search.running.coordinator import Search
 from tests.search.postgres import Server
 from tests.search.runs import Interrupted, Scene, interrupting
 
@@ -65,7 +64,7 @@ SEARCH = """
 import sys
 from pathlib import Path
 from search.config import RunConfig
-from search.coordinator import Search
+from search.running.coordinator import Search
 from tests.search.runs import WeightEvaluator
 import torch
 

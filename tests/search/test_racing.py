@@ -6,7 +6,7 @@ import pytest
 
 from kinship.errors import EvaluationFailed
 from search.config import RunConfig
-from search.records import Record, best_offspring
+from search.ledger.records import Record, best_offspring
 from tests.search.runs import MANY, Interrupted, Scene, WeightEvaluator, failing, interrupting
 
 RACE = {"enabled": True, "minimum": 6}

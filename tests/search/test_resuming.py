@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from evaluators.cache import ScoreCache
 from kinship.errors import LedgerError, MismatchedModels
-from search.coordinator import Search
-from search.ledger import LEDGER_NAME
+from search.ledger.ledger import LEDGER_NAME
+from search.running.coordinator import Search
 from tests.conftest import MakeModel
 from tests.search.runs import LINEAR, SLERP, VARIANTS, Interrupted, Scene, failing, interrupting, matings
 

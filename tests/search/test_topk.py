@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from kinship.measures.metrics import get_metric
-from search.config import MergeSettings
-from search.mating import recipe_for
-from search.population import Individual, Proposal
-from search.strategies.base import Context
-from search.strategies.settings import StrategySettings
+from search.strategies.base import Context, Individual, Proposal
+from search.strategies.recipes import recipe_for
+from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.topk import TopKGreedy
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from kinship.errors import EvaluationFailed, InvalidConfig, LedgerError
-from search.coordinator import Search
-from search.worker import Describe, Handle, Setup, Work
+from search.running.coordinator import Search
+from search.running.workers import Describe, Handle, Setup, Work
 from tests.search.runs import Scene
 
 TIES: dict[str, Any] = {"method": "ties", "parameters": {"density": 0.9, "weight": 0.5}}
@@ -127,7 +127,7 @@ def test_a_failure_is_kept_with_its_traceback(scene: Scene) -> None:
             raise ZeroDivisionError("a bug of the evaluator")
 
     scene.run("run", evaluator=scene.evaluator(before))
-    from search.ledger import Ledger
+    from search.ledger.ledger import Ledger
 
     with Ledger.of_run(scene.folder / "run") as ledger:
         ((failed,),) = ledger.failures().values()

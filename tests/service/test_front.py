@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from evaluators.base import Candidate, Task
-from search.coordinator import Search
-from search.export import export_run
-from service.report.page import write_report
-from service.report.view import RunView
+from search.history.export import export_run
+from search.running.coordinator import Search
+from service.pages.page import write_report
+from service.pages.view import RunView
 from tests.conftest import MakeModel
 from tests.search.runs import HELD_OUT, SEARCH, Scene, WeightEvaluator, flat, make_scene
 from tests.service.conftest import Kinship

@@ -14,12 +14,12 @@ from rich.progress import Progress, TextColumn
 from kinship.errors import EvaluationFailed
 from kinship.pictures.family import family_figure
 from kinship.pictures.layout import layered_layout
-from search.ledger import Ledger
-from search.lineage import lineage_of, shown
-from service.evolution import run_evolution
-from service.live import LiveView
-from service.report.page import write_report
-from service.report.view import RunView
+from search.history.lineage import lineage_of, shown
+from search.ledger.ledger import Ledger
+from service.answers.evolve import run_evolution
+from service.commands.progress import LiveView
+from service.pages.page import write_report
+from service.pages.view import RunView
 from tests.conftest import MakeModel
 from tests.search.runs import MANY, Scene, make_scene
 from tests.search.trees import random_export
@@ -153,7 +153,8 @@ def test_large_runs_are_shown_in_part() -> None:
 
 def test_evolution_needs_no_cache(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     import service.evolution as evolution
-    from search.coordinator import Search
+
+    from search.running.coordinator import Search
 
     monkeypatch.setattr(
         evolution, "Search", lambda *given, **options: Search(*given, **options, evaluator=scene.evaluator())

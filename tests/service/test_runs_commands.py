@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search.coordinator import Search
-from search.ledger import LEDGER_NAME
+from search.ledger.ledger import LEDGER_NAME
+from search.running.coordinator import Search
 from tests.conftest import MakeModel
 from tests.search.frozen import thawed
 from tests.search.postgres import Server

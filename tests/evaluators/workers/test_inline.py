@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from evaluators.testing.pool import CHECKS, Check
+from evaluators.testing.scripted import Scripted
 from evaluators.workers import Setup, WorkerPool, WorkerSettings, make_pool
-from evaluators.workers.conformance import CHECKS, Check
-from evaluators.workers.scripted import Scripted
 
 
 def make_inline(setup: Setup, **settings: Any) -> WorkerPool:

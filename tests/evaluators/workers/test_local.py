@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from evaluators.testing.pool import CHECKS, SURVIVAL_CHECKS, Check, endure
+from evaluators.testing.scripted import Scripted, deadly_setup, is_alive
 from evaluators.workers import Failure, Setup, WorkerPool, WorkerSettings, make_pool
-from evaluators.workers.conformance import CHECKS, SURVIVAL_CHECKS, Check, endure
-from evaluators.workers.scripted import Scripted, deadly_setup, is_alive
 from kinship.errors import WorkersFailed
 
 # Tests that start workers share the cores with each other, not with tests that measure their patience.
@@ -98,7 +98,7 @@ def test_processes_that_a_hung_worker_started_end_with_it(tmp_path: Path) -> Non
 PARENT = """
 import json, sys
 from evaluators.workers import WorkerSettings, make_pool
-from evaluators.workers.scripted import Scripted
+from evaluators.testing.scripted import Scripted
 
 with make_pool(WorkerSettings(kind="local", count=3), Scripted()) as pool:
     numbers = set()

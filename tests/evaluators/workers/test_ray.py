@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from evaluators.testing.pool import CHECKS, SURVIVAL_CHECKS, Check, endure
+from evaluators.testing.scripted import Scripted, is_alive
 from evaluators.workers import Failure, Setup, WorkerPool, WorkerSettings, make_pool
-from evaluators.workers.conformance import CHECKS, SURVIVAL_CHECKS, Check, endure
-from evaluators.workers.scripted import Scripted, is_alive
 from kinship.errors import InvalidConfig, WorkersFailed
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -118,7 +118,7 @@ def test_more_than_the_cluster_has_is_refused(two_nodes: TwoNodes) -> None:
 PARENT = """
 import json, sys
 from evaluators.workers import WorkerSettings, make_pool
-from evaluators.workers.scripted import Scripted
+from evaluators.testing.scripted import Scripted
 
 with make_pool(WorkerSettings(kind="ray", count=1, address=sys.argv[1]), Scripted()) as pool:
     [(_, number)] = pool.run([("number", None)])

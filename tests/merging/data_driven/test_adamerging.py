@@ -15,8 +15,8 @@ from merging.data_driven.adamerging import AdaMerged, adamerge, entropy_gradient
 from merging.data_driven.batches import Batch, padded
 from merging.data_driven.models import load_causal_lm
 from merging.data_driven.predictions import predict
-from merging.recipe import parse_recipe
-from merging.span import Span
+from merging.offspring.span import Span
+from merging.recipe.schema import parse_recipe
 
 Inputs = Callable[..., torch.Tensor]
 Networks = Callable[..., nn.Module]

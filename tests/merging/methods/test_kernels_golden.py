@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from merging.parameters import Filtered, Layers, resolve
+from merging.recipe.parameters import Filtered, Layers, resolve
 from merging.registry import get_method, methods
 
 ABSENT = "(golden data is absent)"

@@ -5,10 +5,10 @@ import pytest
 
 from kinship.errors import InvalidConfig
 from merging.methods.lines import lines
-from merging.parameters import Layers, value_at
-from merging.recipe import parse_recipe
+from merging.offspring.span import Span
+from merging.recipe.parameters import Layers, value_at
+from merging.recipe.schema import parse_recipe
 from merging.registry import get_method
-from merging.span import Span
 
 LAYERS = 5
 NAMES = (

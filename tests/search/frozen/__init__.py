@@ -6,7 +6,7 @@ One a version, made once by that version: a run of three founders and two genera
 import shutil
 from pathlib import Path
 
-from search.place import LEDGER_NAME
+from search.ledger.database import LEDGER_NAME
 
 FROZEN = Path(__file__).parent
 

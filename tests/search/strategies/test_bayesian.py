@@ -8,14 +8,12 @@ import pytest
 from scipy.stats import norm
 
 from kinship.errors import InvalidConfig
-from search.config import MergeSettings
-from search.population import Individual, Proposal
-from search.strategies.base import Recommends
+from search.strategies.base import Individual, Proposal, Recommends
 from search.strategies.bayesian import Bayesian
-from search.strategies.conformance import Bowl, follow
 from search.strategies.make import make_strategy
-from search.strategies.settings import StrategySettings
+from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.surrogate import JITTER, Surrogate
+from search.testing.strategy import Bowl, follow
 
 
 def matern(one: np.ndarray, other: np.ndarray, length: float) -> np.ndarray:

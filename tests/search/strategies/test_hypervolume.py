@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.config import MergeSettings
-from search.population import Individual
-from search.strategies.base import Context, Strategy
-from search.strategies.conformance import Bowl, Make, check_strategy, follow
+from search.strategies.base import Context, Individual, Strategy
 from search.strategies.hypervolume import Scales, draw_direction, scalarised
 from search.strategies.make import make_strategy
-from search.strategies.settings import StrategySettings
+from search.strategies.settings import MergeSettings, StrategySettings
+from search.testing.strategy import Bowl, Make, check_strategy, follow
 
 
 class TwoPeaks(Bowl):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from search.coordinator import Search
+from search.running.coordinator import Search
 from search.strategies.bayesian import Bayesian
-from service.report.page import write_report
-from service.report.view import RunView
+from service.pages.page import write_report
+from service.pages.view import RunView
 from tests.search.runs import HELD_OUT, Interrupted, Scene
 
 STRATEGY = {"name": "bayesian", "batch": 2}

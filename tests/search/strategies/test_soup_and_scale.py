@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from search.population import Individual, Proposal
-from search.strategies.base import Context
+from search.strategies.base import Context, Individual, Proposal
+from search.strategies.baselines import GreedySoup
 from search.strategies.scale import ThenScale, next_scale
-from search.strategies.soup import GreedySoup
 
 
 def context(base: float = 0.0, **scores: float | None) -> Context:

@@ -5,11 +5,10 @@ import pytest
 
 from kinship.checkpoints.tensor_names import layer_index
 from merging.registry import get_method
-from search.config import MergeSettings
-from search.population import Proposal
-from search.strategies.conformance import NAMES, Bowl
-from search.strategies.settings import StrategySettings
+from search.strategies.base import Proposal
+from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.space import Space, group_setting, tensor_groups
+from search.testing.strategy import NAMES, Bowl
 
 
 def space(bowl: Bowl, merge: MergeSettings | None = None, **settings: object) -> Space:

@@ -1,0 +1,1 @@
+"""Which candidates to score no further, and how little scoring tells enough."""

@@ -1,0 +1,1 @@
+"""Plans to weights: streaming over tensors, and the values of each."""

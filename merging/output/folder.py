@@ -1,0 +1,130 @@
+"""A merge on disk: a complete Hugging Face folder, written beside its place and renamed last."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.opening import INDEX_NAME
+from kinship.output import output_folder
+from merging.output.writer import SHARD_BYTES, ShardWriter, sha256
+from merging.planning.config import with_dtype
+from merging.planning.graph import Spec
+from merging.recipe.schema import Recipe
+
+SUMS_NAME, LINEAGE_NAME, RECIPE_NAME = "SHA256SUMS", "lineage.json", "mergekit_config.yml"
+
+# Files that belong to a model beside its weights; weights, cards and indices are written anew.
+_KEPT = ("*.json", "*.model", "*.txt", "*.jinja", "LICENSE*")
+_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja")
+_NOT_KEPT = {INDEX_NAME, LINEAGE_NAME, "pytorch_model.bin.index.json"}
+
+
+class Weights(Protocol):
+    """Tensors known by ``specs``, whose bytes come in ``pieces``: (name, first byte, bytes)."""
+
+    @property
+    def specs(self) -> Sequence[Spec]:
+        """Names, dtypes and shapes."""
+        ...
+
+    def pieces(self) -> Iterable[tuple[str, int, NDArray[np.uint8]]]:
+        """All bytes of all tensors, best in the order of ``specs``."""
+        ...
+
+
+def write_model_folder(
+    path: Path,
+    weights: Weights,
+    *,
+    template: Checkpoint,
+    recipe: Recipe,
+    lineage: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    parents: Sequence[str],
+    scores: Mapping[str, float] | None = None,
+    licences: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    tokenizer: Checkpoint | None = None,
+    files: Mapping[str, str] | None = None,
+    force: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write ``weights`` as a model folder at ``path``, whole or not at all.
+
+    Config (or ``config``) comes from ``template``, its tokenizer too (or from ``tokenizer``); ``files`` (texts by name)
+    replace what they are called. Beside them: ``mergekit_config.yml`` (the recipe), ``lineage.json`` (asked for when
+    the weights are written, if it is a function), a model card with ``parents``, their ``licences`` and ``scores``, and
+    ``SHA256SUMS`` over everything.
+    Memory: a piece of the weights. Raises `OutputExists` or `OutputNotWritable`, leaving nothing behind.
+    """
+    with output_folder(path, force=force) as folder:
+        with ShardWriter(folder, weights.specs, shard_bytes) as writer:
+            for name, start, data in weights.pieces():
+                writer.write(name, start, data)
+        _copy_companions(template, folder, _KEPT)
+        if tokenizer is not None and tokenizer.path != template.path:
+            for pattern in _TOKENIZER:
+                for file in folder.glob(pattern):
+                    file.unlink()
+            _copy_companions(tokenizer, folder, _TOKENIZER)
+        if config is None and template.path.is_dir():
+            config = _config_of(template, weights.specs)
+        texts = {"config.json": _json(config)} if config else {}
+        texts |= dict(files or {})
+        texts[RECIPE_NAME] = recipe.to_yaml()
+        texts[LINEAGE_NAME] = _json(lineage() if callable(lineage) else lineage)
+        texts["README.md"] = _model_card(path.name, recipe, parents, scores or {}, licences or {})
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        sums = {file.name: writer.sums.get(file.name) or sha256(file) for file in sorted(folder.iterdir())}
+        text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+        (folder / SUMS_NAME).write_text(text, encoding="utf-8")
+
+
+def _copy_companions(template: Checkpoint, folder: Path, patterns: Iterable[str]) -> None:
+    if not template.path.is_dir():
+        return
+    for pattern in patterns:
+        for file in sorted(template.path.glob(pattern)):
+            if file.name not in _NOT_KEPT and file.is_file():
+                shutil.copyfile(file, folder / file.name)
+
+
+def _config_of(template: Checkpoint, specs: Iterable[Spec]) -> dict[str, Any]:
+    dtypes = {spec.dtype.name for spec in specs if spec.dtype.is_floating_point}
+    if not template.config or len(dtypes) != 1:
+        return template.config
+    return with_dtype(template.config, dtypes.pop())
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _model_card(
+    name: str, recipe: Recipe, parents: Sequence[str], scores: Mapping[str, float], licences: Mapping[str, str]
+) -> str:
+    front: dict[str, Any] = {
+        "base_model": list(parents),
+        "base_model_relation": "merge",
+        "library_name": "transformers",
+        "tags": ["merge", "model-kinship"],
+    }
+    different = sorted(set(licences.values()))
+    if different:
+        front |= {"license": different[0] if len(different) == 1 and len(licences) == len(parents) else "other"}
+    rows = "".join(f"| {task} | {value:.4f} |\n" for task, value in scores.items())
+    table = f"\n| task | score |\n| --- | ---: |\n{rows}" if scores else ""
+    terms = "".join(f"* `{parent}`: {licences.get(parent, 'not stated')}\n" for parent in parents) if licences else ""
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n"
+        f"A merge of {', '.join(f'`{parent}`' for parent in parents)}, made with model-kinship.\n{table}\n"
+        + (f"Licences of the parents, which bind this model too:\n\n{terms}\n" if terms else "")
+        + f"```yaml\n{recipe.to_yaml()}```\n"
+    )

@@ -1,0 +1,1 @@
+"""What people write: the recipe schema, its parameters and its tokenizer settings."""

@@ -1,0 +1,95 @@
+"""The canonical export of a run: everything that was found, nothing of when, where or in how many attempts.
+
+Two runs with the same inputs and seed have equal exports, byte for byte, however often either was interrupted, and
+whoever did the work.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from evaluators.scores.score import as_dict
+from kinship.errors import LedgerError
+from merging.offspring.span import Span
+from search.history.comparisons import Differences, comparisons
+from search.ledger.ledger import Ledger, ending
+from search.ledger.records import Record, best_offspring, best_so_far, front
+from search.strategies.recipes import BASE
+
+SCHEMA = "kinship.run/1"
+
+
+def export_run(ledger: Ledger) -> dict[str, Any]:
+    """The run in ``ledger`` as one plain object: see docs/formats.md. Raises `LedgerError` for an empty ledger."""
+    facts = ledger.facts()
+    if facts is None:
+        raise LedgerError(f"{ledger.place} holds no run yet.", hint="Start it with `kinship evolve`.")
+    records = ledger.records()
+    leaders = best_so_far(records)
+    founders = [id for id in leaders if id in facts.digests]
+    best = leaders[-1] if leaders else None
+    offspring = best_offspring(records)
+    by_id = {record.id: record for record in records}
+    between = Differences(ledger, facts, by_id)
+    gain = between.gain(offspring.id, founders[-1]) if offspring and founders else {}
+    return {
+        "schema": SCHEMA,
+        "config": facts.config,
+        "digests": facts.digests,
+        "tasks": facts.tasks,
+        "conditions": facts.conditions,
+        "stopped": ledger.stopped(),
+        "base": BASE,
+        "best": best,
+        "best_founder": founders[-1] if founders else None,
+        "best_offspring": offspring.id if offspring else None,
+        "recommended": (ending(ledger.diary()) or {}).get("recommended"),
+        "best_so_far": leaders,
+        "best_offspring_recipe": _recipe(ledger, offspring.id) if offspring else None,
+        "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
+        "comparisons": comparisons(between, records),
+        "pareto_front": front(records) if len(facts.tasks) > 1 else [],
+        "individuals": [_describe(record, by_id) for record in records],
+    }
+
+
+def to_json(export: dict[str, Any]) -> str:
+    """The export as text, the same bytes for equal exports."""
+    return json.dumps(export, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def rank(person: Mapping[str, Any]) -> tuple[int, float, str]:
+    """Sorts the individuals of an export: fully scored ones, those stopped early, those without a score; best first."""
+    score = person["scores"].get("search")
+    if score is None:
+        return 2, 0.0, person["id"]
+    return 0 if score["complete"] else 1, -score["value"], person["id"]
+
+
+def _recipe(ledger: Ledger, id: str) -> dict[str, Any]:
+    return Span.over(ledger.table()).recipe_of(ledger.genomes([id])[id]).to_dict()
+
+
+def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "generation": record.generation,
+        "role": record.role,
+        "parents": list(record.parents),
+        "kinship_of_parents": record.kinship,
+        "merge_gain": _merge_gain(record, by_id),
+        "recipe": record.recipe,
+        "identity": record.identity,
+        "twin": record.twin,
+        "error": record.error,
+        "scores": {split: dict(score.facts) for split, score in sorted(record.scores.items())},
+    }
+
+
+def _merge_gain(record: Record, by_id: Mapping[str, Record]) -> float | None:
+    """Score less the mean of the parents' scores (arXiv 2410.12613, section 3.1), on the search split."""
+    parents = [by_id[parent].fitness for parent in record.parents]
+    known = [score for score in parents if score is not None]
+    if record.fitness is None or not known or len(known) < len(parents):
+        return None
+    return record.fitness - sum(known) / len(known)

@@ -1,0 +1,1 @@
+"""The database of a run, which alone holds its state."""

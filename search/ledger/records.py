@@ -1,0 +1,149 @@
+"""What is known of a run's individuals, and which of them are best."""
+
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+from evaluators.scores.aggregates import pareto_front
+from evaluators.scores.splits import Split
+from search.strategies.base import Individual, Role
+from search.strategies.recipes import BASE
+
+Stage = Literal["merging", "search", "held_out"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A score without its documents: what the search and reports need of it.
+
+    value, stderr: of the run's aggregate. complete: False where evaluation was stopped early, so that they are an
+    estimate of the full score. facts: the plain data of the export, by task.
+    """
+
+    value: float
+    stderr: float | None
+    complete: bool
+    facts: Mapping[str, Any]
+
+    @property
+    def tasks(self) -> dict[str, float]:
+        """The value of each task."""
+        return {name: task["value"] for name, task in self.facts["tasks"].items()}
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """The standard error of each task that has one."""
+        return {name: task["stderr"] for name, task in self.facts["tasks"].items() if task["stderr"] is not None}
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why an individual has no score: ``stage`` is where it failed, ``attempts`` how often that was tried."""
+
+    stage: Stage
+    kind: str
+    message: str
+    traceback: str = ""
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of one individual, but for its genome and documents, which the ledger reads when asked for.
+
+    batch: individuals proposed and scored together. identity: of its weights; None where it could not be merged.
+    kinship: the mean over its parents. twin: an earlier individual of the same weights, whose score it shares.
+    error: why it has no score.
+    """
+
+    id: str
+    generation: int
+    role: Role
+    parents: tuple[str, ...]
+    recipe: dict[str, Any]
+    identity: str | None
+    batch: int = 0
+    kinship: float | None = None
+    twin: str | None = None
+    error: str | None = None
+    scores: Mapping[Split, Summary] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the search has its answer: a score or a recorded failure."""
+        return "search" in self.scores or self.error is not None
+
+    @property
+    def fitness(self) -> float | None:
+        """The score that the search selects on; None until there is one, and for failures."""
+        return self.scores["search"].value if "search" in self.scores else None
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it may be called best: fully scored, and neither the base nor a double of somebody before it."""
+        return self.id != BASE and self.twin is None and "search" in self.scores and self.scores["search"].complete
+
+    def individual(self) -> Individual:
+        """What strategies are told of it."""
+        score = self.scores.get("search")
+        if score is None:
+            return Individual(self.id, self.generation, None, self.parents, self.role)
+        return Individual(
+            self.id,
+            self.generation,
+            score.value,
+            self.parents,
+            self.role,
+            score.stderr,
+            score.complete,
+            score.tasks,
+            score.errors,
+        )
+
+
+class Standings:
+    """The best individuals so far, kept in order as they come: O(log n) comparisons each, equal scores by id."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._order: list[tuple[float, str]] = []
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Take in a record; those that do not rank are passed over."""
+        if record.ranks:
+            insort(self._order, (-(record.fitness or 0.0), record.id))
+
+    def top(self, count: int) -> list[str]:
+        """Ids of the best, best first."""
+        return [id for _, id in self._order[:count]]
+
+
+def ranked(records: Iterable[Record]) -> list[Record]:
+    """Those that rank, best first."""
+    by_id = {record.id: record for record in records}
+    standings = Standings(by_id.values())
+    return [by_id[id] for id in standings.top(len(by_id))]
+
+
+def best_offspring(records: Iterable[Record]) -> Record | None:
+    """The offspring with the best score on the search split."""
+    return next(iter(ranked(record for record in records if record.generation > 0)), None)
+
+
+def best_so_far(records: Sequence[Record]) -> list[str]:
+    """Ids of the best individual after each generation, on the search split, each once, in order."""
+    standings, leaders = Standings(), list[str]()
+    ordered = sorted(records, key=lambda record: record.generation)
+    for _, generation in groupby(ordered, key=lambda record: record.generation):
+        for record in generation:
+            standings.add(record)
+        leaders += [id for id in standings.top(1) if id not in leaders[-1:]]
+    return leaders
+
+
+def front(records: Iterable[Record]) -> list[str]:
+    """Ids of those that no other beats on all tasks at once, of fully scored individuals on the search split."""
+    return pareto_front({record.id: record.scores["search"].tasks for record in records if record.ranks})

@@ -1,0 +1,1 @@
+"""A run while it goes on: the coordinator, breeding, evaluation, workers, when to stop."""

@@ -1,0 +1,1 @@
+"""For third parties: the checks that every strategy passes."""

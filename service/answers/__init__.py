@@ -1,0 +1,1 @@
+"""What commands, routes and pages show: arguments in, one documented object out; nothing is printed."""

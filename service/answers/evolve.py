@@ -1,0 +1,138 @@
+"""A search with all its outputs: what `kinship evolve` and the demo have in common.
+
+DIR/ledger.sqlite     the truth: every individual, score and failure (ledger.json: in which database that is)
+DIR/run.yml           the run file as understood
+DIR/export.json       the canonical export
+DIR/best-offspring/   the best offspring as a model folder (DIR/best-offspring.yml: its recipe)
+DIR/kinship.csv|png   kinship of all individuals
+DIR/lineage.png|svg   the family tree
+DIR/report.html       everything to look at
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evaluators.cache import ScoreCache
+from evaluators.scores.splits import Split
+from kinship.output import output_file
+from kinship.pictures.family import family_figure
+from kinship.pictures.plots import heatmap
+from merging.offspring.weights import cast, common_dtype
+from merging.output.folder import write_model_folder
+from merging.recipe.schema import Recipe
+from search.config import RunConfig
+from search.history.export import to_json
+from search.ledger.records import Record, best_offspring
+from search.running.coordinator import CHILDREN, Search
+from search.running.workers import Observer
+from service.pages.charts import drawn
+from service.pages.figures import save_figure
+from service.pages.page import write_report
+from service.pages.view import RunView
+
+REPORT = "report.html"
+
+
+def run_evolution(
+    config: RunConfig,
+    folder: Path,
+    *,
+    root: Path,
+    cache: ScoreCache | None,
+    observer: Observer,
+    ledger: str | None = None,
+) -> RunView:
+    """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found.
+
+    ``ledger``: the URL of a run in a database; by default it is in the folder.
+    """
+    with Search(config, folder, root=root, ledger=ledger, cache=cache, observer=observer) as search:
+        search.run()
+        observer("phase", {"phase": "writing"})
+        _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        best = best_offspring(search.records)
+        if best is not None:
+            _write_best(search, best, folder, root)
+    view = RunView.open(folder, ledger)
+    _write_text(folder / "export.json", to_json(view.export))
+    _write_text(folder / "kinship.csv", view.kinship.to_csv())
+    save_figure(heatmap(view.kinship), folder / "kinship.png", force=True)
+    figure = family_figure(drawn(view.export))
+    for suffix in ("png", "svg"):
+        save_figure(figure, folder / f"lineage.{suffix}", force=True)
+    write_report(folder / REPORT, {label_of(config): view}, f"Merge search: {folder.name}", force=True)
+    observer("finished", {"report": str(folder / REPORT), "verdict": view.verdict()})
+    return view
+
+
+def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
+    references = search.config.references
+    recipe = search.span.recipe_of(search.genome(best.id))
+    stored = {id: f"{CHILDREN}/{id}.safetensors" for id in search.span.ids if id not in references}
+    absolute = {id: _absolute(path, root) for id, path in references.items()}
+    absolute |= {id: str((folder / path).resolve()) for id, path in stored.items()}
+    _write_text(folder / "best-offspring.yml", _renamed(recipe, absolute).to_yaml())
+    ancestry = _ancestry(search, best)
+    models = {str(entry.model) for entry in recipe.models}
+    if models & stored.keys():  # their own parents count
+        models |= {parent for step in ancestry for parent in step["parents"]}
+    parents = sorted(references[id] for id in references if id in models)
+    write_model_folder(
+        folder / "best-offspring",
+        cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
+        template=search.models[0],
+        recipe=_renamed(recipe, references | stored),
+        lineage={
+            "schema": "kinship.lineage/1",
+            "id": best.id,
+            "parents": [{"model": references[id], "digest": search.facts.digests[id]} for id in references],
+            "ancestry": ancestry,
+        },
+        parents=parents,
+        scores=_card_scores(best),
+        force=True,
+    )
+
+
+def label_of(config: RunConfig) -> str:
+    """What a run is called among others: the strategy, of Top-k greedy merging its variant."""
+    return config.strategy.variant if config.strategy.name == "topk" else config.strategy.name
+
+
+def _absolute(reference: str, root: Path) -> str:
+    """A local path in full; a reference to the Hub as it is."""
+    path = root / Path(reference).expanduser()
+    return str(path.resolve()) if path.exists() else reference
+
+
+def _ancestry(search: Search, best: Record) -> list[dict[str, Any]]:
+    """Every merge on the way from the founders to ``best``, ancestors first."""
+    records = search.records
+    needed, by_id = {best.id}, {record.id: record for record in records}
+    for record in reversed(records):
+        if record.id in needed:
+            needed.update(by_id[record.id].parents)
+    return [
+        {"id": record.id, "parents": list(record.parents), "recipe": record.recipe}
+        for record in records
+        if record.id in needed and record.parents
+    ]
+
+
+def _card_scores(best: Record) -> dict[str, float]:
+    split: Split = "held_out" if "held_out" in best.scores else "search"
+    return {f"{task} ({split.replace('_', '-')})": value for task, value in best.scores[split].tasks.items()}
+
+
+def _renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
+    """The recipe with its models' ids replaced by references."""
+    models = [entry.model_copy(update={"model": names[str(entry.model)]}) for entry in recipe.models]
+    return recipe.model_copy(update={"models": models})
+
+
+def _write_text(path: Path, text: str) -> None:
+    with output_file(path, force=True) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 
 from kinship.errors import LedgerError
 from search.ledger.ledger import LEDGER_NAME, Ledger
-from tests.search.test_ledger import FACTS
+from tests.search.ledger.test_ledger import FACTS
 
 
 def test_a_full_disk_is_told_from_a_damaged_ledger(tmp_path: Path) -> None:

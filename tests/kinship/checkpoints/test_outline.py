@@ -11,7 +11,6 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.kinship.test_hub import WEIGHTS, go_offline, kinship
 
 from kinship.checkpoints.hub import fetch_snapshot
 from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
@@ -20,6 +19,7 @@ from kinship.measures.alignment import Selection
 from kinship.measures.preflight import Plan, plan_comparison
 from tests.conftest import SHAPES, MakeModel
 from tests.kinship import adapters
+from tests.kinship.checkpoints.test_hub import WEIGHTS, go_offline, kinship
 from tests.kinship.hub_server import HubServer
 
 MODELS, BASE = ["org/model-1", "org/model-2"], "org/base@v1"

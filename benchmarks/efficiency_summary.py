@@ -9,7 +9,6 @@ import numpy as np
 from efficiency_families import Pair
 from scipy import stats
 
-EXPECTED = ", recommended"  # whom the strategy's own model expects the most of, in the place of the highest score
 Runs = Mapping[str, Any]
 Curve = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -18,8 +17,7 @@ def summarise(
     work: Path, pairs: Sequence[Pair], names: Sequence[str], reference: str, marks: Sequence[int], out: Path | None
 ) -> None:
     """Print the tables; write ``out``.json and ``out``.svg."""
-    runs = {pair: _with_recommended(found) for pair in pairs if (found := _load(work, pair))}
-    names = [each for name in names for each in (name, name + EXPECTED)]
+    runs = {pair: found for pair in pairs if (found := _load(work, pair))}
     names = [name for name in names if runs and all(name in found for found in runs.values())]
     if reference not in names:
         print("Nothing to summarise yet: no strategy has run on all pairs chosen.")
@@ -71,12 +69,6 @@ def summarise(
 def _load(work: Path, pair: Pair) -> Runs | None:
     record = work / f"runs-{pair.kind}-{pair.base}-{pair.seed}.json"
     return json.loads(record.read_text()) if record.exists() else None
-
-
-def _with_recommended(runs: Runs) -> Runs:
-    """With an entry more for each strategy that recommends: the course of whom it recommended."""
-    found = {name: run for name, run in runs.items() if name != "founders" and "recommended" in run}
-    return {**runs, **{name + EXPECTED: {"course": run["recommended"]} for name, run in found.items()}}
 
 
 def _curve(run: Mapping[str, Any], runs: Runs, length: int) -> Curve:

@@ -1,9 +1,8 @@
 """What each search strategy finds by how many evaluations, on families that nobody chose.
 
 For every (base, seed) pair: a family of a base and its fine-tunes, every strategy run for 60 evaluations on the search
-split, and at every count of evaluations the held-out score of whoever is best on the search split by then, and of whom
-the strategy recommends. Founders' own scores are not counted as evaluations; a strategy that stops early carries its
-score forward.
+split, and at every count of evaluations the held-out score of whoever is best on the search split by then. Founders'
+own scores are not counted as evaluations; a strategy that stops early carries its score forward.
 
     python benchmarks/search_efficiency.py --work WORK                   the demo's families
     python benchmarks/search_efficiency.py --work WORK --stories DIR     grown from a small story model
@@ -35,7 +34,7 @@ from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
 from merging.offspring.span import Genome, Span, genome_identity
 from merging.offspring.weights import materialise
-from search.strategies.base import Context, Individual, Recommends
+from search.strategies.base import Context, Individual
 from search.strategies.make import make_strategy
 from search.strategies.settings import MergeSettings, StrategySettings
 
@@ -104,13 +103,10 @@ class Arena:
 
 
 def run(arena: Arena, settings: Mapping[str, Any], seed: int, budget: int) -> dict[str, Any]:
-    """The course of one search: for each evaluation the best so far on the search split, and its held-out score; and
-    the same of whom the strategy recommends, as of the last batch that it was told of.
-    """
+    """The course of one search: for each evaluation the best so far on the search split, and its held-out score."""
     context = arena.context()
     strategy = make_strategy(StrategySettings.model_validate(settings), MergeSettings(), context, seed, budget)
     course: list[tuple[float, float]] = []
-    recommended: list[tuple[float, float]] = []
     best, generation = -np.inf, 0
     thinking = 0.0
     while len(course) < budget:
@@ -130,12 +126,7 @@ def run(arena: Arena, settings: Mapping[str, Any], seed: int, budget: int) -> di
                 best, held_out = arena.both(id)
             course.append((best, held_out))
         strategy.tell(results)
-        if isinstance(strategy, Recommends):
-            within = recommended[-1:] * (len(results) - 1) or course[: len(results) - 1]
-            choice = strategy.recommend()
-            recommended += [*within, arena.both(choice) if choice else course[-1]]
-    found = {"course": course, "cpu_seconds_a_batch": thinking / max(generation, 1)}
-    return found | ({"recommended": recommended} if recommended else {})
+    return {"course": course, "cpu_seconds_a_batch": thinking / max(generation, 1)}
 
 
 def measure(pair: Pair, setting: Setting, names: Sequence[str], work: Path, budget: int) -> None:

@@ -10,18 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import StatementError
 
 from evaluators.scores.splits import SPLITS
 from kinship.arrays import Float64
 from kinship.errors import LedgerError
 from kinship.measures.gram import GramTable
 from merging.offspring.span import Genome
+from search.config import parse_config
 from search.history.export import export_run, to_json
 from search.ledger.ledger import Entry, Ledger, RunFacts, StoredChild
 from search.ledger.records import Failed, Record, Summary
 
-SCHEMA = "kinship.run-full/1"
+SCHEMA = "kinship.run-full/2"
 
 
 def archive(ledger: Ledger) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def restore(content: Mapping[str, Any], ledger: Ledger) -> None:
             "schema": found["schema"],
             "individuals": [_canonical(person) for person in content["individuals"]],
         }
-    except (LookupError, ValueError, TypeError, AttributeError, zlib.error, IntegrityError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, zlib.error, StatementError) as error:
         raise LedgerError(f"The archive is damaged: {type(error).__name__}: {error}.") from error
     for each in wanted, found:  # intervals are drawn, and other versions of numpy may draw others
         del each["comparisons"]
@@ -87,10 +88,9 @@ def restore(content: Mapping[str, Any], ledger: Ledger) -> None:
 
 def _restore(content: Mapping[str, Any], ledger: Ledger) -> None:
     table = GramTable.load(io.BytesIO(_bytes(content["gram"])))
+    config = parse_config(content["config"], "the archive's config")
     ledger.start(
-        RunFacts(
-            content["config"], content["digests"], table, content["tasks"], content["conditions"], content["budget"]
-        )
+        RunFacts(config, content["digests"], table, content["tasks"], content["conditions"], content["budget"])
     )
     people = content["individuals"]
     records = [

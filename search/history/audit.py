@@ -4,30 +4,25 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from evaluators.scores.aggregates import Aggregate, fitness
+from evaluators.scores.aggregates import fitness
 from evaluators.scores.score import Score
 from evaluators.scores.splits import SPLITS, Split
 from kinship.errors import KinshipError, LedgerError
 from kinship.measures.gram import GramTable
 from merging.offspring.span import Genome, Span, genome_identity
 from merging.output.verify import Check
-from search.config import RunConfig
 from search.history.comparisons import score_of
 from search.ledger.database import damage
+from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger, RunFacts
 from search.ledger.records import Record
-from search.strategies.base import Context
-from search.strategies.context import Relations
-from search.strategies.make import make_strategy
 from search.strategies.recipes import BASE
-
-GENOMES = 2048  # kept at hand
 
 
 def replayed(ledger: Ledger, facts: RunFacts) -> Iterator[tuple[int, bool]]:
@@ -36,36 +31,15 @@ def replayed(ledger: Ledger, facts: RunFacts) -> Iterator[tuple[int, bool]]:
     Ends after the first that differs, and before one whose parents' generation has no scores yet. A generation that a
     budget cut short is compared as far as it goes. Cost: that of the strategy, and the kinship it asks for.
     """
-    config = RunConfig.model_validate(facts.config)
-    records = {record.id: record for record in ledger.records()}
-    span = Span.over(ledger.table())
-    genome = lru_cache(maxsize=GENOMES)(lambda id: ledger.genomes([id])[id].padded(len(span.ids)))
-    relations = Relations(
-        config.strategy.metric,
-        lambda: span,
-        genome,
-        lambda id: records[id].fitness,
-        lambda id: ledger.results(records[id].twin or id, "search"),
-    )
-    founders = [records[id] for id in facts.table.rows[1:]]
-    if not all(record.done for record in [records[BASE], *founders]):
+    individuals = Individuals(ledger, facts)
+    if not all(individuals.records[id].done for id in facts.table.rows):
         return
-    context = Context(
-        records[BASE].individual(),
-        tuple(record.individual() for record in founders),
-        facts.table.names,
-        relations.closeness,
-        relations.complementarity,
-        lambda: facts.table.total()[0],
-    )
-    strategy = make_strategy(config.strategy, config.merge, context, config.seed, facts.budget)
-    offspring = sorted((record for record in records.values() if record.generation > 0), key=_generation)
+    strategy = individuals.strategy()
+    offspring = sorted((record for record in individuals.records.values() if record.generation > 0), key=_generation)
     for generation, group in groupby(offspring, key=_generation):
         recorded = list(group)
         proposals = strategy.ask()[: len(recorded)]
-        same = [(each.recipe.to_dict(), each.role, each.parents) for each in proposals] == [
-            (record.recipe, record.role, record.parents) for record in recorded
-        ]
+        same = len(proposals) == len(recorded) and all(map(Record.is_of, recorded, proposals))
         yield generation, same
         if not (same and all(record.done for record in recorded)):
             return
@@ -92,7 +66,7 @@ def verify_ledger(ledger: Ledger) -> list[Check]:
     except UNREADABLE as error:
         return [*checks, Check("facts", False, f"cannot be read: {error}")]
     if facts is None:
-        raise LedgerError(f"{ledger.place} holds no run yet.", hint="Start it with `kinship evolve`.")
+        raise LedgerError(f"{ledger.location} holds no run yet.", hint="Start it with `kinship evolve`.")
     try:
         audit = _Audit(ledger, facts, {record.id: record for record in ledger.records()}, ledger.table())
     except UNREADABLE as error:
@@ -168,7 +142,7 @@ class _Audit:
         return self._check("scores", self._bad_scores(), f"{count} follow from their documents")
 
     def _bad_scores(self) -> Iterator[str]:
-        aggregate = Aggregate.model_validate(self.facts.config.get("aggregate", {}))
+        aggregate = self.facts.config.aggregate
         for split in SPLITS:
             founders = self._founders(split) if aggregate.kind == "normalised" else []
             for record in self.records.values():

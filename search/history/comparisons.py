@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evaluators.scores.aggregates import Aggregate, differences, gain
+from evaluators.scores.aggregates import differences, gain
 from evaluators.scores.intervals import Sample, compare_all
 from evaluators.scores.score import Estimate, Score, TaskScore
 from evaluators.scores.splits import SPLITS, Split
@@ -25,7 +25,7 @@ class Differences:
 
     def __init__(self, ledger: Ledger, facts: RunFacts, records: Mapping[str, Record]) -> None:
         self._ledger, self._facts, self._records = ledger, facts, records
-        self._aggregate = Aggregate.model_validate(facts.config.get("aggregate", {}))
+        self._aggregate = facts.config.aggregate
         self._read: dict[tuple[str, Split], Score | None] = {}
 
     def score(self, id: str, split: Split) -> Score | None:

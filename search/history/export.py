@@ -12,18 +12,18 @@ from evaluators.scores.score import as_dict
 from kinship.errors import LedgerError
 from merging.offspring.span import Span
 from search.history.comparisons import Differences, comparisons
-from search.ledger.ledger import Ledger, ending
+from search.ledger.ledger import Ledger
 from search.ledger.records import Record, best_offspring, best_so_far, front
 from search.strategies.recipes import BASE
 
-SCHEMA = "kinship.run/1"
+SCHEMA = "kinship.run/2"
 
 
 def export_run(ledger: Ledger) -> dict[str, Any]:
     """The run in ``ledger`` as one plain object: see docs/formats.md. Raises `LedgerError` for an empty ledger."""
     facts = ledger.facts()
     if facts is None:
-        raise LedgerError(f"{ledger.place} holds no run yet.", hint="Start it with `kinship evolve`.")
+        raise LedgerError(f"{ledger.location} holds no run yet.", hint="Start it with `kinship evolve`.")
     records = ledger.records()
     leaders = best_so_far(records)
     founders = [id for id in leaders if id in facts.digests]
@@ -34,7 +34,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     gain = between.gain(offspring.id, founders[-1]) if offspring and founders else {}
     return {
         "schema": SCHEMA,
-        "config": facts.config,
+        "config": facts.config.to_record(),
         "digests": facts.digests,
         "tasks": facts.tasks,
         "conditions": facts.conditions,
@@ -43,7 +43,6 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "best": best,
         "best_founder": founders[-1] if founders else None,
         "best_offspring": offspring.id if offspring else None,
-        "recommended": (ending(ledger.diary()) or {}).get("recommended"),
         "best_so_far": leaders,
         "best_offspring_recipe": _recipe(ledger, offspring.id) if offspring else None,
         "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},

@@ -1,11 +1,5 @@
-"""The ledger of a run: a database in which every result is durable before the next step.
+"""The ledger of a run: a database in which every result is durable before the next step."""
 
-The database is the truth; strategies and reports are rebuilt from it. A commit survives a power cut
-(`search.ledger.database`) and is one transaction, so a killed process leaves either all of a result or nothing of it.
-"""
-
-import io
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
@@ -24,23 +17,23 @@ from evaluators.scores.splits import Split
 from kinship.errors import LedgerError
 from kinship.measures.gram import GramTable
 from merging.offspring.span import Genome
+from search.config import RunConfig, parse_config
 from search.ledger import tables
-from search.ledger.database import LEDGER_NAME, Place, holds_run, open_database, place_of, unreadable
+from search.ledger.database import open_database, unreadable
+from search.ledger.location import LedgerLocation, holds_run, location_of
 from search.ledger.records import Failed, Record, Summary
-
-__all__ = ["LEDGER_NAME", "Entry", "Ledger", "RunFacts", "StoredChild"]
 
 
 @dataclass(frozen=True)
 class RunFacts:
     """What a run was started with.
 
-    config: all but what may differ from one session to the next. digests: of base and founders by id. table: their
-    Gram. tasks: metric and digest of each by name. conditions: what scores were measured with. budget: evaluations
-    that its strategy was told of.
+    config: as recorded, without the workers, who may differ from one session to the next. digests: of base and
+    founders by id. table: their Gram. tasks: metric and digest of each by name. conditions: what scores were measured
+    with. budget: evaluations that its strategy was told of.
     """
 
-    config: dict[str, Any]
+    config: RunConfig
     digests: dict[str, str]
     table: GramTable
     tasks: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -68,15 +61,24 @@ class Entry:
 
 
 class Ledger:
-    """Access to the ledger of one run. Every method that writes is durable on return, and writes all or nothing.
+    """The ledger of one run, in a SQLite file or in a database that may hold several runs. It promises:
 
-    place: the path of a SQLite file, or a run in a database. exclusive: for whoever runs the search, see
-    `search.ledger.database.open_database`. All methods raise `LedgerError` where the database fails them.
+    * It is canonical: strategies, exports and reports are rebuilt from it, and what it does not say did not happen.
+      Weights are not in it: those of children outside the span are files that can be made again from it.
+    * Whatever writes is durable on return, through a power cut, and is one transaction: a killed process leaves all of
+      it or nothing. What was recorded of an individual is never changed or removed, but by `delete`.
+    * One process writes, which opens it ``exclusive`` and holds the folder's lock; anybody may read meanwhile, of which
+      each query sees whole transactions. Whoever opens an older ledger, a reader too, brings its tables up to date.
+    * An object belongs to one thread at a time; others open one of their own. A worker never has one.
+    * What is read comes in the order in which it was added.
+
+    location: a SQLite file, or a run in a database. All methods raise `LedgerError` where the database cannot be read
+    or written; those that write raise `sqlalchemy.exc.IntegrityError` for what is there already, or of nobody.
     """
 
-    def __init__(self, place: Path | Place, *, exclusive: bool = False) -> None:
-        self.place = place if isinstance(place, Place) else Place.of_file(place)
-        self.engine = open_database(self.place, exclusive=exclusive)
+    def __init__(self, location: Path | LedgerLocation, *, exclusive: bool = False) -> None:
+        self.location = location if isinstance(location, LedgerLocation) else LedgerLocation.of_file(location)
+        self.engine = open_database(self.location, exclusive=exclusive)
         self._key: int | None = None
 
     @classmethod
@@ -87,7 +89,7 @@ class Ledger:
         """
         if not holds_run(folder):
             raise LedgerError(f"{folder} holds no run.", hint="Give the folder that `kinship evolve --out` made.")
-        return cls(place_of(folder, ledger))
+        return cls(location_of(folder, ledger))
 
     def close(self) -> None:
         """Close the database, and free the run for others."""
@@ -103,40 +105,32 @@ class Ledger:
 
     def start(self, facts: RunFacts) -> None:
         """Record what the run is about, once."""
-        table = io.BytesIO()
-        facts.table.save(table)
         with self._writing() as session:
             session.add(
                 tables.Run(
-                    name=self.place.run,
-                    config=json.dumps(facts.config),
-                    digests=json.dumps(facts.digests),
-                    tasks=json.dumps(facts.tasks),
-                    conditions=json.dumps(facts.conditions),
+                    name=self.location.run,
+                    config=facts.config.to_record(),
+                    digests=facts.digests,
+                    tasks=facts.tasks,
+                    conditions=facts.conditions,
                     budget=facts.budget,
-                    gram=table.getvalue(),
+                    gram=facts.table,
                 )
             )
 
     def facts(self) -> RunFacts | None:
-        """What the run was started with; None in a new ledger."""
+        """What the run was started with; None in a new ledger. Raises `InvalidConfig` for settings not known here."""
         with self._reading() as session:
             run = session.get(tables.Run, self._run(session))
             if run is None:
                 return None
-            return RunFacts(
-                json.loads(run.config),
-                json.loads(run.digests),
-                GramTable.load(io.BytesIO(run.gram)),
-                json.loads(run.tasks),
-                json.loads(run.conditions),
-                run.budget,
-            )
+            config = parse_config(run.config, f"the run in {self.location}")
+            return RunFacts(config, run.digests, run.gram, run.tasks, run.conditions, run.budget)
 
-    def set_config(self, config: dict[str, Any]) -> None:
+    def set_config(self, config: RunConfig) -> None:
         """Replace the recorded config, to extend a run."""
         with self._writing() as session:
-            session.get_one(tables.Run, self._run(session)).config = json.dumps(config)
+            session.get_one(tables.Run, self._run(session)).config = config.to_record()
 
     def set_stopped(self, reason: str | None) -> None:
         """Record why the search ended; None reopens it."""
@@ -158,17 +152,20 @@ class Ledger:
         """Write lines that have their time, in order."""
         with self._writing() as session:
             run = self._run(session)
-            session.add_all(
-                tables.Event(run=run, **vars(entry) | {"facts": json.dumps(entry.facts)}) for entry in entries
-            )
+            session.add_all(tables.Event(run=run, **vars(entry)) for entry in entries)
 
     def diary(self) -> list[Entry]:
         """What happened when, in order."""
         with self._reading() as session:
             return [
-                Entry(row.time, row.seconds, row.name, json.loads(row.facts))
+                Entry(row.time, row.seconds, row.name, row.facts)
                 for row in session.scalars(self._mine(tables.Event).order_by(tables.Event.id))
             ]
+
+    def ended(self) -> str | None:
+        """Why there is no other generation, though held-out scores may be missing; None while the search goes on."""
+        marks = [entry for entry in self.diary() if entry.name in {"ended", "extended"}]
+        return str(marks[-1].facts["reason"]) if marks and marks[-1].name == "ended" else None
 
     def seconds(self) -> float:
         """How long the run had worked when the last line of the diary was written."""
@@ -188,61 +185,47 @@ class Ledger:
         with self._writing() as session:
             run = self._run(session)
             position = session.scalar(self._mine(tables.Individual, func.count())) or 0
-            place = session.scalar(self._mine(tables.Stored, func.count())) or 0
+            outside = session.scalar(self._mine(tables.Stored, func.count())) or 0
             for number, record in enumerate(records, position):
-                session.add(
-                    tables.Individual(
-                        run=run,
-                        id=record.id,
-                        position=number,
-                        generation=record.generation,
-                        batch=record.batch,
-                        role=record.role,
-                        recipe=json.dumps(record.recipe),
-                        identity=record.identity,
-                        kinship=record.kinship,
-                        twin=record.twin,
-                    )
-                )
+                own = {column: getattr(record, column) for column in _OWN}
+                session.add(tables.Individual(run=run, position=number, **own))
             session.flush()
             for record in records:
                 for index, parent in enumerate(record.parents):
-                    session.add(tables.Parent(run=run, child=record.id, place=index, parent=parent))
+                    session.add(tables.Parent(run=run, child=record.id, position=index, parent=parent))
             for id, genome in genomes.items():
                 content, tensors = zlib.compress(genome.to_bytes(), 1), len(genome.coefficients)
                 session.add(tables.Genome(run=run, individual=id, tensors=tensors, coefficients=content))
             for id, failed in (failures or {}).items():
                 session.add(_failure(run, id, failed))
-            for number, child in enumerate(stored, place):
-                row = _pack_arrays(child.row)
-                session.add(tables.Stored(run=run, individual=child.id, place=number, digest=child.digest, row=row))
+            for number, child in enumerate(stored, outside):
+                given = {"digest": child.digest, "row": child.row}
+                session.add(tables.Stored(run=run, individual=child.id, position=number, **given))
 
     def records(self) -> list[Record]:
         """Every individual in the order it was added; genomes and documents are not read."""
         with self._reading() as session:
             parents: dict[str, list[str]] = {}
             parent = tables.Parent
-            lines = self._mine(parent, parent.child, parent.parent).order_by(parent.child, parent.place)
+            lines = self._mine(parent, parent.child, parent.parent).order_by(parent.child, parent.position)
             for child, one in session.execute(lines):
                 parents.setdefault(child, []).append(one)
             scores: dict[str, dict[Split, Summary]] = {}
             mark = tables.Score
             query = self._mine(mark, mark.individual, mark.split, mark.value, mark.stderr, mark.complete, mark.facts)
             for id, split, value, stderr, complete, facts in session.execute(query):
-                scores.setdefault(id, {})[split] = Summary(value, stderr, complete, json.loads(facts))
+                scores.setdefault(id, {})[split] = Summary(value, stderr, complete, facts)
             failure = tables.Failure
             failures = session.execute(self._mine(failure, failure.individual, failure.message).order_by(failure.stage))
             errors = {id: str(message) for id, message in failures}
             row = tables.Individual
-            columns = (row.id, row.generation, row.role, row.recipe, row.identity, row.batch, row.kinship, row.twin)
+            query = self._mine(row, *(getattr(row, column) for column in _OWN)).order_by(row.position)
             return [
                 Record(
-                    id, generation, role, tuple(parents.get(id, ())), json.loads(recipe), identity, batch, kinship,
-                    twin, errors.get(id), scores.get(id, {}),
+                    **own, parents=tuple(parents.get(own["id"], ())), error=errors.get(own["id"]),
+                    scores=scores.get(own["id"], {}),
                 )
-                for id, generation, role, recipe, identity, batch, kinship, twin in session.execute(
-                    self._mine(row, *columns).order_by(row.position)
-                )
+                for own in session.execute(query).mappings()
             ]  # fmt: skip
 
     def genomes(self, ids: Iterable[str]) -> dict[str, Genome]:
@@ -269,8 +252,8 @@ class Ledger:
         """Every child outside the span, in the order they came."""
         with self._reading() as session:
             return [
-                StoredChild(row.individual, row.digest, _unpack_arrays(row.row))
-                for row in session.scalars(self._mine(tables.Stored).order_by(tables.Stored.place))
+                StoredChild(row.individual, row.digest, row.row)
+                for row in session.scalars(self._mine(tables.Stored).order_by(tables.Stored.position))
             ]
 
     # Results
@@ -282,8 +265,8 @@ class Ledger:
             run = self._run(session)
             earlier = self._mine(block, func.count()).where(block.individual == id, block.split == split)
             count = sum(len(values) for values in results.values())
-            place = session.scalar(earlier) or 0
-            session.add(block(run=run, individual=id, split=split, place=place, count=count, results=_pack(results)))
+            position = session.scalar(earlier) or 0
+            session.add(block(run=run, individual=id, split=split, position=position, count=count, results=results))
             if score is not None:
                 session.add(_row(run, id, split, score))
 
@@ -292,10 +275,10 @@ class Ledger:
         found: dict[str, dict[int, float]] = {}
         block = tables.Block
         mine = block.individual == id, block.split == split
-        query = self._mine(block, block.results).where(*mine).order_by(block.place)
+        query = self._mine(block, block.results).where(*mine).order_by(block.position)
         with self._reading() as session:
-            for data in session.scalars(query):
-                for task, values in _unpack(data).items():
+            for part in session.scalars(query):
+                for task, values in part.items():
                     found.setdefault(task, {}).update(values)
         return found
 
@@ -336,7 +319,7 @@ class Ledger:
             with Session(self.engine) as session:
                 yield session
         except (InterfaceError, OperationalError) as error:
-            raise unreadable(self.place, error) from error
+            raise unreadable(self.location, error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
@@ -346,13 +329,17 @@ class Ledger:
     def _run(self, session: Session) -> int:
         """The key of the run; 0, which no run has, while it is not there."""
         if self._key is None:
-            self._key = session.scalar(select(tables.Run.id).where(tables.Run.name == self.place.run))
+            self._key = session.scalar(select(tables.Run.id).where(tables.Run.name == self.location.run))
         return self._key or 0
 
     def _mine(self, table: Any, *columns: Any) -> Any:
         """What to select of a table, rows of this run alone."""
-        own = select(tables.Run.id).where(tables.Run.name == self.place.run).scalar_subquery()
+        own = select(tables.Run.id).where(tables.Run.name == self.location.run).scalar_subquery()
         return select(*(columns or (table,))).select_from(table).where(table.run == own)
+
+
+# What a record has in a row of its own.
+_OWN = ("id", "generation", "role", "recipe", "identity", "batch", "kinship", "twin")
 
 
 def _failure(run: int, id: str, failed: Failed) -> tables.Failure:
@@ -361,35 +348,5 @@ def _failure(run: int, id: str, failed: Failed) -> tables.Failure:
 
 
 def _row(run: int, id: str, split: Split, score: Summary) -> tables.Score:
-    columns = {"value": score.value, "stderr": score.stderr, "complete": score.complete}
-    return tables.Score(run=run, individual=id, split=split, facts=json.dumps(score.facts), **columns)
-
-
-def _pack(results: Results) -> bytes:
-    content = {task: [sorted(values), [values[key] for key in sorted(values)]] for task, values in results.items()}
-    return zlib.compress(json.dumps(content).encode())
-
-
-def _unpack(data: bytes) -> dict[str, dict[int, float]]:
-    content = json.loads(zlib.decompress(data))
-    return {task: dict(zip(documents, values, strict=True)) for task, (documents, values) in content.items()}
-
-
-def _pack_arrays(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _unpack_arrays(data: bytes) -> dict[str, Any]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def ending(diary: Sequence[Entry]) -> Mapping[str, Any] | None:
-    """What is on record of the end of the search: its ``reason``, and whom the strategy ``recommended``, if anybody.
-
-    None while it goes on, and when it was extended since.
-    """
-    marks = [entry for entry in diary if entry.name in {"ended", "extended"}]
-    return marks[-1].facts if marks and marks[-1].name == "ended" else None
+    columns = {"value": score.value, "stderr": score.stderr, "complete": score.complete, "facts": dict(score.facts)}
+    return tables.Score(run=run, individual=id, split=split, **columns)

@@ -1,4 +1,4 @@
-"""What is known of a run's individuals, and which of them are best."""
+"""What is known of a run's individuals: who is best, who is scored on held-out documents, who may still be needed."""
 
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from evaluators.scores.aggregates import pareto_front
 from evaluators.scores.splits import Split
-from search.strategies.base import Individual, Role
+from search.strategies.base import Individual, Proposal, Role
 from search.strategies.recipes import BASE
+from search.strategies.settings import StrategySettings
 
 Stage = Literal["merging", "search", "held_out"]
+LATEST = 2  # generations of which strategies choose partners: see `partner_pool`
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ class Record:
         """Whether it may be called best: fully scored, and neither the base nor a double of somebody before it."""
         return self.id != BASE and self.twin is None and "search" in self.scores and self.scores["search"].complete
 
+    @property
+    def documents(self) -> int:
+        """How many the search has paid for: none for a double."""
+        score = self.scores.get("search")
+        return 0 if score is None or self.twin else int(score.facts["documents"])
+
+    def is_of(self, proposal: Proposal) -> bool:
+        """Whether it was made of this proposal."""
+        return (self.recipe, self.role, self.parents) == (proposal.recipe.to_dict(), proposal.role, proposal.parents)
+
     def individual(self) -> Individual:
         """What strategies are told of it."""
         score = self.scores.get("search")
@@ -147,3 +159,27 @@ def best_so_far(records: Sequence[Record]) -> list[str]:
 def front(records: Iterable[Record]) -> list[str]:
     """Ids of those that no other beats on all tasks at once, of fully scored individuals on the search split."""
     return pareto_front({record.id: record.scores["search"].tasks for record in records if record.ranks})
+
+
+def finalists(records: Sequence[Record], settings: StrategySettings) -> list[str]:
+    """Ids of those scored on held-out documents beside base and founders: who led the run after a generation, the best
+    offspring and the parents of all of these, each once; where every task is an objective, the Pareto front as well.
+    """
+    by_id = {record.id: record for record in records}
+    best = best_offspring(records)
+    leaders = [*best_so_far(records), *([best.id] if best else [])]
+    if settings.objectives == "tasks":
+        leaders += front(records)
+    return list(dict.fromkeys([*leaders, *(parent for id in leaders for parent in by_id[id].parents)]))
+
+
+def still_needed(records: Sequence[Record], settings: StrategySettings) -> Iterable[str]:
+    """Ids of those that may yet be parents or be scored again, as far as is known after the latest generation.
+
+    The top k, the latest generations and the `finalists`; everybody, where the strategy may choose anybody.
+    """
+    if settings.variant != "vanilla" and settings.partner_pool != "previous":
+        return [record.id for record in records]
+    latest = max(record.generation for record in records)
+    recent = [record.id for record in records if record.generation > latest - LATEST]
+    return dict.fromkeys([*Standings(records).top(settings.k), *recent, *finalists(records, settings)])

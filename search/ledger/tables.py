@@ -4,12 +4,91 @@ A database may hold several runs: all but `Run` are keyed by one. A change here 
 which brings older ledgers here, and `VERSION` to name it.
 """
 
+import io
+import json
+import zlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from sqlalchemy import Double, ForeignKey, ForeignKeyConstraint, LargeBinary, UniqueConstraint
+import numpy as np
+from sqlalchemy import Dialect, Double, ForeignKey, ForeignKeyConstraint, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
 
-VERSION = "3"
+from evaluators.scores.score import Results
+from kinship.arrays import Float64
+from kinship.measures.gram import GramTable
+
+VERSION = "1"
+
+
+class Json(TypeDecorator[Any]):
+    """Plain data, as JSON."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """To text."""
+        return json.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """From text."""
+        return json.loads(value)
+
+
+class Gram(TypeDecorator[GramTable]):
+    """A Gram table, as the ``.npz`` of `GramTable.save`."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: GramTable | None, dialect: Dialect) -> bytes:
+        """To bytes."""
+        assert value is not None
+        file = io.BytesIO()
+        value.save(file)
+        return file.getvalue()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> GramTable:
+        """From bytes."""
+        return GramTable.load(io.BytesIO(value))
+
+
+class Arrays(TypeDecorator[Mapping[str, Float64]]):
+    """Arrays by name, as ``.npz``."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, Float64] | None, dialect: Dialect) -> bytes:
+        """To bytes."""
+        file = io.BytesIO()
+        np.savez(file, **(value or {}))  # type: ignore[arg-type]
+        return file.getvalue()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Mapping[str, Float64]:
+        """From bytes."""
+        with np.load(io.BytesIO(value), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+class ByDocument(TypeDecorator[Results]):
+    """Results by task and document, as compressed JSON: by task, the documents and their values."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Results | None, dialect: Dialect) -> bytes:
+        """To bytes."""
+        given = (value or {}).items()
+        content = {task: [sorted(values), [values[key] for key in sorted(values)]] for task, values in given}
+        return zlib.compress(json.dumps(content).encode())
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Results:
+        """From bytes."""
+        content = json.loads(zlib.decompress(value))
+        return {task: dict(zip(documents, values, strict=True)) for task, (documents, values) in content.items()}
 
 
 class Table(DeclarativeBase):
@@ -24,22 +103,22 @@ def _of(column: str) -> ForeignKeyConstraint:
 
 
 class Run(Table):
-    """What a run was started with. Text columns but ``name`` and ``stopped`` are JSON; gram is an ``.npz``."""
+    """What a run was started with, and why it stopped."""
 
     __tablename__ = "run"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
-    config: Mapped[str]
-    digests: Mapped[str]
-    tasks: Mapped[str]
-    conditions: Mapped[str]
+    config: Mapped[dict[str, Any]] = mapped_column(Json)
+    digests: Mapped[dict[str, str]] = mapped_column(Json)
+    tasks: Mapped[dict[str, dict[str, str]]] = mapped_column(Json)
+    conditions: Mapped[dict[str, str]] = mapped_column(Json)
     budget: Mapped[int | None]
-    gram: Mapped[bytes] = mapped_column(LargeBinary)
+    gram: Mapped[GramTable] = mapped_column(Gram)
     stopped: Mapped[str | None]
 
 
 class Individual(Table):
-    """Everybody, by ``position`` in the order proposed. recipe: JSON."""
+    """Everybody, by ``position`` in the order proposed."""
 
     __tablename__ = "individual"
     __table_args__ = (UniqueConstraint("run", "position"), _of("twin"))
@@ -49,20 +128,20 @@ class Individual(Table):
     generation: Mapped[int]
     batch: Mapped[int]
     role: Mapped[str]
-    recipe: Mapped[str]
+    recipe: Mapped[dict[str, Any]] = mapped_column(Json)
     identity: Mapped[str | None]
     kinship: Mapped[float | None]
     twin: Mapped[str | None]
 
 
 class Parent(Table):
-    """Who descends from whom; ``place`` is the parent's in the recipe."""
+    """Who descends from whom; ``position`` is the parent's in the recipe."""
 
     __tablename__ = "parent"
     __table_args__ = (_of("child"), _of("parent"))
     run: Mapped[int] = mapped_column(primary_key=True)
     child: Mapped[str] = mapped_column(primary_key=True)
-    place: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
     parent: Mapped[str]
 
 
@@ -78,32 +157,32 @@ class Genome(Table):
 
 
 class Stored(Table):
-    """A child outside the span, whose weights are a file: its row of the Gram table, an ``.npz``, and its digest."""
+    """A child outside the span, whose weights are a file: its row of the Gram table and its digest."""
 
     __tablename__ = "stored"
-    __table_args__ = (UniqueConstraint("run", "place"), _of("individual"))
+    __table_args__ = (UniqueConstraint("run", "position"), _of("individual"))
     run: Mapped[int] = mapped_column(primary_key=True)
     individual: Mapped[str] = mapped_column(primary_key=True)
-    place: Mapped[int]
+    position: Mapped[int]
     digest: Mapped[str]
-    row: Mapped[bytes] = mapped_column(LargeBinary)
+    row: Mapped[Mapping[str, Any]] = mapped_column(Arrays)
 
 
 class Block(Table):
-    """Per-document results, compressed, as they came; ``place`` counts an individual's blocks on a split."""
+    """Per-document results as they came; ``position`` counts an individual's blocks on a split."""
 
     __tablename__ = "block"
     __table_args__ = (_of("individual"),)
     run: Mapped[int] = mapped_column(primary_key=True)
     individual: Mapped[str] = mapped_column(primary_key=True)
     split: Mapped[str] = mapped_column(primary_key=True)
-    place: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
     count: Mapped[int]
-    results: Mapped[bytes] = mapped_column(LargeBinary)
+    results: Mapped[Results] = mapped_column(ByDocument)
 
 
 class Score(Table):
-    """What blocks came to. facts: JSON, for the export."""
+    """What blocks came to. facts: for the export."""
 
     __tablename__ = "score"
     __table_args__ = (_of("individual"),)
@@ -113,7 +192,7 @@ class Score(Table):
     value: Mapped[float]
     stderr: Mapped[float | None]
     complete: Mapped[bool]
-    facts: Mapped[str]
+    facts: Mapped[dict[str, Any]] = mapped_column(Json)
 
 
 class Failure(Table):
@@ -139,4 +218,4 @@ class Event(Table):
     time: Mapped[str]
     seconds: Mapped[float]
     name: Mapped[str]
-    facts: Mapped[str]
+    facts: Mapped[dict[str, Any]] = mapped_column(Json)

@@ -1,4 +1,8 @@
-"""Ledgers of older versions are brought to the present one in place: all the steps in one transaction, or none."""
+"""Steps that make the tables of a ledger, or bring those of an older version to the present one, in place.
+
+A new ledger takes them all, so there is one way to the present tables. A step is a module in ``versions``, see
+`search.migrations.versions.v1_baseline`; `search.ledger.tables.VERSION` names the last.
+"""
 
 from pathlib import Path
 
@@ -8,36 +12,23 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 VERSION_TABLE = "ledger_version"
+STEPS = Path(__file__).parent  # its folder `versions`
 
 
-def current_version(connection: Connection) -> str | None:
-    """The version that a ledger says it has; None where it says nothing."""
-    return _context(connection).get_current_revision()
+def upgrade(connection: Connection, version: str | None) -> None:
+    """Take every step from ``version`` (None: no tables yet) to the newest, in the caller's transaction.
 
-
-def stamp(connection: Connection, version: str) -> None:
-    """Write down which version the ledger has; there is no such step: `alembic.util.CommandError`."""
-    _context(connection).stamp(_steps(), version)
-
-
-def upgrade(connection: Connection, version: str) -> None:
-    """Take every step from ``version`` to the newest. The caller's transaction holds them all."""
-    context = _context(connection)
+    Raises `sqlalchemy.exc.DBAPIError` for tables that are not what ``version`` says.
+    """
+    script = ScriptDirectory(str(STEPS))
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     with Operations.context(context):
-        for step in reversed(list(_steps().iterate_revisions("head", version))):
+        for step in reversed(list(script.iterate_revisions("head", version or "base"))):
             if step.revision != version:
                 step.module.upgrade()
-    context.stamp(_steps(), "head")
+    context.stamp(script, "head")
 
 
 def known_versions() -> list[str]:
     """Every version there was, the first one first."""
-    return [step.revision for step in reversed(list(_steps().walk_revisions()))]
-
-
-def _steps() -> ScriptDirectory:
-    return ScriptDirectory(str(Path(__file__).parent))
-
-
-def _context(connection: Connection) -> MigrationContext:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return [step.revision for step in reversed(list(ScriptDirectory(str(STEPS)).walk_revisions()))]

@@ -1,7 +1,7 @@
 """From proposals to individuals: genomes, identities, doubles; what cannot be merged is a failure of its own."""
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,37 +11,11 @@ from kinship.errors import OutputNotWritable
 from merging.offspring.basis import Absent, Basis, child_seed
 from merging.offspring.span import Genome, genome_identity
 from merging.recipe.schema import Recipe
+from search.ledger.individuals import Individuals
 from search.ledger.ledger import StoredChild
-from search.ledger.records import Failed, Record, Standings, best_offspring, best_so_far, front
-from search.running.workers import Observer
+from search.ledger.records import Failed, Record
+from search.running.events import Observer
 from search.strategies.base import Proposal
-from search.strategies.settings import StrategySettings
-
-LATEST = 2  # generations of which strategies choose partners: see `partner_pool`
-
-
-def compared(records: Sequence[Record], settings: StrategySettings) -> list[str]:
-    """Ids of those that led the run after a generation, the best offspring and the parents of all of these, each once;
-    where every task is an objective, the Pareto front as well.
-    """
-    by_id = {record.id: record for record in records}
-    best = best_offspring(records)
-    leaders = [*best_so_far(records), *([best.id] if best else [])]
-    if settings.objectives == "tasks":
-        leaders += front(records)
-    return list(dict.fromkeys([*leaders, *(parent for id in leaders for parent in by_id[id].parents)]))
-
-
-def living(records: Sequence[Record], settings: StrategySettings) -> Iterable[str]:
-    """Ids of those that may yet be parents or be scored again, as far as is known after the latest generation.
-
-    The top k, the latest generations and those `compared`; everybody, where the strategy may choose anybody.
-    """
-    if settings.variant != "vanilla" and settings.partner_pool != "previous":
-        return [record.id for record in records]
-    latest = max(record.generation for record in records)
-    recent = [record.id for record in records if record.generation > latest - LATEST]
-    return dict.fromkeys([*Standings(records).top(settings.k), *recent, *compared(records, settings)])
 
 
 @dataclass
@@ -57,26 +31,18 @@ class Brood:
 class Breeder:
     """Makes individuals of ``basis``, which grows by the children that lie outside its span.
 
-    digests: of its members' weights by id. genome, recipe: of an individual. known: identity and id of all so far.
+    digests: of its members' weights by id. individuals: all so far.
     """
 
     def __init__(
-        self,
-        basis: Basis,
-        digests: Mapping[str, str],
-        genome: Callable[[str], Genome],
-        recipe: Callable[[str], Recipe],
-        known: Iterable[tuple[str | None, str]],
-        seed: int,
-        observer: Observer,
+        self, basis: Basis, digests: Mapping[str, str], individuals: Individuals, seed: int, observer: Observer
     ) -> None:
         self.basis = basis
         self._digests = dict(digests)
-        self._genome = genome
-        self._recipe = recipe
+        self._individuals = individuals
         self._first: dict[str | None, str] = {}
-        for identity, id in known:
-            self._first.setdefault(identity, id)
+        for record in individuals.records.values():
+            self._first.setdefault(record.identity, record.id)
         self._seed = seed
         self._observer = observer
 
@@ -90,15 +56,8 @@ class Breeder:
             brood.records.append(Record(id, 0, role, (), {}, identity, twin=self._twin(id, identity)))  # type: ignore[arg-type]
         return brood
 
-    def offspring(
-        self,
-        proposals: Sequence[Proposal],
-        generation: int,
-        first: int,
-        batch: int,
-        kinship: Callable[[Sequence[str]], float | None],
-    ) -> Brood:
-        """The children of ``proposals``, numbered from ``first``. kinship: the mean over several individuals.
+    def offspring(self, proposals: Sequence[Proposal], generation: int, first: int, batch: int) -> Brood:
+        """The children of ``proposals``, numbered from ``first``.
 
         Raises what the disk raises: a full one is no child's fault.
         """
@@ -123,16 +82,16 @@ class Breeder:
                     proposal.recipe.to_dict(),
                     identity,
                     batch,
-                    kinship(proposal.parents),
+                    self._individuals.mean_kinship(proposal.parents),
                     self._twin(id, identity),
                     brood.failures[id].message if id in brood.failures else None,
                 )
             )
         return brood
 
-    def prune(self, living: Iterable[str]) -> list[str]:
-        """Remove the weights of those that none of the ``living`` is made of; ids of those that were there."""
-        needed = {column for id in living for column in self._columns(id)}
+    def prune(self, keep: Iterable[str]) -> list[str]:
+        """Remove the weights of those that none of ``keep`` is made of; ids of those that were there."""
+        needed = {column for id in keep for column in self._columns(id)}
         members = enumerate(self.basis.models)
         gone = [each.id for column, each in members if column not in needed and not isinstance(each, Absent)]
         if gone:
@@ -148,16 +107,16 @@ class Breeder:
             child = self.basis.models[column]
             if isinstance(child, Absent):
                 self._observer("phase", {"phase": "merging", "individual": child.id})
-                recipe = self._recipe(child.id)
+                recipe = self._individuals.recipe(child.id)
                 for parent in recipe.references:
                     self.require_weights(parent)
-                genomes = {parent: self._genome(parent) for parent in recipe.references}
+                genomes = {parent: self._individuals.genome(parent) for parent in recipe.references}
                 seed, digest = child_seed(self._seed, child.id), self._digests[child.id]
                 self.basis = self.basis.restored(child.id, recipe, genomes, seed=seed, digest=digest)
 
     def _columns(self, id: str) -> list[int]:
         """The members of the basis that an individual is made of."""
-        return [int(column) for column in np.flatnonzero(self._genome(id).coefficients.any(axis=0))]
+        return [int(column) for column in np.flatnonzero(self._individuals.genome(id).coefficients.any(axis=0))]
 
     def identity(self, genome: Genome) -> str:
         """Equal for genomes of the same weights."""
@@ -167,7 +126,7 @@ class Breeder:
         if not self.basis.span.holds(recipe):
             for parent in recipe.references:
                 self.require_weights(parent)
-        genomes = {parent: self._genome(parent) for parent in recipe.references}
+        genomes = {parent: self._individuals.genome(parent) for parent in recipe.references}
         child = self.basis.merge_or_add(id, recipe, genomes, seed=child_seed(self._seed, id), force=True)
         if child.digest is not None:
             table = child.basis.table

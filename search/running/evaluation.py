@@ -15,33 +15,33 @@ from evaluators.scores.score import Estimate, Results, Score, as_dict
 from evaluators.scores.splits import Split
 from evaluators.workers.base import Failure, WorkerPool
 from kinship.errors import EvaluationFailed
+from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger
 from search.ledger.records import Failed, Record, Summary
-from search.running.workers import Observer, Work
+from search.running.events import Observer, failure
+from search.running.workers import Documents, Work
 from search.strategies.recipes import BASE
 
-Documents = Mapping[str, Sequence[int]]
-Known = dict[str, dict[int, float]]
 
+class Evaluation:
+    """Scores ``individuals``, whose records it keeps up to date.
 
-class Scoring:
-    """Scores individuals of a run: ``records`` by id, which it keeps up to date.
-
-    work: makes the payload for a worker from (record, documents). Raises `EvaluationFailed` where the base or a founder
+    work: makes the payload for a worker from (id, documents). Raises `EvaluationFailed` where the base or a founder
     cannot be scored, since a search makes no sense without.
     """
 
     def __init__(
         self,
-        records: dict[str, Record],
+        individuals: Individuals,
         ledger: Ledger,
         scorer: Scorer,
         pool: WorkerPool,
         aggregate: Aggregate,
-        work: Callable[[Record, Documents], Work],
+        work: Callable[[str, Documents], Work],
         observer: Observer,
     ) -> None:
-        self._records = records
+        self._individuals = individuals
+        self._records = individuals.records
         self._ledger = ledger
         self._scorer = scorer
         self._pool = pool
@@ -49,7 +49,7 @@ class Scoring:
         self._work = work
         self._observer = observer
         self._tasks = scorer.evaluator.tasks
-        self._known: dict[tuple[str, Split], Known] = {}
+        self._known: dict[tuple[str, Split], dict[str, dict[int, float]]] = {}
         self._range: dict[Split, list[Score]] = {}
 
     def score(self, ids: Iterable[str], split: Split) -> None:
@@ -68,17 +68,18 @@ class Scoring:
         what was asked for, so that only missing results are worked on.
         """
         originals = [id for id in ids if self._records[id].twin is None and self._records[id].identity is not None]
-        founders = [self.full_score(id, "search") for id in self._founders()]
+        results = {id: self._individuals.results(id, "search") for id in [BASE, *rivals, *self._founders()]}
+        founders = [self._scorer.assemble(results[id], "search") for id in self._founders()]
         weights = shares(founders[0], self._aggregate, founders)
         names = [task.name for task in self._tasks]
         race = Race(
             settings,
             {task.name: task.documents["search"] for task in self._tasks},
-            {id: self.results(id, "search") for id in rivals},
+            {id: results[id] for id in rivals},
             originals,
             k,
             seed,
-            controls={BASE: self.results(BASE, "search")},
+            controls={BASE: results[BASE]},
             shares=dict(zip(names, weights, strict=True)) if weights else None,
         )
         while asked := race.ask():
@@ -88,21 +89,13 @@ class Scoring:
         self._share(ids, "search")
         self._known.clear()
 
-    def full_score(self, id: str, split: Split) -> Score:
-        """The score of an individual with all its documents; for a double, that of the original."""
-        return self._scorer.assemble(self.results(id, split), split)
-
-    def results(self, id: str, split: Split) -> Known:
-        """All results of an individual; for a double, those of the original."""
-        return self._ledger.results(self._records[id].twin or id, split)
-
     def _block(self, split: Split, asked: Mapping[str, Documents]) -> dict[str, Results | None]:
         """Results of ``asked`` by individual and task; None for those that failed, now or earlier."""
         works = []
         for id, documents in asked.items():
             missing = self._missing(self._records[id], split, documents)
             if missing and self._records[id].error is None:
-                works.append(self._work(self._records[id], missing))
+                works.append(self._work(id, missing))
             self._settle(id, split)
         if works:
             total = sum(len(documents) for work in works for documents in work.documents.values())
@@ -161,8 +154,7 @@ class Scoring:
             )
         self._ledger.record_failure(id, failed)
         self._records[id] = replace(record, error=failed.message)
-        facts = {"individual": id, "split": failed.stage, "kind": failed.kind, "attempts": failed.attempts}
-        self._observer("failed", facts | {"error": failed.message})
+        self._observer("failed", failure(id, failed))
 
     def _settle(self, id: str, split: Split, verdict: Verdict | None = None) -> None:
         score = self._due(id, split, verdict)
@@ -229,7 +221,7 @@ class Scoring:
         """The founders, or whom they double."""
         return [record.twin or record.id for record in self._records.values() if record.role == "founder"]
 
-    def _load(self, id: str, split: Split) -> Known:
+    def _load(self, id: str, split: Split) -> dict[str, dict[int, float]]:
         if (id, split) not in self._known:
             self._known[id, split] = self._ledger.results(id, split)
         return self._known[id, split]

@@ -1,11 +1,12 @@
-"""When a search stops, beside its strategy having nothing more to propose, and what is recorded of its end."""
+"""How far a search has come, and when it stops, beside its strategy having nothing more to propose."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kinship.measures.matrix import KinshipMatrix
 from search.config import StopSettings
+from search.ledger.records import Record, Standings
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,37 @@ class Spent:
     evaluations: int
     documents: int
     seconds: float | None = None
+
+
+class Progress:
+    """What was done by the generations that are complete, base and founders first, and who leads after them.
+
+    generation: the number of the next. told: everybody so far, in order.
+    """
+
+    def __init__(self, baselines: Sequence[Record]) -> None:
+        self.generation = 1
+        self.told = list(baselines)
+        self.evaluations = 0
+        self._documents = sum(record.documents for record in baselines)
+        self._standings = Standings(baselines)
+
+    def add(self, offspring: Sequence[Record]) -> None:
+        """A generation is complete."""
+        self.generation += 1
+        self.told += offspring
+        self.evaluations += len(offspring)
+        self._documents += sum(record.documents for record in offspring)
+        for record in offspring:
+            self._standings.add(record)
+
+    def top(self, count: int) -> list[str]:
+        """Ids of the best, best first."""
+        return self._standings.top(count)
+
+    def spent(self, seconds: float | None) -> Spent:
+        """What was used up before the next generation."""
+        return Spent(self.generation, self.evaluations, self._documents, seconds)
 
 
 def reason_to_stop(stop: StopSettings, spent: Spent, top_kinship: Callable[[], KinshipMatrix]) -> str | None:

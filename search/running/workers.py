@@ -6,7 +6,9 @@ Recipes travel, weights never: a payload is a table of coefficients and numbers 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
 
 from evaluators.base import Candidate, Evaluator, Task
 from evaluators.settings import EvaluateSettings
@@ -14,11 +16,11 @@ from evaluators.workers import Failure, WorkerPool, make_pool
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig, KinshipError, WorkersFailed
-from merging.offspring.span import Genome
+from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
 
-Results = dict[str, dict[int, float]]
+Documents = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Description:
     tasks: Sequence[Task]
     conditions: Mapping[str, str]
 
-    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> Results:
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """Nothing is run here; raises `RuntimeError`."""
         raise RuntimeError("the evaluator is with the workers")
 
@@ -51,8 +53,20 @@ class Work:
     genome: bytes
     names: Sequence[str]
     columns: Sequence[str]
-    documents: Mapping[str, Sequence[int]]
+    documents: Documents
     stored: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, id: str, identity: str, genome: Genome, span: Span, documents: Documents, stored: Mapping[str, str]
+    ) -> Self:
+        """To score a ``genome`` over ``span``: of its columns only those that are used travel, and the base's, from
+        which buffers of integers are copied. stored: the files of all children outside the founders' span, by id.
+        """
+        used = [0, *(np.flatnonzero(genome.coefficients[:, 1:].any(axis=0)) + 1).tolist()]
+        columns = [span.ids[index] for index in used]
+        files = {id: stored[id] for id in columns if id in stored}
+        return cls(id, identity, Genome(genome.coefficients[:, used]).to_bytes(), span.names, columns, documents, files)
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ class Handle:
         self._stored: set[str] = set()
 
     def __call__(self, payload: Describe | Work) -> Any:
-        """A `Description` or `Results`; raises what making or scoring the weights raises."""
+        """A `Description`, or results by task and document; raises what making or scoring the weights raises."""
         if isinstance(payload, Describe):
             return Description(list(self._evaluator.tasks), dict(self._evaluator.conditions))
         return self._evaluator.run(self.candidate(payload), payload.documents)
@@ -106,15 +120,7 @@ class Handle:
         return self._models[id]
 
 
-Observer = Callable[[str, Mapping[str, Any]], None]
-"""Told of events as (name, facts); a result is told only once it is durable. docs/formats.md lists the events."""
-
-
-def silent(name: str, facts: Mapping[str, Any]) -> None:
-    """The observer that does nothing."""
-
-
-def hire(
+def open_workers(
     config: RunConfig,
     models: Sequence[Checkpoint],
     root: Path | None,

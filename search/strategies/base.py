@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from kinship.arrays import Float64
 from merging.recipe.schema import Recipe
@@ -136,16 +136,4 @@ class Strategy(Protocol):
 
     def tell(self, results: Sequence[Individual]) -> None:
         """Take the results of the batch last asked for, in the order proposed; fewer when a budget cut it short."""
-        ...
-
-
-@runtime_checkable
-class Recommends(Protocol):
-    """A strategy with an opinion of its own on who is best: by a model of all scores, not by the highest of them.
-
-    As pure as `Strategy`. The opinion is recorded beside the best score and decides nothing.
-    """
-
-    def recommend(self) -> str | None:
-        """The id of the offspring expected to be best, by what was told so far; None where there is no opinion."""
         ...

@@ -2,24 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 
 from kinship.arrays import Float64
-from kinship.errors import InvalidConfig
-from merging.recipe.schema import Recipe
-from merging.registry import get_method
-from search.strategies.base import Context, Individual, Population, Proposal
+from search.strategies.base import Context, Individual, Population, Proposal, Role
 from search.strategies.hypervolume import Scalarised, Scales
 from search.strategies.random_search import UNLIMITED
-from search.strategies.recipes import recipe_of
 from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.span_points import (
-    BY_WEIGHTS,
-    DECIMALS,
-    DRAWS,
     Acquisition,
     Region,
     average,
@@ -32,14 +23,8 @@ from search.strategies.span_points import (
 from search.strategies.surrogate import Features, Surrogate
 
 NOISE = 0.5  # deviation of a full score about the process, as a share of its standard error: see docs/strategies.md
+LED_BY = 5  # of the points that were tried, about which others are looked for
 START = ((None, 1.0), (None, 1.6), (3, 1.3), (2, 1.0))  # averages tried first: of how many founders, at what scale
-MATES = 8  # of how many of the best pairs are formed
-
-
-class _Choice(NamedTuple):
-    point: Float64
-    proposal: Proposal
-    worth: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,6 @@ class _Known:
 class Bayesian:
     """Four averages first, some of them stretched; then, batch by batch, the points of the highest expected
     improvement; in the last batch of the budget the point expected to be best leads, to be checked.
-    It recommends the offspring of the highest expected score, which need not be that of the highest score.
 
     Where every task is an objective, it is the hypervolume that is to improve, along a random direction at each
     proposal (`Scalarised`), and there is no best point to be checked.
@@ -64,13 +48,7 @@ class Bayesian:
     def __init__(
         self, settings: StrategySettings, merge: MergeSettings, context: Context, seed: int, budget: int | None
     ) -> None:
-        self._pairs_by = "slerp" if merge.method == "slerp" else "linear"
-        if settings.points == "span" or merge.method not in (*BY_WEIGHTS, "slerp"):
-            require_weights(merge, settings.name)
-        if settings.points == "both" and self._pairs_by == "slerp":
-            raise InvalidConfig(
-                "points: both needs merges by weights; merge.method is 'slerp'.", hint="Set points: pairs."
-            )
+        require_weights(merge, settings.name)
         self._settings = settings
         self._tasks = sorted(context.base.tasks) if settings.objectives == "tasks" else []
         self._scales = Scales.of(
@@ -82,13 +60,11 @@ class Bayesian:
         self._ends = budget is None
         self._founders = [founder.id for founder in context.founders]
         self._features = _features(settings.kernel, context)
-        self._population = Population(context.founders)
-        points = {context.base.id: np.zeros(len(self._founders))}
-        points |= dict(zip(self._founders, np.eye(len(self._founders)), strict=True))
-        self._points = points
+        self._ranking = [self._founders.index(id) for id in Population(context.founders).ranked()]
         self._known: list[_Known] = []
-        for individual in (context.base, *context.founders):
-            self._learn(points[individual.id], individual)
+        self._learn(np.zeros(len(self._founders)), context.base)
+        for point, founder in zip(np.eye(len(self._founders)), context.founders, strict=True):
+            self._learn(point, founder)
         self._told = 0
         self._pending: list[tuple[Float64, Proposal]] | None = None
 
@@ -99,21 +75,9 @@ class Bayesian:
     def tell(self, results: Sequence[Individual]) -> None:
         """See `Strategy.tell`."""
         for (point, _), child in zip(self._batch(), results, strict=False):
-            self._points[child.id] = point
-            self._population.add(child)
             self._learn(point, child)
         self._told += len(results)
         self._pending = None
-
-    def recommend(self) -> str | None:
-        """See `Recommends.recommend`: the offspring of the highest expected score."""
-        complete = [
-            id for id in self._population.ranked() if self._population[id].complete and id not in self._founders
-        ]
-        if not complete or self._tasks:
-            return None
-        expected = self._processes()[0].expected(np.stack([self._points[id] for id in complete]))
-        return complete[int(np.argmax(expected))]
 
     def _batch(self) -> list[tuple[Float64, Proposal]]:
         """The next batch; found once, since it follows from what was told."""
@@ -126,22 +90,23 @@ class Bayesian:
         size = min(self._settings.batch, left) if self._ends else self._settings.batch
         if size <= 0:
             return []
-        start = self._design()[self._told :][:size] if self._settings.points != "pairs" else []
+        start = self._design()[self._told :][:size]
         batch = [(point, Proposal(point_recipe(point, self._founders), "soup")) for point in start]
         if len(batch) == size:
             return batch
         processes = self._processes()
-        for point in start:
-            processes = [process.believing(point) for process in processes]
+        for average_tried in start:
+            processes = [process.believing(average_tried) for process in processes]
         for number in range(len(start), size):
             random = np.random.default_rng([self._seed, self._told, number])
             final = number == 0 and 0 < left <= self._settings.batch and not self._tasks
             process = Scalarised.along(processes, self._scales, random) if self._tasks else processes[0]
-            choice = self._choice(process, random, [point for point, _ in batch], final)
-            if choice is None:
+            point = self._choice(process, random, [point for point, _ in batch], final)
+            if point is None:
                 break
-            batch.append((choice.point, choice.proposal))
-            processes = [process.believing(choice.point) for process in processes]
+            role: Role = "recheck" if final else "model"
+            batch.append((point, Proposal(point_recipe(point, self._founders), role)))
+            processes = [process.believing(point) for process in processes]
         return batch
 
     def _processes(self) -> list[Surrogate]:
@@ -153,75 +118,24 @@ class Bayesian:
 
     def _design(self) -> list[Float64]:
         """What is tried before there is anything to learn from: averages of all founders, of the best three, two."""
-        order = [self._founders.index(id) for id in self._population.ranked() if id in self._founders]
-        count = len(order)
+        count = len(self._ranking)
         found: list[Float64] = []
         for members, scale in START:
             within = min(max(scale, self._region.low), self._region.high)
-            point = average(order[: min(members or count, count)], len(self._founders), within)
+            point = average(self._ranking[: min(members or count, count)], len(self._founders), within)
             if not near(point, found):
                 found.append(point)
         return found
 
     def _choice(
         self, process: Surrogate | Scalarised, random: np.random.Generator, taken: Sequence[Float64], final: bool
-    ) -> _Choice | None:
+    ) -> Float64 | None:
         """The most promising point that was not tried; by expected score instead, where it is ``final``."""
         acquisition: Acquisition = process.expected if final else process.expected_improvement
-        tried = [*(entry.point for entry in self._known), *taken]
-        found = []
-        if self._settings.points != "pairs":
-            found.append(self._free(process, acquisition, random, tried, final))
-        if self._settings.points != "span":
-            found.append(self._pair(acquisition, random, tried, final))
-        return max((choice for choice in found if choice), key=lambda choice: choice.worth, default=None)
-
-    def _free(
-        self,
-        process: Surrogate | Scalarised,
-        acquisition: Acquisition,
-        random: np.random.Generator,
-        tried: Sequence[Float64],
-        final: bool,
-    ) -> _Choice | None:
-        best = process.points[np.argsort(-process.expected(process.points), kind="stable")[:5]]
+        best = process.points[np.argsort(-process.expected(process.points), kind="stable")[:LED_BY]]
         points = candidates(acquisition, self._region, best, random)
-        worth = acquisition(points)
-        index = first_new(points, worth, tried)
-        if index is None:
-            return None
-        recipe = point_recipe(points[index], self._founders)
-        return _Choice(points[index], Proposal(recipe, "recheck" if final else "model"), float(worth[index]))
-
-    def _pair(
-        self, acquisition: Acquisition, random: np.random.Generator, tried: Sequence[Float64], final: bool
-    ) -> _Choice | None:
-        """The best merge of two of the best individuals: which two, at what t and, by weights, at what scale.
-
-        A SLERP's place is taken for that of the straight line; near enough for models of one family.
-        """
-        pairs = list(combinations(self._population.ranked()[:MATES], 2))
-        if not pairs:
-            return None
-        low, high = (1.0, 1.0) if self._pairs_by == "slerp" else (self._region.low, self._region.high)
-        which = random.integers(len(pairs), size=DRAWS)
-        shares = random.uniform(0.0, 1.0, DRAWS).round(DECIMALS)
-        scales = random.uniform(low, high, DRAWS).round(DECIMALS)
-        ends = np.array([[self._points[id] for id in pair] for pair in pairs])[which]
-        points = scales[:, None] * ((1 - shares)[:, None] * ends[:, 0] + shares[:, None] * ends[:, 1])
-        worth = acquisition(points)
-        index = first_new(points, worth, tried)
-        if index is None:
-            return None
-        recipe = self._pair_recipe(pairs[which[index]], float(shares[index]), float(scales[index]))
-        return _Choice(points[index], Proposal(recipe, "recheck" if final else "model"), float(worth[index]))
-
-    def _pair_recipe(self, pair: tuple[str, str], share: float, scale: float) -> Recipe:
-        if self._pairs_by == "slerp":
-            return recipe_of(get_method("slerp"), [(id, {}) for id in pair], {"t": share})
-        weights = (round(1 - share, DECIMALS), share)
-        models = [(id, {"weight": weight}) for id, weight in zip(pair, weights, strict=True)]
-        return recipe_of(get_method("linear"), models, {"scale": scale} if scale != 1.0 else {})
+        index = first_new(points, acquisition(points), [*(entry.point for entry in self._known), *taken])
+        return None if index is None else points[index]
 
     def _learn(self, point: Float64, individual: Individual) -> None:
         if individual.score is None:

@@ -13,12 +13,12 @@ Name = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "auto"]
 
 # Keys that only some strategies know; the others are known to all.
 _KEYS: dict[str, set[str]] = {
-    "topk": {"variant", "partner_pool", "band", "scale_steps"},
+    "topk": {"variant", "partner_pool", "scale_steps"},
     "pairs": {"scale_steps"},
     "random": {"batch", "coefficients", "layer_groups", "scale_range"},
     "soup": {"scale_steps"},
     "optuna": {"batch", "sampler", "objectives", "coefficients", "layer_groups", "scale_range"},
-    "bayesian": {"batch", "kernel", "points", "objectives", "scale_range"},
+    "bayesian": {"batch", "kernel", "objectives", "scale_range"},
     "auto": {"batch", "kernel", "scale_range"},
 }
 
@@ -47,11 +47,6 @@ class StrategySettings(Strict):
         description="topk: where the added partner comes from: the generation before the best models' (as the paper's "
         "runs did), all models, or all outside the top k",
     )
-    band: tuple[float, float] | None = Field(
-        None,
-        description="topk, variant kinship: take the best-scoring partner whose kinship to the best model lies between "
-        "these two, in place of the least related one",
-    )
     scale_steps: int = Field(
         0, ge=0, description="topk, pairs, soup: evaluations spent at the end on the scale of the winner's task vector"
     )
@@ -74,14 +69,11 @@ class StrategySettings(Strict):
         description="bayesian, auto: scores are alike where the coefficients are alike, or where the merged models' "
         "task vectors are near each other",
     )
-    points: Literal["span", "pairs", "both"] = Field(
-        "span", description="bayesian: propose free coefficients, merges of two individuals, or either"
-    )
 
     @model_validator(mode="before")
     @classmethod
     def _name_from_variant(cls, content: Any) -> Any:
-        """Run files from before there was a name speak of Top-k greedy merging."""
+        """Who names no strategy but says which partners meet speaks of Top-k greedy merging."""
         if isinstance(content, dict) and "name" not in content and content.keys() & _KEYS["topk"]:
             return {"name": "topk", **content}
         return content
@@ -93,10 +85,8 @@ class StrategySettings(Strict):
             if getattr(self, key) != type(self).model_fields[key].default:
                 fit = ", ".join(name for name, keys in _KEYS.items() if key in keys)
                 raise ValueError(f"the strategy {self.name!r} has no setting {key!r}; it belongs to: {fit}")
-        for key in ("band", "scale_range"):
-            bounds = getattr(self, key)
-            if bounds is not None and not bounds[0] < bounds[1]:
-                raise ValueError(f"{key} goes from the smaller to the larger number")
+        if not self.scale_range[0] < self.scale_range[1]:
+            raise ValueError("scale_range goes from the smaller to the larger number")
         return self
 
 

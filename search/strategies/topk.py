@@ -70,24 +70,13 @@ class TopKGreedy:
         return [self._proposal((best, partner), "exploration")] if partner else []
 
     def _chosen(self, best: str, partners: Sequence[str]) -> str | None:
-        """The partner by kinship or complementarity; None where no partner has such a value, or lies in the band."""
+        """The partner by kinship or complementarity; None where no partner has such a value."""
         if self._settings.variant == "complementary":
             values = {id: -self._context.complementarity(best, id) for id in partners}
         else:
             values = {id: self._context.closeness(best, id) for id in partners}
         known = {id: value for id, value in values.items() if not math.isnan(value)}
-        if self._settings.band is not None and self._settings.variant == "kinship":
-            low, high = sorted(self._band())
-            order = self._population.ranked()
-            return min((id for id, value in known.items() if low <= value <= high), key=order.index, default=None)
         return min(known, key=lambda id: (known[id], id), default=None)
-
-    def _band(self) -> list[float]:
-        """The band as closeness: kinship as it is, or a distance with its sign turned."""
-        from kinship.measures.metrics import get_metric
-
-        spec = get_metric(self._settings.metric)
-        return [spec.closeness(bound) for bound in self._settings.band or ()]
 
     def _pool(self) -> list[str]:
         match self._settings.partner_pool:

@@ -27,7 +27,7 @@ from search.config import RunConfig
 from search.history.export import to_json
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import CHILDREN, Search
-from search.running.workers import Observer
+from search.running.events import Observer
 from service.pages.charts import drawn
 from service.pages.figures import save_figure
 from service.pages.page import write_report

@@ -17,7 +17,7 @@ from kinship.measures.gram import GramTable
 from merging.offspring.basis import Basis, Cost, cost_of_children
 from merging.offspring.span import Genome
 from search.config import RunConfig
-from search.running.workers import Description, Work, describe, hire
+from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Context, Individual, Proposal
 from search.strategies.make import make_strategy
 from search.strategies.recipes import BASE
@@ -40,7 +40,7 @@ def plan(config: RunConfig, root: Path, out: Path, *, timed: bool) -> dict[str, 
     models = [open_checkpoint(path, id=id, root=root) for id, path in config.references.items()]
     require_same_tensors(models[0], models[1:])
     inline = config.model_copy(update={"workers": type(config.workers)()})
-    with hire(inline, models, root, None, None) as pool:
+    with open_workers(inline, models, root, None, None) as pool:
         description = describe(pool)
         config.aggregate.require_tasks([task.name for task in description.tasks])
         require_acknowledged(config.evaluate, description.tasks)

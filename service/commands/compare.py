@@ -12,7 +12,6 @@ from evaluators.scores.splits import SPLITS, Split
 from kinship.errors import IncomparableScores, InvalidConfig, LedgerError
 from search.history.comparisons import Differences
 from search.ledger.records import best_offspring, ranked
-from search.strategies.settings import StrategySettings
 from service.answers.runs import open_run
 from service.console import console, print_json
 
@@ -56,7 +55,7 @@ def _read(name: str) -> _Run:
     with open_run(name) as ledger:
         facts = ledger.facts()
         if facts is None:
-            raise LedgerError(f"{ledger.place} holds no run yet.", hint="Start it with `kinship evolve`.")
+            raise LedgerError(f"{ledger.location} holds no run yet.", hint="Start it with `kinship evolve`.")
         records = ledger.records()
         best = best_offspring(records)
         founder = next((record for record in ranked(records) if record.generation == 0), None)
@@ -71,8 +70,8 @@ def _read(name: str) -> _Run:
         return _Run(
             {
                 "run": name,
-                "strategy": StrategySettings.model_validate(facts.config["strategy"]).name,
-                "seed": facts.config["seed"],
+                "strategy": facts.config.strategy.name,
+                "seed": facts.config.seed,
                 "evaluations": sum(record.generation > 0 for record in records),
                 "documents": sum(int(record.scores["search"].facts["documents"]) for record in counted),
                 "failed": sum(record.error is not None for record in records),
@@ -89,9 +88,6 @@ def _differences(run: _Run, first: _Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for split in SPLITS:
         if split not in run.scores or split not in first.scores:
-            continue
-        if not all(task.digest for task in run.scores[split].tasks):
-            found[split] = {"incomparable": "The tasks' digests are not on record: they may be other tasks."}
             continue
         try:
             found[split] = compare(run.scores[split], first.scores[split]).to_dict()

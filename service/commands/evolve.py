@@ -8,8 +8,8 @@ from evaluators.cache import open_cache
 from kinship.errors import OutputExists
 from kinship.output import require_writable
 from search.config import load_config
-from search.ledger.database import Place, holds_run
 from search.ledger.ledger import Ledger
+from search.ledger.location import LedgerLocation, holds_run
 from service.console import console, notes, print_json
 
 
@@ -60,7 +60,7 @@ def prepare_folder(out: Path, *, resume: bool, force: bool, ledger: str | None =
         if not holds_run(out):
             raise OutputExists(f"{out} is not the folder of a run; it is not replaced.", hint="Choose another --out.")
     if ledger is not None and not resume:
-        _prepare_database(Place.parse(ledger, out.absolute().name), force=force)
+        _prepare_database(LedgerLocation.parse(ledger, out.absolute().name), force=force)
     if occupied and not resume:
         shutil.rmtree(out)
     if occupied and resume and not holds_run(out) and not (out / ".lock").exists():
@@ -68,13 +68,13 @@ def prepare_folder(out: Path, *, resume: bool, force: bool, ledger: str | None =
     require_writable(out, force=True)
 
 
-def _prepare_database(place: Place, *, force: bool) -> None:
-    with Ledger(place, exclusive=True) as ledger:
+def _prepare_database(location: LedgerLocation, *, force: bool) -> None:
+    with Ledger(location, exclusive=True) as ledger:
         if ledger.facts() is None:
             return
         if not force:
             raise OutputExists(
-                f"{place} exists already.",
+                f"{location} exists already.",
                 hint="Go on with it by --resume, replace it by --force, or give it another name: URL#NAME.",
             )
         ledger.delete()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from search.running.workers import Observer
+from search.running.events import Observer
 from search.strategies.recipes import BASE
 from service.console import print_json, progress_bar
 

@@ -14,8 +14,9 @@ from kinship.output import output_folder, require_writable
 from search.history.archive import archive, restore
 from search.history.audit import verify_ledger
 from search.history.export import export_run, rank, to_json
-from search.ledger.database import LEDGER_NAME, POINTER_NAME, Place, holds_run, remember, runs_in
+from search.ledger.database import runs_in
 from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME, POINTER_NAME, LedgerLocation, holds_run, write_pointer
 from search.ledger.records import best_offspring, ranked
 from service.answers.runs import open_run
 from service.commands.verify import print_checks
@@ -41,9 +42,9 @@ def import_run(file: Path, out: Path, ledger: str | None, *, as_json: bool, forc
     if ledger is None:
         with output_folder(out, force=force) as partial, Ledger(partial / LEDGER_NAME) as run:
             restore(content, run)
-        place = Place.of_file(out / LEDGER_NAME)
+        place = LedgerLocation.of_file(out / LEDGER_NAME)
     else:
-        place = Place.parse(ledger, out.absolute().name)
+        place = LedgerLocation.parse(ledger, out.absolute().name)
         with output_folder(out, force=force) as partial, Ledger(place, exclusive=True) as run:
             if run.facts() is not None and not force:
                 raise OutputExists(f"{place} exists already.", hint="Choose another name, or replace it with --force.")
@@ -53,7 +54,7 @@ def import_run(file: Path, out: Path, ledger: str | None, *, as_json: bool, forc
             except BaseException:
                 run.delete()
                 raise
-            remember(partial, place)
+            write_pointer(partial, place)
     count = len(content["individuals"])
     if content["stored"]:
         notes().print(f"To go on with the run, put its children/ into {out}: their weights are not in the file.",
@@ -127,7 +128,7 @@ def list_runs(where: str, *, as_json: bool) -> None:
 
 def _runs(where: str) -> Iterator[dict[str, Any]]:
     if "://" in where:
-        place = Place.parse(where, "any")
+        place = LedgerLocation.parse(where, "any")
         for run in runs_in(place):
             found = replace(place, run=run)
             with Ledger(found) as ledger:
@@ -151,7 +152,7 @@ def _row(ledger: Ledger, name: str) -> Iterator[dict[str, Any]]:
     offspring = [record for record in records if record.generation > 0]
     yield {
         "folder": name,
-        "strategy": facts.config["strategy"]["name"],
+        "strategy": facts.config.strategy.name,
         "founders": sum(record.role == "founder" for record in records),
         "offspring": len(offspring),
         "failed": sum(record.error is not None for record in offspring),

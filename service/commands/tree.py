@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kinship.errors import InvalidConfig
 from kinship.output import output_file, require_writable
-from search.ledger.database import holds_run
+from search.ledger.location import holds_run
 from service.console import byte_progress, console, notes, print_json, stage_progress
 from service.pages.figures import PICTURES, require_suffix, save_figure
 from service.pages.tree import FORMATS, save_tree

@@ -58,7 +58,6 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "generations": max((person["generation"] for person in offspring), default=0),
         "failed": sum(person["error"] is not None for person in offspring),
         "best_offspring": export["best_offspring"],
-        "recommended": export["recommended"],
         "best_founder": export["best_founder"],
         "gain": export["gain_over_best_founder"],
         "comparisons": export["comparisons"],

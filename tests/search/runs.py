@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from evaluators.base import Candidate, Task
 from evaluators.cache import ScoreCache
 from kinship.errors import EvaluationFailed
 from search.config import RunConfig, parse_config
 from search.history.export import export_run, to_json
-from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
 from search.ledger.records import Record
 from search.running.coordinator import Search
 from tests.conftest import MakeModel
@@ -163,6 +166,32 @@ def make_scene(make_model: MakeModel, folder: Path) -> Scene:
     return Scene(folder, base, {"near": near, "kin": kin, "far": far})
 
 
+@cache
+def _small_ledger() -> bytes:
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        random = torch.Generator().manual_seed(5)
+        shapes = [(6, 4), (4, 4), (4,)]
+        base = {f"layers.{i}.weight": torch.randn(shape, generator=random) for i, shape in enumerate(shapes)}
+        for name in ("the-base", "near", "kin", "far"):
+            size = 0.0 if name == "the-base" else 0.2
+            (folder / name).mkdir()
+            tensors = {key: part + size * torch.randn(part.shape, generator=random) for key, part in base.items()}
+            save_file(tensors, folder / name / "model.safetensors")
+            (folder / name / "config.json").write_text('{"model_type": "llama", "dtype": "float32"}')
+        scene = Scene(folder, folder / "the-base", {name: folder / name for name in ("near", "kin", "far")})
+        ties = {"method": "ties", "parameters": {"density": 0.9, "weight": 0.5}}
+        scene.run("run", scene.config(merge=ties, stop={"generations": 2}), scene.evaluator(failing("1-2")))
+        return (folder / "run" / LEDGER_NAME).read_bytes()
+
+
+def put_small_run(folder: Path) -> Path:
+    """The ledger, in ``folder``, of a finished run: three founders, two generations outside the span, a failure."""
+    path = folder / LEDGER_NAME
+    path.write_bytes(_small_ledger())
+    return path
+
+
 def flat(folder: Path) -> torch.Tensor:
     """All weights of a folder end to end, tensors by name."""
     tensors = load_file(folder / "model.safetensors")
@@ -189,6 +218,6 @@ def interrupting(at: int) -> Before:
     return before
 
 
-def matings(records: list[Record]) -> list[tuple[str, tuple[str, ...], str]]:
+def descents(records: list[Record]) -> list[tuple[str, tuple[str, ...], str]]:
     """Id, parents and role of each."""
     return [(record.id, record.parents, record.role) for record in records]

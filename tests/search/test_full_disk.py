@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kinship.errors import LedgerError
-from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
 from tests.search.ledger.test_ledger import FACTS
 
 

@@ -1,127 +1,113 @@
-"""Ledgers written by earlier programs, kept as they were, against what those programs exported of them."""
+"""The steps make the tables that the program works with, all of them or none."""
 
-import json
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
 
 from kinship.errors import LedgerError
-from search.history.export import export_run, to_json
-from search.ledger.ledger import LEDGER_NAME, Ledger
-from search.ledger.tables import VERSION, Table
-from search.migrations import known_versions
-from tests.search.frozen import FROZEN, thawed
-
-OLD = [version for version in known_versions() if version != VERSION]
-ADDED = {  # what an export has said since, by the version that did not
-    "1": {"tasks": {"fake": {"metric": "", "digest": ""}}, "conditions": {}},
-    "2": {},
-}
+from search import migrations
+from search.history.export import export_run
+from search.ledger import tables
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME, LedgerLocation
+from tests.search.postgres import Server
+from tests.search.runs import put_small_run
 
 
-def columns(path: Path) -> dict[str, Any]:
-    """The tables, their columns, keys and constraints."""
-    engine = create_engine(f"sqlite:///{path}")
-    found = {}
-    for name in inspect(engine).get_table_names():
+def differences(ledger: Ledger) -> list[object]:
+    """Between the tables in the database and those of `search.ledger.tables`, types and constraints included."""
+    with ledger.engine.connect() as connection:
+        options = {"version_table": migrations.VERSION_TABLE, "compare_type": True}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), tables.Table.metadata)
+        version = connection.execute(text(f"SELECT version_num FROM {migrations.VERSION_TABLE}")).scalar_one()
+    assert version == tables.VERSION
+    return list(found)
+
+
+def test_the_steps_make_the_tables(tmp_path: Path) -> None:
+    assert migrations.known_versions()[-1] == tables.VERSION
+    with Ledger(tmp_path / LEDGER_NAME) as ledger:
+        assert differences(ledger) == []
+        with ledger.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE score ADD COLUMN colour VARCHAR"))
+        assert len(differences(ledger)) == 1  # such a difference is seen
+
+
+def test_the_steps_make_the_same_constraints_as_the_tables(tmp_path: Path) -> None:
+    """Keys and uniqueness, which `compare_metadata` does not all see in SQLite."""
+    from sqlalchemy import create_engine, inspect
+
+    Ledger(tmp_path / LEDGER_NAME).close()
+    found = []
+    for name in (LEDGER_NAME, "declared.sqlite"):
+        engine = create_engine(f"sqlite:///{tmp_path / name}")
+        if name != LEDGER_NAME:
+            tables.Table.metadata.create_all(engine)
         look = inspect(engine)
-        found[name] = (
-            sorted((c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(name)),
-            look.get_pk_constraint(name)["constrained_columns"],
-            sorted((f["constrained_columns"], f["referred_table"], f["referred_columns"])
-                   for f in look.get_foreign_keys(name)),
-            sorted(u["column_names"] for u in look.get_unique_constraints(name)),
-        )  # fmt: skip
-    engine.dispose()
-    return found
+        found.append({
+            table: (
+                sorted((each["name"], str(each["type"]), each["nullable"]) for each in look.get_columns(table)),
+                look.get_pk_constraint(table)["constrained_columns"],
+                sorted((key["constrained_columns"], key["referred_table"], key["referred_columns"])
+                       for key in look.get_foreign_keys(table)),
+                sorted(unique["column_names"] for unique in look.get_unique_constraints(table)),
+            )
+            for table in look.get_table_names() if table != migrations.VERSION_TABLE
+        })  # fmt: skip
+        engine.dispose()
+    assert found[0] == found[1]
+    assert set(found[0]) == set(tables.Table.metadata.tables)
 
 
-def test_every_version_but_this_one_is_frozen() -> None:
-    assert known_versions()[-1] == VERSION
-    assert OLD
-    assert sorted(FROZEN.glob("*.sqlite")) == [FROZEN / f"ledger-v{version}.sqlite" for version in OLD]
+@pytest.mark.xdist_group("postgres")
+def test_the_steps_make_the_tables_in_postgres(postgres: Server) -> None:
+    with Ledger(LedgerLocation.parse(postgres.new_database(), "mine")) as ledger:
+        assert differences(ledger) == []
 
 
-@pytest.mark.parametrize("version", OLD)
-def test_an_older_ledger_says_what_it_said(version: str, tmp_path: Path) -> None:
-    with Ledger(thawed(version, tmp_path)) as ledger:
-        export = json.loads(to_json(export_run(ledger)))
-    wanted = json.loads((FROZEN / f"ledger-v{version}.json").read_text())
-    wanted |= ADDED[version]
-    wanted["config"]["strategy"].setdefault("name", "topk")
-    for individual in wanted["individuals"]:
-        individual.setdefault("twin", None)
-    for later in ("comparisons", "pareto_front"):  # follow from the rest
-        assert later not in wanted
-        wanted[later] = export[later]
-    wanted["recommended"] = None  # no strategy had an opinion then
-    assert export == wanted
-    assert sum(individual["error"] is not None for individual in export["individuals"]) == 1
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program with one step more; returns the step, which the test writes."""
+    steps = tmp_path / "steps"
+    (steps / "versions").mkdir(parents=True)
+    baseline = migrations.STEPS / "versions" / "v1_baseline.py"
+    (steps / "versions" / baseline.name).write_text(baseline.read_text())
+    monkeypatch.setattr(migrations, "STEPS", steps)
+    monkeypatch.setattr(tables, "VERSION", "2")
+    return steps / "versions" / "v2_next.py"
 
 
-@pytest.mark.parametrize("version", OLD)
-def test_an_older_ledger_gets_the_tables_of_a_new_one(version: str, tmp_path: Path) -> None:
-    path = thawed(version, tmp_path)
-    Ledger(path).close()
-    (tmp_path / "new").mkdir()
-    Ledger(tmp_path / "new" / LEDGER_NAME).close()
-    assert columns(path) == columns(tmp_path / "new" / LEDGER_NAME)
-    assert set(columns(path)) == {*Table.metadata.tables, "ledger_version"}
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version_num FROM ledger_version").fetchall() == [(VERSION,)]
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    connection.close()
-    before = path.read_bytes()
-    Ledger(path).close()
-    assert path.read_bytes() == before
+STEP = 'from alembic import op\nrevision, down_revision = "2", "1"\ndef upgrade() -> None:\n'
 
 
-@pytest.mark.parametrize("version", OLD)
-def test_everything_an_older_ledger_holds_can_be_read(version: str, tmp_path: Path) -> None:
-    with Ledger(thawed(version, tmp_path)) as ledger:
-        records = {record.id: record for record in ledger.records()}
-        genomes = ledger.genomes(records)
-        assert set(genomes) == {id for id, record in records.items() if record.identity is not None}
-        assert [len(failed) for failed in ledger.failures().values()] == [1]
-        (stage,) = {failed.stage for all in ledger.failures().values() for failed in all}
-        assert stage == "search"
-        for id, record in records.items():
-            for split, score in record.scores.items():
-                values = list(ledger.results(id, split)["fake"].values())
-                assert score.value == pytest.approx(sum(values) / len(values), rel=1e-12)
-        assert len(ledger.stored()) == (5 if version == "2" else 0)
-        ledger.note("paused", {}, 2.0)  # it may be written to, too
-        assert ledger.diary()[-1].name == "paused"
+def test_an_older_ledger_is_brought_to_the_present(tmp_path: Path, next_version: Path) -> None:
+    path = put_small_run(tmp_path)
+    next_version.write_text(STEP + "    op.execute(\"UPDATE run SET stopped = 'later'\")\n")
+    with Ledger(path) as ledger:
+        assert export_run(ledger)["stopped"] == "later"
+        assert len(ledger.records()) > 5
+        ledger.set_stopped("again")
+    with Ledger(path) as ledger:
+        assert ledger.stopped() == "again"  # the step is taken once
 
 
-@pytest.mark.parametrize("version", OLD)
-def test_a_ledger_that_cannot_be_brought_up_to_date_is_left_as_it_was(version: str, tmp_path: Path) -> None:
-    path = thawed(version, tmp_path)
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA writable_schema=1")
-        connection.execute("CREATE TABLE ledger_version_ (x)")
-        connection.execute("ALTER TABLE score RENAME COLUMN split TO slit")
-    connection.close()
-    with sqlite3.connect(path) as connection:
-        before = "\n".join(connection.iterdump())
-    connection.close()
+def test_a_step_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path, next_version: Path) -> None:
+    path = put_small_run(tmp_path)
+    lines = ("CREATE TABLE half (x INTEGER)", "UPDATE run SET stopped = NULL", "SELECT colour FROM run")
+    next_version.write_text(STEP + "".join(f'    op.execute("{line}")\n' for line in lines))
+    before = dump(path)
     with pytest.raises(LedgerError, match="not a readable ledger"):
         Ledger(path)
-    with sqlite3.connect(path) as connection:
-        assert "\n".join(connection.iterdump()) == before
-    connection.close()
+    assert dump(path) == before
 
 
-@pytest.mark.parametrize("version", OLD)
-def test_a_ledger_in_which_nothing_was_begun(version: str, tmp_path: Path) -> None:
-    path = thawed(version, tmp_path)
-    with sqlite3.connect(path) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            connection.execute(f"DELETE FROM {name}")
-    connection.close()
-    with Ledger(path) as ledger:
-        assert ledger.facts() is None
-        assert ledger.records() == []
+def dump(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    try:
+        return "\n".join(connection.iterdump())
+    finally:
+        connection.close()

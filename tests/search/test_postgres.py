@@ -13,8 +13,9 @@ import pytest
 from kinship.errors import LedgerError
 from search.config import RunConfig
 from search.history.export import export_run, to_json
-from search.ledger.database import Place, holds_run, runs_in
+from search.ledger.database import runs_in
 from search.ledger.ledger import Ledger
+from search.ledger.location import LedgerLocation, holds_run
 from search.running.coordinator import Search
 from tests.search.postgres import Server
 from tests.search.runs import Interrupted, Scene, interrupting
@@ -30,7 +31,7 @@ def test_a_run_in_postgres_is_the_run_in_a_file(postgres: Server, scene: Scene) 
     assert not (folder / "ledger.sqlite").exists()
     assert holds_run(folder)
     with Ledger.of_run(folder) as ledger:
-        assert ledger.place.run == "there"
+        assert ledger.location.run == "there"
         assert to_json(export_run(ledger)) == scene.text("here")
 
 
@@ -45,8 +46,8 @@ def test_interrupted_runs_of_one_database_are_resumed(postgres: Server, scene: S
         search.run()
     with Search(scene.config(), scene.folder / "one", evaluator=scene.evaluator()) as search:  # the folder knows where
         search.run()
-    assert runs_in(Place.parse(url, "one")) == ["one", "two"]
-    with Ledger(Place.parse(url, "one")) as ledger:
+    assert runs_in(LedgerLocation.parse(url, "one")) == ["one", "two"]
+    with Ledger(LedgerLocation.parse(url, "one")) as ledger:
         assert to_json(export_run(ledger)) == scene.text("calm")
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger.ledger import LEDGER_NAME
+from search.ledger.location import LEDGER_NAME
 from search.running.coordinator import Search
 from tests.conftest import MakeModel
-from tests.search.frozen import thawed
 from tests.search.postgres import Server
-from tests.search.runs import Scene, failing, make_scene
+from tests.search.runs import Scene, failing, make_scene, put_small_run
 from tests.service.conftest import Kinship
 
 
@@ -25,7 +24,7 @@ def old(tmp_path: Path) -> Path:
     """The folder of a small run that is there already."""
     folder = tmp_path / "old"
     folder.mkdir()
-    thawed("2", folder)
+    put_small_run(folder)
     return folder
 
 
@@ -108,14 +107,6 @@ def test_runs_are_compared_document_by_document(kinship: Kinship, scene: Scene, 
     assert f"{two['versus_first']['held_out']['value']:+.4f} ± " in shown
     assert other["versus_first"]["held_out"]["documents"] == 5
     assert kinship("runs", "compare", names[0]).code == 1
-
-
-def test_scores_under_unknown_digests_are_not_compared(kinship: Kinship, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        thawed("1", tmp_path / name)
-    told = json.loads(kinship("runs", "compare", tmp_path / "one", tmp_path / "two", "--json").out)
-    assert "not on record" in told["runs"][1]["versus_first"]["held_out"]["incomparable"]
 
 
 @pytest.mark.xdist_group("postgres")

@@ -10,12 +10,11 @@ import pytest
 from kinship.errors import LedgerError
 from search.history.archive import archive, restore
 from search.history.export import export_run, to_json
-from search.ledger.database import Place
-from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME, LedgerLocation
 from search.running.coordinator import Search
-from tests.search.frozen import thawed
 from tests.search.postgres import Server
-from tests.search.runs import MANY, Interrupted, Scene, failing, interrupting
+from tests.search.runs import MANY, Interrupted, Scene, failing, interrupting, put_small_run
 
 
 def content_of(scene: Scene, name: str) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def test_everything_comes_back(scene: Scene, tmp_path: Path, kind: str) -> None:
 @pytest.mark.xdist_group("postgres")
 def test_into_postgres(scene: Scene, postgres: Server) -> None:
     scene.run("run", evaluator=scene.evaluator(failing("1-2")))
-    with Ledger(Place.parse(postgres.new_database(), "copy")) as copy:
+    with Ledger(LedgerLocation.parse(postgres.new_database(), "copy")) as copy:
         restore(content_of(scene, "run"), copy)
         assert to_json(export_run(copy)) == scene.text("run")
 
@@ -88,8 +87,8 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda content: [], "Expected 'kinship.run-full/1', found None"),
-        (lambda content: content | {"schema": "kinship.run/1"}, "found 'kinship.run/1'"),
+        (lambda content: [], "Expected 'kinship.run-full/2', found None"),
+        (lambda content: content | {"schema": "kinship.run/2"}, "found 'kinship.run/2'"),
         (damaged(lambda content: content.pop("gram")), "damaged: KeyError"),
         (damaged(lambda content: content.update(gram="!")), "damaged"),
         (damaged(lambda content: content["individuals"][4].update(genome="AAAA")), "damaged"),
@@ -99,7 +98,7 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
     ],
 )
 def test_what_is_no_archive(tmp_path: Path, damage: Any, reason: str) -> None:
-    with Ledger(thawed("2", tmp_path)) as original:
+    with Ledger(put_small_run(tmp_path)) as original:
         content = json.loads(to_json(archive(original)))
     with Ledger(tmp_path / "copy.sqlite") as copy, pytest.raises(LedgerError, match=reason):
         restore(damage(content), copy)

@@ -9,9 +9,9 @@ import pytest
 
 from kinship.errors import LedgerError
 from search.history.audit import verify_ledger
-from search.ledger.ledger import LEDGER_NAME, Ledger
-from tests.search.frozen import thawed
-from tests.search.runs import MANY, Scene, failing
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
+from tests.search.runs import MANY, Scene, failing, put_small_run
 
 
 def verdicts(folder: Path) -> dict[str, bool | None]:
@@ -42,7 +42,7 @@ def test_sound_runs_pass(scene: Scene, changes: dict[str, object]) -> None:
 TAMPERED = {
     "a score": ("UPDATE score SET value = value + 1e-6 WHERE individual = '1-1' AND split = 'search'", {"scores"}),
     "a document": ("DELETE FROM block WHERE individual = '2-1'", {"scores"}),
-    "a parent": ("UPDATE parent SET parent = '2-1' WHERE child = '1-1' AND place = 0", {"descent", "replay"}),
+    "a parent": ("UPDATE parent SET parent = '2-1' WHERE child = '1-1' AND position = 0", {"descent", "replay"}),
     "nobody": ("UPDATE parent SET parent = 'none' WHERE child = '1-1'", {"database", "descent", "replay"}),
     "a recipe": ("UPDATE individual SET recipe = '{}' WHERE id = '1-1'", {"replay"}),
     "a double": ("UPDATE individual SET twin = 'near' WHERE id = '1-1'", {"descent", "scores"}),
@@ -59,7 +59,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("what", TAMPERED)
 def test_what_was_tampered_with_is_found(tmp_path: Path, what: str) -> None:
-    path = thawed("2", tmp_path)
+    path = put_small_run(tmp_path)
     with Ledger(path) as ledger:
         assert all(check.ok for check in verify_ledger(ledger))
     statement, wrong = TAMPERED[what]
@@ -71,7 +71,7 @@ def test_what_was_tampered_with_is_found(tmp_path: Path, what: str) -> None:
 
 def test_genomes_that_are_not_finite(tmp_path: Path) -> None:
     content = zlib.compress(np.full(3 * 4, np.nan).tobytes())
-    with sqlite3.connect(thawed("2", tmp_path)) as connection:
+    with sqlite3.connect(put_small_run(tmp_path)) as connection:
         connection.execute("UPDATE genome SET coefficients = ? WHERE individual = '2-1'", (content,))
     connection.close()
     assert verdicts(tmp_path)["genomes"] is False

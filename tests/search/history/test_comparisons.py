@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from search.history.comparisons import score_of
-from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
 from tests.conftest import MakeModel
 from tests.search.runs import Scene, make_scene
 

@@ -8,7 +8,8 @@ import pytest
 
 from kinship.errors import LedgerError
 from search.history.export import export_run, to_json
-from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
 from search.running.coordinator import Search
 from tests.search.runs import Scene, failing
 
@@ -63,7 +64,7 @@ def test_json_is_canonical(scene: Scene) -> None:
     text = scene.text("run")
     content = json.loads(text)
     assert content == scene.export("run")
-    assert content["schema"] == "kinship.run/1"
+    assert content["schema"] == "kinship.run/2"
     assert to_json(dict(reversed(content.items()))) == text
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json({"value": float("nan")})

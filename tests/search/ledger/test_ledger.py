@@ -13,8 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from kinship.errors import LedgerError
 from kinship.measures.gram import GramTable
 from merging.offspring.span import Genome
-from search.ledger.database import LEDGER_NAME, POINTER_NAME, Place, holds_run, place_of, remember, runs_in
+from search.config import RunConfig
+from search.ledger.database import runs_in
 from search.ledger.ledger import Ledger, RunFacts, StoredChild
+from search.ledger.location import LEDGER_NAME, POINTER_NAME, LedgerLocation, holds_run, location_of, write_pointer
 from search.ledger.records import Failed, Record, Summary
 from search.ledger.tables import VERSION
 from tests.search.postgres import Server
@@ -22,7 +24,7 @@ from tests.search.postgres import Server
 ROWS, NAMES = ("base", "a", "b"), ("x.weight", "y.weight")
 RNG = np.random.default_rng(0)
 FACTS = RunFacts(
-    {"base": "models/base", "founders": {"a": "models/a", "b": "models/b"}, "seed": 3},
+    RunConfig.model_validate({"base": "m/base", "founders": ["m/a", "m/b"], "evaluate": {"tasks": ["one"]}, "seed": 3}),
     {"base": "00", "a": "aa", "b": "bb"},
     GramTable(ROWS, NAMES, RNG.random(2), RNG.random((2, 3)), RNG.random((2, 3, 3))),
     {"one": {"metric": "acc", "digest": "d1"}},
@@ -55,15 +57,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))])
-def place(request: pytest.FixtureRequest, path: Path) -> Place:
+def place(request: pytest.FixtureRequest, path: Path) -> LedgerLocation:
     """Where a ledger may be: every test that asks for it is run over both."""
     if request.param == "sqlite":
-        return Place.of_file(path)
-    return Place.parse(request.getfixturevalue("postgres").new_database(), "mine")
+        return LedgerLocation.of_file(path)
+    return LedgerLocation.parse(request.getfixturevalue("postgres").new_database(), "mine")
 
 
 @pytest.fixture
-def ledger(place: Place) -> Iterator[Ledger]:
+def ledger(place: LedgerLocation) -> Iterator[Ledger]:
     with Ledger(place) as ledger:
         ledger.start(FACTS)
         yield ledger
@@ -75,19 +77,19 @@ def filled(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def read(place: Place) -> tuple[RunFacts | None, list[Record], str | None]:
+def read(place: LedgerLocation) -> tuple[RunFacts | None, list[Record], str | None]:
     """All that a fresh reader finds."""
     with Ledger(place) as ledger:
         return ledger.facts(), ledger.records(), ledger.stopped()
 
 
-def test_a_new_ledger_holds_nothing(place: Place) -> None:
+def test_a_new_ledger_holds_nothing(place: LedgerLocation) -> None:
     assert read(place) == (None, [], None)
     with Ledger(place) as ledger:
         assert (ledger.diary(), ledger.seconds(), ledger.stored(), ledger.failures()) == ([], 0.0, [], {})
 
 
-def test_facts_come_back(ledger: Ledger, place: Place) -> None:
+def test_facts_come_back(ledger: Ledger, place: LedgerLocation) -> None:
     found = read(place)[0]
     assert found is not None
     assert replace(found, table=FACTS.table) == FACTS
@@ -96,7 +98,7 @@ def test_facts_come_back(ledger: Ledger, place: Place) -> None:
         assert np.array_equal(getattr(found.table, key), getattr(FACTS.table, key))
 
 
-def test_individuals_come_back_in_their_order(ledger: Ledger, place: Place) -> None:
+def test_individuals_come_back_in_their_order(ledger: Ledger, place: LedgerLocation) -> None:
     ledger.add(RECORDS[:2], {})
     ledger.add(RECORDS[2:], {}, FAILURES)
     assert read(place)[1] == RECORDS
@@ -115,7 +117,7 @@ def test_more_genomes_than_a_query_takes(ledger: Ledger) -> None:
     assert list(ledger.genomes(r.id for r in reversed(many))) == [r.id for r in reversed(many)]
 
 
-def test_stored_children_extend_the_table(filled: Ledger, place: Place) -> None:
+def test_stored_children_extend_the_table(filled: Ledger, place: LedgerLocation) -> None:
     wider = FACTS.table.extended("1-1", RNG.random(2), RNG.random((2, 4)))
     row = {"sums": wider.sums[:, -1], "products": wider.grams[:, -1, :]}
     filled.add([record("1-12")], {}, stored=[StoredChild("1-1", "digest", row)])
@@ -127,7 +129,7 @@ def test_stored_children_extend_the_table(filled: Ledger, place: Place) -> None:
     assert np.array_equal(table.sums, wider.sums)
 
 
-def test_results_come_back_exactly_block_after_block(filled: Ledger, place: Place) -> None:
+def test_results_come_back_exactly_block_after_block(filled: Ledger, place: LedgerLocation) -> None:
     filled.record_results("a", "search", RESULTS)
     filled.record_results("a", "search", {"one": {5: 0.5}})
     filled.record_results("a", "held_out", {"one": {6: 1.0}})
@@ -137,7 +139,7 @@ def test_results_come_back_exactly_block_after_block(filled: Ledger, place: Plac
         assert again.results("a", "held_out") == {"one": {6: 1.0}}
 
 
-def test_scores_come_back(filled: Ledger, place: Place) -> None:
+def test_scores_come_back(filled: Ledger, place: LedgerLocation) -> None:
     partial = Summary(0.5, None, False, {"tasks": {}})
     filled.record_scores("search", {"a": SUMMARY, "1-1": partial})
     filled.record_scores("held_out", {"a": partial})
@@ -149,22 +151,22 @@ def test_scores_come_back(filled: Ledger, place: Place) -> None:
     assert [found[id].ranks for id in ("base", "a", "1-1")] == [False, True, False]
 
 
-def test_failures_and_reasons_come_back(filled: Ledger, place: Place) -> None:
+def test_failures_and_reasons_come_back(filled: Ledger, place: LedgerLocation) -> None:
     lost = Failed("search", "lost", "it died", "last lines", 3)
     filled.record_failure("1-1", lost)
     filled.set_stopped("reached 3 generations")
-    filled.set_config(FACTS.config | {"seed": 4})
+    filled.set_config(FACTS.config.model_copy(update={"seed": 4}))
     facts, individuals, stopped = read(place)
     assert stopped == "reached 3 generations"
     assert [r.error for r in individuals] == [None, None, "it died", None, "no such thing"]
     assert filled.failures() == {"1-1": [lost], "1-11": [FAILURES["1-11"]]}
     assert facts is not None
-    assert facts.config["seed"] == 4
+    assert facts.config.seed == 4
     filled.set_stopped(None)
     assert read(place)[2] is None
 
 
-def test_the_diary_counts_the_seconds_of_all_sessions(ledger: Ledger, place: Place) -> None:
+def test_the_diary_counts_the_seconds_of_all_sessions(ledger: Ledger, place: LedgerLocation) -> None:
     ledger.note("started", {}, 0.5)
     ledger.note("generation", {"generation": 1}, 7.25)
     with Ledger(place) as again:
@@ -174,7 +176,7 @@ def test_the_diary_counts_the_seconds_of_all_sessions(ledger: Ledger, place: Pla
         assert again.seconds() == 7.25
 
 
-def test_a_batch_is_added_whole_or_not_at_all(ledger: Ledger, place: Place) -> None:
+def test_a_batch_is_added_whole_or_not_at_all(ledger: Ledger, place: LedgerLocation) -> None:
     ledger.add(RECORDS[:2], {})
     with pytest.raises(IntegrityError):
         ledger.add([record("new"), record("newer"), record("a")], {})
@@ -212,11 +214,11 @@ def test_every_commit_waits_for_the_disk_of_a_server_that_would_not(postgres: Se
     import psycopg
 
     url = postgres.new_database()
-    database = Place.parse(url, "mine").url.database
+    database = LedgerLocation.parse(url, "mine").url.database
     with psycopg.connect(f"host={postgres.folder} user=kinship dbname={database}", autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {database} SET synchronous_commit TO off")  # type: ignore[arg-type]
     seen = []
-    with Ledger(Place.parse(url, "mine")) as ledger:
+    with Ledger(LedgerLocation.parse(url, "mine")) as ledger:
         ledger.start(FACTS)
 
         @event.listens_for(ledger.engine, "commit")
@@ -243,7 +245,7 @@ def test_text_that_not_every_database_can_hold(filled: Ledger) -> None:
     assert (failed.message, failed.traceback) == ("a\ufffdb", "\ufffd \u2026")
 
 
-def test_runs_of_one_database_know_nothing_of_each_other(place: Place) -> None:
+def test_runs_of_one_database_know_nothing_of_each_other(place: LedgerLocation) -> None:
     other = replace(place, run="another")
     with Ledger(place) as mine, Ledger(other) as theirs:
         for ledger in (mine, theirs):
@@ -272,7 +274,7 @@ def mine_after_everything() -> Iterator[Record]:
 
 @pytest.mark.xdist_group("postgres")
 def test_a_run_in_a_database_has_one_coordinator(postgres: Server) -> None:
-    place = Place.parse(postgres.new_database(), "mine")
+    place = LedgerLocation.parse(postgres.new_database(), "mine")
     with Ledger(place, exclusive=True) as ledger:
         ledger.start(FACTS)
         with pytest.raises(LedgerError, match=r"Another process is running .*#mine"):
@@ -285,7 +287,7 @@ def test_a_run_in_a_database_has_one_coordinator(postgres: Server) -> None:
 @pytest.mark.xdist_group("postgres")
 def test_a_coordinator_that_lost_its_connection_writes_no_more(postgres: Server) -> None:
     url = postgres.new_database()
-    place = Place.parse(url, "mine")
+    place = LedgerLocation.parse(url, "mine")
     with Ledger(place, exclusive=True) as ledger:
         ledger.start(FACTS)
         with Ledger(place) as other, other.engine.connect() as connection:
@@ -304,7 +306,7 @@ def test_a_coordinator_that_lost_its_connection_writes_no_more(postgres: Server)
 def test_a_database_that_is_not_there(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(LedgerError, match="cannot be reached") as raised:
-        Ledger(Place.parse(f"postgresql://ann:secret@/nothing?host={tmp_path}#first"))
+        Ledger(LedgerLocation.parse(f"postgresql://ann:secret@/nothing?host={tmp_path}#first"))
     assert "secret" not in raised.value.message
 
 
@@ -318,7 +320,7 @@ def test_a_database_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_what_is_no_place(text: str, reason: str) -> None:
     with pytest.raises(LedgerError, match=reason) as raised:
-        Place.parse(text)
+        LedgerLocation.parse(text)
     assert "secret" not in raised.value.message
     assert "postgresql://USER@HOST/DATABASE#RUN" in raised.value.hint
 
@@ -327,29 +329,29 @@ def test_a_folder_remembers_where_its_run_is(tmp_path: Path) -> None:
     folder = tmp_path / "first"
     folder.mkdir()
     assert not holds_run(folder)
-    given = place_of(folder, "postgresql://ann:se%23cret@db.lab:5433/merges")
+    given = location_of(folder, "postgresql://ann:se%23cret@db.lab:5433/merges")
     assert (given.run, given.url.password) == ("first", "se#cret")
-    remember(folder, given)
+    write_pointer(folder, given)
     assert holds_run(folder)
-    hidden = place_of(tmp_path, "postgresql://db.lab/merges?password=se%23cret&sslmode=require#one")
+    hidden = location_of(tmp_path, "postgresql://db.lab/merges?password=se%23cret&sslmode=require#one")
     assert str(hidden) == "postgresql+psycopg://db.lab/merges?sslmode=require#one"
     assert "cret" not in (folder / POINTER_NAME).read_text()
-    found = place_of(folder)
+    found = location_of(folder)
     assert (str(found), found.url.password) == (str(given), None)
-    assert place_of(folder, "postgresql://ann:other@db.lab:5433/merges#first").url.password == "other"
+    assert location_of(folder, "postgresql://ann:other@db.lab:5433/merges#first").url.password == "other"
     with pytest.raises(LedgerError, match=r"kept in .*merges#first, not in .*#second"):
-        place_of(folder, "postgresql://ann@db.lab:5433/merges#second")
+        location_of(folder, "postgresql://ann@db.lab:5433/merges#second")
     (folder / POINTER_NAME).write_text("[]")
     with pytest.raises(LedgerError, match="does not say where"):
-        place_of(folder)
+        location_of(folder)
 
 
 def test_a_run_in_a_file_stays_in_it(path: Path) -> None:
     Ledger(path).close()
-    remember(path.parent, Place.of_file(path))
+    write_pointer(path.parent, LedgerLocation.of_file(path))
     assert not (path.parent / POINTER_NAME).exists()
     with pytest.raises(LedgerError, match=r"ledger\.sqlite, not in"):
-        place_of(path.parent, "postgresql://db.lab/merges#first")
+        location_of(path.parent, "postgresql://db.lab/merges#first")
 
 
 def test_a_file_that_is_no_ledger_is_refused(path: Path) -> None:
@@ -367,7 +369,7 @@ def test_a_damaged_ledger_is_refused(path: Path) -> None:
         Ledger(path)
 
 
-def test_a_newer_version_is_refused_and_left_as_it_is(filled: Ledger, place: Place) -> None:
+def test_a_newer_version_is_refused_and_left_as_it_is(filled: Ledger, place: LedgerLocation) -> None:
     with filled.engine.begin() as connection:
         connection.execute(text("UPDATE ledger_version SET version_num = '99'"))
     with pytest.raises(LedgerError, match=f"ledger version 99, this program reads up to {VERSION}") as raised:

@@ -11,10 +11,11 @@ import torch
 
 from evaluators.cache import ScoreCache
 from kinship.errors import EvaluationFailed
-from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
 from search.ledger.records import Record, best_offspring, best_so_far
 from search.running.coordinator import Search
-from tests.search.runs import HELD_OUT, LINEAR, SEARCH, VARIANTS, Scene, failing, flat, matings
+from tests.search.runs import HELD_OUT, LINEAR, SEARCH, VARIANTS, Scene, descents, failing, flat
 
 
 def weights(search: Search, id: str) -> dict[str, torch.Tensor]:
@@ -202,7 +203,7 @@ def test_it_stops_after_so_many_evaluations(scene: Scene, most: int) -> None:
     assert scene.run("run", scene.config(stop={"evaluations": most})) == f"reached {most} evaluations"
     found = offspring(scene.records("run"))
     assert len(found) == most
-    assert matings(found) == matings(offspring(scene.records("long")))[:most]
+    assert descents(found) == descents(offspring(scene.records("long")))[:most]
 
 
 def test_failures_count_as_evaluations(scene: Scene) -> None:

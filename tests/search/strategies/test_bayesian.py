@@ -1,14 +1,10 @@
 """The surrogate against Gaussian-process algebra written out, and the search against a bowl whose peak is known."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from kinship.errors import InvalidConfig
-from search.strategies.base import Individual, Proposal, Recommends
 from search.strategies.bayesian import Bayesian
 from search.strategies.make import make_strategy
 from search.strategies.settings import MergeSettings, StrategySettings
@@ -72,35 +68,6 @@ def test_the_last_batch_of_a_budget_leads_with_the_point_expected_to_be_best() -
     course = follow(Bayesian(settings, MergeSettings(), bowl.context(), 0, 12), bowl, 12)
     roles = [[proposal.role for proposal in batch] for batch in course.proposals]
     assert roles == [["soup"] * 4, ["model"] * 4, ["recheck", "model", "model", "model"]]
-
-
-class Lucky(Bowl):
-    """The third child scores far above the rest by an accident that its standard error admits."""
-
-    def evaluate(self, proposals: Sequence[Proposal], generation: int) -> list[Individual]:
-        found = super().evaluate(proposals, generation)
-        if generation == 1:
-            found[2] = replace(found[2], score=2.0, stderr=5.0)
-        return found
-
-
-@pytest.mark.parametrize("family", [Bowl, Lucky])
-def test_who_is_recommended_is_the_best_of_exact_scores_and_not_the_luckiest(family: type[Bowl]) -> None:
-    bowl = family(noise=0.0)
-    strategy = Bayesian(StrategySettings.model_validate({"name": "bayesian"}), MergeSettings(), bowl.context(), 0, 16)
-    children = [child for batch in follow(strategy, bowl, 16).results for child in batch]
-    truly = max(children, key=lambda child: bowl.value(bowl.genomes[child.id]))
-    highest = max(children, key=lambda child: child.score or 0.0)
-    if family is Lucky:
-        assert strategy.recommend() != highest.id == "1-3"
-    else:
-        assert strategy.recommend() == highest.id == truly.id
-
-
-def test_nobody_is_recommended_before_anybody_was_tried() -> None:
-    strategy = Bayesian(StrategySettings.model_validate({"name": "bayesian"}), MergeSettings(), Bowl().context(), 0, 8)
-    assert isinstance(strategy, Recommends)
-    assert strategy.recommend() is None
 
 
 def test_a_run_may_go_on_beyond_its_first_budget() -> None:

@@ -11,7 +11,7 @@ def parsed(content: dict[str, Any]) -> StrategySettings:
 
 
 @pytest.mark.parametrize("content", [{"variant": "vanilla"}, {"variant": "random", "partner_pool": "all", "k": 4}])
-def test_run_files_from_before_there_was_a_name_mean_topk(content: dict[str, Any]) -> None:
+def test_a_partner_rule_without_a_name_means_topk(content: dict[str, Any]) -> None:
     assert parsed(content).name == "topk"
 
 

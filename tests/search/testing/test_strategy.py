@@ -1,21 +1,25 @@
 """Every strategy keeps the promises of the interface."""
 
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import pytest
 
-from search.strategies.base import Context, Strategy
+from search.strategies.base import Context, Individual, Proposal, Strategy
 from search.strategies.make import make_strategy
+from search.strategies.recipes import recipe_for
 from search.strategies.settings import MergeSettings, StrategySettings
 from search.testing.strategy import Bowl, Make, check_strategy, follow
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vanilla": ({"variant": "vanilla"}, {}),
     "kinship": ({"variant": "kinship"}, {}),
-    "kinship band": ({"variant": "kinship", "band": (0.1, 0.9), "partner_pool": "all"}, {}),
+    "kinship among all": ({"variant": "kinship", "partner_pool": "all"}, {}),
     "random partner": ({"variant": "random", "partner_pool": "outside"}, {}),
     "complementary": ({"variant": "complementary", "partner_pool": "all"}, {}),
     "vanilla then scale": ({"variant": "vanilla", "scale_steps": 4}, {}),
@@ -37,9 +41,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nsga3": ({"name": "optuna", "sampler": "nsga3", "objectives": "tasks"}, {}),
     "bayesian": ({"name": "bayesian"}, {}),
     "bayesian kinship": ({"name": "bayesian", "kernel": "kinship", "batch": 1}, {}),
-    "bayesian pairs": ({"name": "bayesian", "points": "pairs"}, {}),
-    "bayesian both": ({"name": "bayesian", "points": "both"}, {}),
-    "bayesian slerp": ({"name": "bayesian", "points": "pairs"}, {"method": "slerp", "parameters": {"t": 0.5}}),
     "auto": ({"name": "auto"}, {}),
     "auto slerp": ({"name": "auto"}, {"method": "slerp", "parameters": {"t": 0.5}}),
 }  # fmt: skip
@@ -66,7 +67,7 @@ def test_the_promises_are_kept(case: str) -> None:
 
 def test_proposals_do_not_depend_on_the_hash_seed() -> None:
     cases = ["kinship", "random partner", "soup then scale", "cmaes", "auto"]
-    code = f"from tests.search.strategies.test_conformance import told; [print(told(case)) for case in {cases!r}]"
+    code = f"from tests.search.testing.test_strategy import told; [print(told(case)) for case in {cases!r}]"
     outputs = set()
     for seed in "0", "1":
         done = subprocess.run(
@@ -86,3 +87,64 @@ def told(case: str) -> str:
     bowl = Bowl(seed=1)
     course = follow(maker(case)(bowl.context(), 5, 10), bowl, 10)
     return str([[proposal.recipe.to_dict() for proposal in batch] for batch in course.proposals])
+
+
+class Pairs:
+    """Merges pairs of founders in batches of two: keeps every promise, but for what a test breaks."""
+
+    def __init__(self, context: Context, seed: int, budget: int | None) -> None:
+        founders = [founder.id for founder in context.founders]
+        self.pairs = list(combinations(founders, 2))
+
+    def ask(self) -> list[Proposal]:
+        return [Proposal(recipe_for(pair, MergeSettings()), "pair") for pair in self.pairs[:2]]
+
+    def tell(self, results: Sequence[Individual]) -> None:
+        self.pairs = self.pairs[len(results) :]
+
+
+class Forgetful(Pairs):
+    """Asking takes what is asked for."""
+
+    def ask(self) -> list[Proposal]:
+        asked, self.pairs = super().ask(), self.pairs[1:]
+        return asked
+
+
+class Global(Pairs):
+    """Draws from the state of the process."""
+
+    def __init__(self, context: Context, seed: int, budget: int | None) -> None:
+        super().__init__(context, seed, budget)
+        random.shuffle(self.pairs)
+
+
+class Repeating(Pairs):
+    def tell(self, results: Sequence[Individual]) -> None:
+        self.pairs = self.pairs[:]
+
+
+class Unborn(Pairs):
+    """Merges what there is not."""
+
+    def ask(self) -> list[Proposal]:
+        recipe = recipe_for(("founder-0", "9-9"), MergeSettings())
+        return [Proposal(recipe, "pair") for _ in self.pairs[:1]]
+
+
+class Confident(Pairs):
+    """Does not expect a failure."""
+
+    def tell(self, results: Sequence[Individual]) -> None:
+        assert all(child.score is not None for child in results)
+        super().tell(results)
+
+
+def test_a_strategy_of_anybody_else_is_checked() -> None:
+    check_strategy(Pairs, budget=8)
+
+
+@pytest.mark.parametrize("broken", [Forgetful, Global, Repeating, Unborn, Confident])
+def test_broken_promises_are_found(broken: Make) -> None:
+    with pytest.raises((AssertionError, KeyError)):
+        check_strategy(broken, budget=8)

@@ -1,6 +1,7 @@
 """Weights of children outside the span: what nobody needs any more is removed, and made again where it is needed."""
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from evaluators.base import Candidate
 from kinship.errors import MalformedCheckpoint
 from search.history.archive import archive, restore
 from search.history.audit import verify_ledger
-from search.ledger.ledger import LEDGER_NAME, Ledger
-from search.ledger.records import best_offspring
-from search.running.breeding import compared, living
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
+from search.ledger.records import best_offspring, finalists, still_needed
 from search.running.coordinator import CHILDREN, Search
 from service.pages.view import RunView
 from tests.search.runs import Before, Interrupted, Scene, WeightEvaluator, interrupting
@@ -55,7 +56,7 @@ def test_what_nobody_needs_is_removed(scene: Scene) -> None:
     stored = {record.id for record in records if record.generation > 0}
     assert there(folder) == stored - set(gone)
     assert len(gone) == len(set(gone))
-    assert {*compared(records, config.strategy)} & stored <= there(folder)
+    assert {*finalists(records, config.strategy)} & stored <= there(folder)
     assert {record.id for record in records if record.generation == records[-1].generation} <= there(folder)
     with Ledger.of_run(folder) as ledger:
         assert all(check.ok in (True, None) for check in verify_ledger(ledger))
@@ -79,7 +80,7 @@ def test_whoever_lives_has_all_its_kinship(scene: Scene) -> None:
     config = scene.config(**LONG)
     with Search(config, scene.folder / "run", evaluator=evaluator(scene)) as search:
         search.run()
-        ids = [id for id in living(search.records, config.strategy) if id != "base"]
+        ids = [id for id in still_needed(search.records, config.strategy) if id != "base"]
         assert not np.isnan(search.kinship(ids).values).any()
         assert all(record.kinship is not None for record in search.records if record.generation > 0)
 
@@ -120,8 +121,12 @@ def test_weights_that_cannot_be_made_as_they_were_are_refused(scene: Scene) -> N
     scene.run("run", config, evaluator(scene))
     (child, *_) = sorted(there(folder))
     (folder / CHILDREN / f"{child}.safetensors").unlink()
-    with Search(config, folder, evaluator=evaluator(scene)) as search:
-        search._breeder._digests[child] = "of something else"
-        with pytest.raises(MalformedCheckpoint, match=f"{child}, made again"):
-            search.candidate(search._records[child])
+    with sqlite3.connect(folder / LEDGER_NAME) as connection:
+        connection.execute("UPDATE stored SET digest = 'of something else' WHERE individual = ?", (child,))
+    connection.close()
+    with (
+        Search(config, folder, evaluator=evaluator(scene)) as search,
+        pytest.raises(MalformedCheckpoint, match=f"{child}, made again"),
+    ):
+        search.candidate(next(record for record in search.records if record.id == child))
     assert child not in there(folder)

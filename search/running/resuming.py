@@ -1,0 +1,52 @@
+"""Is the run on record the run that is asked for?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kinship.errors import LedgerError
+from search.config import RunConfig
+from search.ledger.ledger import RunFacts
+from search.ledger.records import Record
+from search.strategies.base import Proposal
+
+
+def require_resumable(
+    run: str, facts: RunFacts, config: RunConfig, digests: Mapping[str, str], tasks: Mapping[str, Any]
+) -> None:
+    """Raise `LedgerError` unless ``run``, of ``facts``, can go on: by this config (``stop`` and ``workers`` may
+    differ), with base and founders of these ``digests``, and with ``tasks`` of the same metrics and digests.
+    """
+    recorded, given = facts.config.to_record(), config.to_record()
+    for key in given:
+        if key != "stop" and given[key] != recorded[key]:
+            raise LedgerError(
+                f"The run in {run} was started with another {key!r}: {recorded[key]}.",
+                hint="Resume with the run file it was started with (stop: and workers: may change), or choose another "
+                "--out.",
+            )
+    for id, digest in digests.items():
+        if digest != facts.digests[id]:
+            raise LedgerError(
+                f"The weights of {id} changed since the run in {run} was started.",
+                hint="Put the old weights back, or start a new run.",
+            )
+    for name, task in tasks.items():
+        if task != facts.tasks.get(name):
+            raise LedgerError(
+                f"Scores of {name} would not be comparable with those in {run}: its definition, documents, or the "
+                "conditions (versions, device, dtype, batch size) changed.",
+                hint=f"The run was made under: {_listed(facts.conditions)}. Restore that, or start a new run.",
+            )
+
+
+def require_proposed(run: object, generation: int, proposals: Sequence[Proposal], recorded: Sequence[Record]) -> None:
+    """Raise `LedgerError` unless the ``recorded`` individuals of a generation are of the first of the ``proposals``."""
+    if len(proposals) < len(recorded) or not all(map(Record.is_of, recorded, proposals)):
+        raise LedgerError(
+            f"Generation {generation} in {run} is not what this program would propose.",
+            hint="The run was made by another version; resume it with that, or start a new one.",
+        )
+
+
+def _listed(conditions: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in conditions.items()) or "conditions not on record"

@@ -46,7 +46,7 @@ def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engin
 
 
 def runs_in(location: LedgerLocation) -> list[str]:
-    """The names of the runs in the database of ``location``, sorted."""
+    """The names of the runs in the database of ``location``, sorted. Raises `LedgerError` where it cannot be read."""
     engine = open_database(location)
     try:
         with engine.connect() as connection:

@@ -5,7 +5,8 @@ import pytest
 
 from kinship.measures.matrix import KinshipMatrix
 from search.config import GENERATIONS, StopSettings
-from search.running.stopping import Spent, reason_to_stop
+from search.ledger.records import Record, Summary
+from search.running.stopping import Progress, Spent, reason_to_stop
 
 
 def matrix(metric: str, ab: float, ac: float, bc: float) -> KinshipMatrix:
@@ -69,3 +70,18 @@ def test_a_kinship_that_is_no_number_does_not_stop() -> None:
     settings, spent = StopSettings(kinship_above=-1.0), Spent(2, 0, 0)
     assert reason_to_stop(settings, spent, lambda: matrix("pcc", math.nan, 0.9, 0.9)) is None
     assert reason_to_stop(settings, spent, lambda: KinshipMatrix("pcc", "base", ("a",), np.ones((1, 1)))) is None
+
+
+def scored(id: str, generation: int, value: float, twin: str | None = None) -> Record:
+    score = Summary(value, 0.1, True, {"documents": 8, "tasks": {}})
+    return Record(id, generation, "greedy", (), {}, id, twin=twin, scores={"search": score})
+
+
+def test_progress_counts_what_was_paid_for_and_knows_who_leads() -> None:
+    progress = Progress([scored("base", 0, 0.9), scored("a", 0, 0.5)])
+    assert (progress.spent(None), progress.top(2)) == (Spent(1, 0, 16), ["a"])
+    failed = Record("1-2", 1, "greedy", ("a",), {}, "x", error="no")
+    progress.add([scored("1-1", 1, 0.7), failed, scored("1-3", 1, 0.7, twin="1-1")])
+    assert progress.spent(2.0) == Spent(2, 3, 24, 2.0)  # a double costs an evaluation, but no documents
+    assert progress.top(2) == ["1-1", "a"]
+    assert [record.id for record in progress.told] == ["base", "a", "1-1", "1-2", "1-3"]

@@ -1,6 +1,6 @@
 """A causal language model in memory whose weights are swapped in place."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ import torch
 
 from evaluators.base import Candidate, gives_nan
 from evaluators.settings import EvaluateSettings
+from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
-from merging.offspring.weights import Tensors, TensorStream
+from merging.offspring.weights import Tensors, TensorStream, held_stream
 
 PROVENANCE = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
 DTYPES = frozenset({"dtype", "torch_dtype"})
@@ -57,7 +58,8 @@ class LiveModel:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if device == "cpu" and self.model.num_parameters() < ONE_THREAD_BELOW:
             torch.set_num_threads(1)
-        self._places: dict[str, torch.Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        self.architecture = Architecture(self.model)
+        self._places: dict[str, torch.Tensor] = self.model.state_dict()  # its tensors are the model's own
         self._held: tuple[str, int] | None = None
 
     def hold(self, candidate: Candidate) -> None:
@@ -77,26 +79,41 @@ class LiveModel:
         return sum(place._version for place in self._places.values())
 
     def load(self, tensors: Tensors) -> None:
-        """Overwrite every parameter; raises `MismatchedModels` naming a tensor that has no place or is missing."""
-        self._held = None
-        if isinstance(tensors, TensorStream) and tensors.fill is not None and self.device == "cpu":
-            tensors.fill(self._places)
-            filled = {id(self._places[spec.name]) for spec in tensors.specs}
-        else:
-            filled = {id(self._put(name, tensor)) for name, tensor in tensors}
-        for name, place in self._places.items():
-            if id(place) not in filled:
-                raise MismatchedModels(f"The checkpoints hold no tensor {name!r} that the model needs.")
+        """Overwrite every parameter, as `from_pretrained` would from a file of these tensors.
 
-    def _put(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        place = self._places.get(name)
-        if place is None:
-            raise MismatchedModels(f"The model has no parameter {name!r}.", hint="Is the base of another kind?")
+        Raises `MismatchedModels` naming a tensor that has no place or another shape, and parameters without a value.
+        """
+        self._held = None
+        stream = tensors if isinstance(tensors, TensorStream) else held_stream(tensors)
+        names = [spec.name for spec in stream.specs]
+        self._require_places(names)
+        places = self.architecture.places(names)
+        if stream.fill is not None and self.device == "cpu" and all(place.pattern is None for place in places.values()):
+            ignored = {spec.name: torch.empty(spec.shape) for spec in stream.specs if spec.name not in places}
+            stream.fill(ignored | {name: self._places[place.parameter] for name, place in places.items()})
+        else:
+            for name, tensor in self.architecture.converted(stream, names):
+                self._put(name, tensor)
+
+    def _require_places(self, names: Sequence[str]) -> None:
+        """Raise `MismatchedModels` unless files with the tensors ``names`` give every parameter, and nothing else."""
+        for name in names:
+            if self.architecture.place(name) is None and not self.architecture.ignores(name):
+                raise MismatchedModels(
+                    f"The model has no parameter {name!r}.",
+                    hint="Is the base of another kind? With evaluate.written models are scored from folders.",
+                )
+        missing = self.architecture.missing(names)
+        if missing:
+            raise MismatchedModels(f"The checkpoints hold no tensor {missing[0]!r} that the model needs.")
+
+    def _put(self, name: str, tensor: torch.Tensor) -> None:
+        place = self._places[name]
         if place.shape != tensor.shape:
             raise MismatchedModels(
                 f"Tensor {name!r} has shape {list(tensor.shape)}, but config.json makes it {list(place.shape)}."
             )
-        return place.copy_(tensor)
+        place.copy_(tensor)
 
     def gives_nan(self) -> bool:
         """Whether the logits after one token hold NaN: a generation would hide it, a likelihood shows it."""

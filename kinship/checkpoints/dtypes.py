@@ -45,9 +45,15 @@ DTYPES: dict[str, DType] = {
     "I32": DType("int32", 4, False),
     "I16": DType("int16", 2, False),
     "I8": DType("int8", 1, False),
+    "U64": DType("uint64", 8, False),
+    "U32": DType("uint32", 4, False),
+    "U16": DType("uint16", 2, False),
     "U8": DType("uint8", 1, False),
     "BOOL": DType("bool", 1, False),
 }
+
+# What the format knows besides: numbers of other hardware, scales and codes of quantised weights, complex numbers.
+NOT_COMPUTED = frozenset({"F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2", "F4", "C64"})
 
 BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
 

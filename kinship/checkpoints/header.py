@@ -12,8 +12,8 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from kinship.checkpoints.dtypes import DTYPES, DType
-from kinship.errors import MalformedCheckpoint
+from kinship.checkpoints.dtypes import DTYPES, NOT_COMPUTED, DType
+from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 64  # more than torch can hold
@@ -39,7 +39,8 @@ class TensorEntry:
 def read_header(path: Path) -> dict[str, TensorEntry]:
     """Entries of every tensor in the safetensors file ``path``, by name, in file order.
 
-    Reads the header only. Raises `MalformedCheckpoint` where the header breaks the format.
+    Reads the header only. Raises `MalformedCheckpoint` where the header breaks the format, and `UnsupportedCheckpoint`
+    for a dtype of the format that is not computed with.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -84,6 +85,11 @@ def _entry(path: Path, name: str, fields: object, start: int, size: int) -> Tens
     except (TypeError, KeyError, ValueError):
         raise _malformed(path, f"tensor {name!r} lacks dtype, shape or data_offsets") from None
     dtype = DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
+    if isinstance(dtype_name, str) and dtype_name in NOT_COMPUTED:
+        raise UnsupportedCheckpoint(
+            f"{path} holds tensor {name!r} as {dtype_name}, a dtype that is not computed with here.",
+            hint="It is quantised, or made for other hardware: use the original checkpoint, or save it as bfloat16.",
+        )
     if dtype is None:
         raise _malformed(path, f"tensor {name!r} has the unknown dtype {brief(dtype_name)}")
     sizes = shape if isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS else [None]

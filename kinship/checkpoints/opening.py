@@ -134,12 +134,12 @@ def _open_files(name: str, path: Path, files: Sequence[Path], config: dict[str, 
 
 
 def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
-    index = find_file(folder, INDEX_NAME)
-    if index is not None:
-        return _indexed_files(folder, index)
-    single = find_file(folder, "model.safetensors")
+    # In the order of transformers: a single file counts before an index that an older save may have left beside it.
+    single, index = find_file(folder, "model.safetensors"), find_file(folder, INDEX_NAME)
     if single is not None:
         return [single]
+    if index is not None:
+        return _indexed_files(folder, index)
     names = sorted(file.name for file in folder.glob("*.safetensors") if file.name != WEIGHTS_NAME)
     files = [file for name in names if (file := find_file(folder, name)) is not None]
     if not files:

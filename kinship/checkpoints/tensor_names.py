@@ -1,7 +1,8 @@
-"""Which layer and which kind of module a tensor belongs to, by its name; and kinship by such groups."""
+"""Which layer of which stack and which kind of module a tensor belongs to, by its name; and groups by these."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +25,49 @@ _KINDS = (
 )
 
 
-def layer_index(name: str) -> int | None:
+class Layer(NamedTuple):
+    """A layer of a stack, which is named by what stands before the layer's number. Models have several stacks where
+    they have an encoder and a decoder, or see and read.
+    """
+
+    stack: str
+    index: int
+
+
+def layer_of(name: str) -> Layer | None:
     """The layer a tensor belongs to, by its name.
+
+    >>> layer_of("model.decoder.layers.12.mlp.up_proj.weight")
+    Layer(stack='model.decoder.layers', index=12)
+    """
+    match = _LAYER.search(name)
+    return Layer(name[: match.start(1) - 1], int(match[1])) if match else None
+
+
+def layer_index(name: str) -> int | None:
+    """The place in its stack of the layer a tensor belongs to, by its name.
 
     >>> layer_index("model.layers.12.mlp.up_proj.weight"), layer_index("lm_head.weight")
     (12, None)
     """
-    match = _LAYER.search(name)
-    return int(match[1]) if match else None
+    layer = layer_of(name)
+    return layer.index if layer else None
+
+
+def stack_labels(names: Iterable[str]) -> dict[str, str]:
+    """What to call each of the stacks that tensor ``names`` speak of: by what tells them apart; nothing for one alone.
+
+    >>> stack_labels(["model.encoder.layers.0.fc1.weight", "model.decoder.layers.0.fc1.weight"])
+    {'model.decoder.layers': 'decoder ', 'model.encoder.layers': 'encoder '}
+    """
+    stacks = sorted({layer.stack for name in names if (layer := layer_of(name)) is not None})
+    if len(stacks) < 2:
+        return dict.fromkeys(stacks, "")
+    parts = [stack.split(".") for stack in stacks]
+    shared = next(place for place in range(100) if len({tuple(part[place : place + 1]) for part in parts}) > 1)
+    short = [".".join(part[shared : shared + 1]) for part in parts]
+    chosen = short if len(set(short)) == len(short) else [".".join(part[shared:]) for part in parts]
+    return {stack: f"{label} " for stack, label in zip(stacks, chosen, strict=True)}
 
 
 def layer_label(name: str) -> str:
@@ -70,8 +106,17 @@ def group_members(names: Sequence[str], by: str) -> dict[str, NDArray[np.bool_]]
     """
     if by not in GROUPINGS:
         raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
-    labels = np.array([GROUPINGS[by](name) for name in names])
+    labels = np.array(_layer_labels(names) if by == "layer" else [GROUPINGS[by](name) for name in names])
     return {label: labels == label for label in sorted(set(labels.tolist()), key=_natural)}
+
+
+def _layer_labels(names: Sequence[str]) -> list[str]:
+    """As `layer_label`, and where there are several stacks each with its name."""
+    stacks = stack_labels(names)
+    return [
+        f"{stacks[layer.stack]}{layer_label(name)}" if (layer := layer_of(name)) is not None else layer_label(name)
+        for name in names
+    ]
 
 
 def _natural(label: str) -> list[tuple[bool, int, str]]:

@@ -55,6 +55,22 @@ class TensorStream(Iterator[tuple[str, "torch.Tensor"]]):
             yield name, 0, tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
+def stream_of(checkpoint: Checkpoint) -> TensorStream:
+    """The tensors of ``checkpoint`` as they are stored, one after another."""
+    specs = [Spec(name, entry.dtype, entry.shape) for name, entry in checkpoint.tensors.items()]
+    return TensorStream(specs, ((name, checkpoint.tensor(name)) for name in checkpoint.tensors))
+
+
+def held_stream(tensors: Tensors) -> TensorStream:
+    """``tensors`` of which nothing was known beforehand: they are all held in memory."""
+    held = dict(tensors)
+    specs = [
+        Spec(name, BY_NAME[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+        for name, tensor in held.items()
+    ]
+    return TensorStream(specs, iter(held.items()))
+
+
 def materialise(
     genome: Genome, names: Sequence[str], models: Sequence[Checkpoint], dtype: "torch.dtype | None" = None
 ) -> TensorStream:

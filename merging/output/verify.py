@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kinship.checkpoints.architecture import Architecture, architecture_of
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
@@ -119,19 +120,55 @@ def _same_bytes(model: Checkpoint, one: str, other: str) -> bool:
 
 
 def _config(model: Checkpoint) -> Iterator[Check]:
-    config = model.config | (model.config.get("text_config") or {})
-    if not config:
+    if not model.config:
         yield Check("config", None, "there is no config.json")
         return
+    yield _dtype(model)
+    architecture = architecture_of(model) if model.config.get("architectures") else None
+    yield from _sizes(model) if architecture is None else [_parameters(model, architecture)]
+
+
+def _dtype(model: Checkpoint) -> Check:
+    """Whether config.json names the dtype that most weights have; a few are kept in fp32 on purpose."""
+    config = model.config | (model.config.get("text_config") or {})
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    counts: dict[str, int] = {}
+    for entry in model.tensors.values():
+        if entry.dtype.is_floating_point:
+            counts[entry.dtype.name] = counts.get(entry.dtype.name, 0) + entry.count
+    if not config.get(key) or not counts:
+        return Check(key, None, _EMPTY)
+    ok = config[key] in counts and counts[config[key]] == max(counts.values())
+    has = " and ".join(sorted(counts))
+    return Check(key, ok, f"{config[key]}" if ok else f"config.json says {config[key]}, the tensors have {has}")
+
+
+def _parameters(model: Checkpoint, architecture: Architecture) -> Check:
+    """Whether `from_pretrained` finds every parameter in its shape, and no tensor that it does not know."""
+    name = "parameters"
+    missing = architecture.missing(model.tensors)
+    if missing:
+        return Check(name, False, f"{len(missing)} have no tensor, such as {missing[0]!r}")
+    unknown = [each for each in model.tensors if architecture.place(each) is None and not architecture.ignores(each)]
+    if unknown:
+        return Check(name, False, f"transformers knows no place for {len(unknown)} tensors, such as {unknown[0]!r}")
+    for each, place in architecture.places(model.tensors).items():
+        shape, wanted = model.tensors[each].shape, architecture.parameters[place.parameter]
+        if place.pattern is None and shape != wanted:
+            return Check(name, False, f"{each!r} has shape {list(shape)}, config.json makes it {list(wanted)}")
+    return Check(name, True, f"{len(architecture.parameters)} of {type(architecture.model).__name__}")
+
+
+def _sizes(model: Checkpoint) -> Iterator[Check]:
+    """What can be told of the config where transformers cannot build the model."""
+    config = model.config | (model.config.get("text_config") or {})
     layers = Layers.of(model.tensors).count
     rows = {entry.shape[0] for name, entry in model.tensors.items() if has_token_rows(name) and entry.shape}
     width = {entry.shape[1] for name, entry in model.tensors.items() if has_token_rows(name) and len(entry.shape) == 2}
-    dtypes = {entry.dtype.name for entry in model.tensors.values() if entry.dtype.is_floating_point}
-    found: dict[str, set[Any]] = {
+    found: dict[str, set[int]] = {
         "num_hidden_layers": {layers} if any(".0." in name for name in model.tensors) else set(),
         "vocab_size": rows,
         "hidden_size": width,
-        "torch_dtype" if "torch_dtype" in config else "dtype": dtypes,
     }
     for key, values in found.items():
         if key not in config or not values:

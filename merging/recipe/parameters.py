@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictBool
 
-from kinship.checkpoints.tensor_names import layer_index
+from kinship.checkpoints.tensor_names import layer_of
 from kinship.errors import InvalidConfig
 from kinship.validation import Strict
 from merging.registry import MergeMethod, Parameter
@@ -29,21 +29,30 @@ Scope = Mapping[str, Setting]
 
 @dataclass(frozen=True)
 class Layers:
-    """Where a tensor stands in the stack of ``count`` layers."""
+    """Where a tensor stands in its stack of layers; ``counts``: how many layers each stack has."""
 
-    count: int
+    counts: Mapping[str, int]
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Self:
         """Count the layers that tensor ``names`` speak of."""
-        return cls(1 + max((index for name in names if (index := layer_index(name)) is not None), default=0))
+        counts: dict[str, int] = {}
+        for layer in filter(None, map(layer_of, names)):
+            counts[layer.stack] = max(counts.get(layer.stack, 0), layer.index + 1)
+        return cls(counts)
+
+    @property
+    def count(self) -> int:
+        """Layers of the deepest stack; 1 where there is none."""
+        return max(self.counts.values(), default=1)
 
     def position(self, name: str) -> float:
-        """0 at the first layer, 1 at the last; 1 where there is one layer; 0 for tensors outside the layers."""
-        index = layer_index(name)
-        if index is None:
+        """0 at the first layer of its stack, 1 at the last; 1 where it has one; 0 for tensors outside the layers."""
+        layer = layer_of(name)
+        if layer is None:
             return 0.0
-        return index / (self.count - 1) if self.count > 1 else 1.0
+        count = self.counts.get(layer.stack, self.count)
+        return layer.index / (count - 1) if count > 1 else 1.0
 
 
 def values_for(
@@ -126,7 +135,9 @@ def gradient(values: Sequence[Scalar], position: float) -> Scalar:
     0.5
     """
     place = position * (len(values) - 1)
-    index = min(int(place), len(values) - 2)
-    if len(values) == 1 or any(isinstance(value, bool) for value in values):
-        return values[int(place)]
-    return values[index] + (place - index) * (values[index + 1] - values[index])
+    index = int(place)
+    if any(isinstance(value, bool) for value in values):
+        return values[index]
+    part = place - index
+    # As mergekit does: at a given value this is that value, to the last bit.
+    return (1 - part) * values[index] + part * values[min(index + 1, len(values) - 1)]

@@ -18,6 +18,7 @@ from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
 from kinship.errors import EvaluationFailed, IncomparableScores, KinshipError, MismatchedModels, NonFiniteWeights
+from merging.offspring.weights import stream_of
 
 # What decides, beside the weights, how a model runs.
 FRAME = (
@@ -93,9 +94,7 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
 
 
 def _candidate(checkpoint: Checkpoint) -> Candidate:
-    return Candidate(
-        checkpoint.id, checkpoint.digest, lambda: ((name, checkpoint.tensor(name)) for name in checkpoint.tensors)
-    )
+    return Candidate(checkpoint.id, checkpoint.digest, lambda: stream_of(checkpoint))
 
 
 def _compare_with(first: Scored, one: Scored) -> None:

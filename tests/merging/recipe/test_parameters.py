@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from merging.recipe.parameters import Layers, gradient, layer_index, resolve, value_at
+from kinship.checkpoints.tensor_names import layer_index
+from merging.recipe.parameters import Layers, gradient, resolve, value_at
 from merging.recipe.schema import Filtered, Setting
 
 KINSHIP_ATTENTION = [0.0, 0.5, 0.3, 0.7, 1.0]

@@ -52,6 +52,16 @@ class RunConfig(Strict):
         min_length=2, description="models the search starts from: a list of folders, or a mapping of names to folders"
     )
     evaluate: EvaluateSettings = Field(description="what to score on")
+    frame: str | None = Field(
+        None,
+        description="whose tokenizer, chat template, generation config and end tokens everyone is scored with and "
+        "offspring get: base, or a founder's name; default: the founders', where they agree",
+    )
+    tokenizer_source: str | None = Field(
+        None,
+        description="whose vocabulary everyone is brought to where vocabularies differ: union (of all tokens), base, "
+        "or a founder's name; default: that of the frame",
+    )
     merge: MergeSettings = Field(default_factory=MergeSettings, description="how two parents make a child")
     strategy: StrategySettings = Field(default_factory=StrategySettings, description="which parents meet")
     aggregate: Aggregate = Field(default_factory=Aggregate, description="how the tasks' scores become one number")

@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.frame import TEMPLATE_NAME, chat_template_of
 from kinship.errors import InvalidConfig
-
-TEMPLATE_NAME = "chat_template.jinja"
 
 # How conversations are written for models trained on these formats.
 _KNOWN = {
@@ -42,7 +40,7 @@ def chat_template_files(wanted: str, models: Sequence[Checkpoint]) -> dict[str, 
     ``auto`` is the template that most models have, the first where several are as common. Raises `InvalidConfig`.
     """
     if wanted == "auto":
-        found = Counter(template for model in models if (template := _template_of(model)))
+        found = Counter(template for model in models if (template := chat_template_of(model)))
         return {TEMPLATE_NAME: found.most_common(1)[0][0]} if found else {}
     if "{" in wanted:
         return {TEMPLATE_NAME: wanted}
@@ -52,12 +50,3 @@ def chat_template_files(wanted: str, models: Sequence[Checkpoint]) -> dict[str, 
             hint=f"Say auto, {', '.join(_KNOWN)}, or write the Jinja template itself.",
         )
     return {TEMPLATE_NAME: _KNOWN[wanted]}
-
-
-def _template_of(model: Checkpoint) -> str | None:
-    file = find_file(model.path, TEMPLATE_NAME)
-    if file is not None:
-        return file.read_text(encoding="utf-8")
-    file = find_file(model.path, "tokenizer_config.json")
-    template = read_json(file).get("chat_template") if file is not None else None
-    return template if isinstance(template, str) else None

@@ -97,6 +97,8 @@ def align_vocabularies(settings: TokenizerSettings, models: Mapping[str, Checkpo
             free += len(new)
         files[TOKENIZER_NAME] = _union_tokenizer(models[source], target, list(models.values()))
     size = 1 + max(target.values(), default=-1)
+    if settings.pad_to_multiple_of is None:  # rows beyond the tokens, which pad a vocabulary for speed, stay
+        size = max([size, *(entry.shape[0] for name, entry in models[source].tensors.items() if has_token_rows(name))])
     size += -size % (settings.pad_to_multiple_of or 1)
     known = {reference: _ids(target, vocabulary, size) for reference, vocabulary in vocabularies.items()}
     chosen = {

@@ -16,8 +16,7 @@ from evaluators.cache import ScoreCache
 from evaluators.make import require_acknowledged
 from evaluators.scorer import Scorer
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.opening import open_checkpoint
-from kinship.measures.alignment import Alignment, require_same_tensors
+from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
 from kinship.measures.matrix import KinshipMatrix
 from merging.offspring.basis import Basis
@@ -31,6 +30,7 @@ from search.ledger.records import Record, finalists, still_needed
 from search.running.breeding import Breeder, Brood
 from search.running.evaluation import Evaluation
 from search.running.events import Observer, failure, silent, standing
+from search.running.founders import open_founders
 from search.running.resuming import require_proposed, require_resumable
 from search.running.stopping import Progress, reason_to_stop
 from search.running.workers import Description, Documents, Work, describe, open_workers
@@ -68,11 +68,9 @@ class Search:
         self._session = time.monotonic()
         self._stack = ExitStack()
         try:
-            models = [
-                self._stack.enter_context(open_checkpoint(path, id=id, root=root))
-                for id, path in config.references.items()
-            ]
-            require_same_tensors(models[0], models[1:])
+            founders = open_founders(config, root)
+            self.template = founders.template
+            models = [self._stack.enter_context(model) for model in founders.models]
             # Everything that can be wrong with the inputs is found before the folder is touched.
             pool = self._stack.enter_context(open_workers(config, models, root, evaluator, evaluator_factory))
             self._workers = pool.size

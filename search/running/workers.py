@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 
 from evaluators.base import Candidate, Evaluator, Task
-from evaluators.settings import EvaluateSettings
 from evaluators.workers import Failure, WorkerPool, make_pool
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
@@ -19,6 +18,7 @@ from kinship.errors import EvaluationFailed, InvalidConfig, KinshipError, Worker
 from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
+from search.running.founders import open_founders
 
 Documents = Mapping[str, Sequence[int]]
 
@@ -73,23 +73,22 @@ class Work:
 class Setup:
     """Makes a `Handle` in a worker; it can be pickled where ``factory`` can.
 
-    models: references by id, the base first, counted from ``root``. factory: makes an evaluator in place of the one
-    that ``settings`` ask for.
+    Paths in ``config`` count from ``root``. factory: makes an evaluator in place of the one that it asks for.
     """
 
-    models: Mapping[str, str]
+    config: RunConfig
     root: Path | None
-    settings: EvaluateSettings
     factory: Callable[[], Evaluator] | None = None
 
     def __call__(self) -> "Handle":
         """Open the models and make the evaluator."""
-        models = {id: open_checkpoint(path, id=id, root=self.root) for id, path in self.models.items()}
+        founders = open_founders(self.config, self.root)
+        models = {model.id: model for model in founders.models}
         if self.factory is not None:
             return Handle(self.factory(), models)
         from evaluators.make import make_evaluator
 
-        return Handle(make_evaluator(self.settings, next(iter(models.values())), self.root), models)
+        return Handle(make_evaluator(self.config.evaluate, founders.template, self.root), models)
 
 
 class Handle:
@@ -129,7 +128,7 @@ def open_workers(
 ) -> WorkerPool:
     """The workers that ``config`` asks for. ``evaluator``: works in this process, on the open ``models``."""
     if evaluator is None:
-        return make_pool(config.workers, Setup(config.references, root, config.evaluate, factory))
+        return make_pool(config.workers, Setup(config, root, factory))
     if config.workers.kind != "inline":
         raise InvalidConfig(
             f"An evaluator that is an object of this process cannot work in {config.workers.kind} workers.",

@@ -83,7 +83,7 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
     write_model_folder(
         folder / "best-offspring",
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
-        template=search.models[0],
+        template=search.template,
         recipe=_renamed(recipe, references | stored),
         lineage={
             "schema": "kinship.lineage/1",

@@ -11,18 +11,17 @@ import numpy as np
 from evaluators.make import require_acknowledged
 from evaluators.scores.splits import Split
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.opening import open_checkpoint
-from kinship.measures.alignment import require_same_tensors
 from kinship.measures.gram import GramTable
 from merging.offspring.basis import Basis, Cost, cost_of_children
 from merging.offspring.span import Genome
 from search.config import RunConfig
+from search.running.founders import open_founders
 from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Context, Individual, Proposal
 from search.strategies.make import make_strategy
 from search.strategies.recipes import BASE
 
-SCHEMA = "kinship.plan/1"
+SCHEMA = "kinship.plan/2"
 TIMED_DOCUMENTS = 16  # of each task
 
 
@@ -37,8 +36,8 @@ class _Offspring:
 
 def plan(config: RunConfig, root: Path, out: Path, *, timed: bool) -> dict[str, Any]:
     """What a run would do, from headers and tasks; ``timed``: a founder is scored on a few documents as well."""
-    models = [open_checkpoint(path, id=id, root=root) for id, path in config.references.items()]
-    require_same_tensors(models[0], models[1:])
+    founders = open_founders(config, root)
+    models = founders.models
     inline = config.model_copy(update={"workers": type(config.workers)()})
     with open_workers(inline, models, root, None, None) as pool:
         description = describe(pool)
@@ -60,6 +59,8 @@ def plan(config: RunConfig, root: Path, out: Path, *, timed: bool) -> dict[str, 
     return {
         "schema": SCHEMA,
         "founders": list(config.founders),
+        "frame": founders.template.id,
+        "ignored": list(founders.ignored),
         "parameters": parameters,
         "bytes_to_read": sum(entry.nbytes for model in models for entry in model.tensors.values()),
         "tasks": [task.name for task in description.tasks],

@@ -1,0 +1,124 @@
+"""The models that a search starts from, open: by one set of names, on one vocabulary, in the frame its offspring get."""
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.frame import FRAME_FILES, TOKENIZER_FILES, choose_frame
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.shared_vocabulary import read_vocabulary
+from kinship.checkpoints.tied import has_token_rows
+from kinship.checkpoints.unified import unified
+from kinship.errors import InvalidConfig, UnsupportedCheckpoint
+from kinship.measures.alignment import require_same_tensors
+from merging.planning.config import with_vocabulary
+from merging.planning.vocabulary import align_vocabularies
+from merging.recipe.tokenizer import TokenizerSettings
+from search.config import RunConfig
+from search.strategies.recipes import BASE
+
+
+class Founders(NamedTuple):
+    """``models``: the base and the founders. ``template``: lends architecture and frame to all that is scored and to
+    what is written. ``ignored``: tensors of their files that transformers passes over, with the reason.
+    """
+
+    models: list[Checkpoint]
+    template: Checkpoint
+    ignored: dict[str, str]
+
+
+def open_founders(config: RunConfig, root: Path | None) -> Founders:
+    """Open base and founders of ``config``, whose paths count from ``root``.
+
+    What can be wrong with them is found here, from headers and small files: raises the errors of `open_checkpoint`,
+    `choose_frame`, `align_vocabularies` and `require_same_tensors`.
+    """
+    opened = [open_checkpoint(path, id=id, root=root) for id, path in config.references.items()]
+    try:
+        frame = choose_frame(config.frame, opened[0], opened[1:])
+        models, ignored = unified(opened)
+        lends = _tokenizer_of(config, models, frame)
+        settings, files = dict(frame.config), {}
+        if config.tokenizer_source == "union" or not _one_vocabulary(models):
+            source = "union" if config.tokenizer_source == "union" else lends.id
+            order = [lends.id, *(model.id for model in models if model.id != lends.id)]
+            by_id = {model.id: model for model in models}
+            aligned = align_vocabularies(TokenizerSettings(source=source), {id: by_id[id] for id in order}, BASE)
+            models = [aligned.models[model.id] for model in models]
+            settings, files = with_vocabulary(settings, aligned.rows), aligned.files
+        require_same_tensors(models[0], models[1:])
+    except BaseException:
+        for model in opened:
+            model.close()
+        raise
+    return Founders(models, _template(frame, lends, settings, files), ignored)
+
+
+def _tokenizer_of(config: RunConfig, models: Sequence[Checkpoint], frame: Checkpoint) -> Checkpoint:
+    """Whose tokenizer everybody gets, or, of a union, whose it grows from."""
+    if config.tokenizer_source in (None, "union"):
+        wanted = frame.id
+    else:
+        wanted = str(config.tokenizer_source)
+    found = {model.id: model for model in models}.get(wanted)
+    if found is None:
+        raise InvalidConfig(
+            f"tokenizer_source: {wanted!r} is none of the models.",
+            hint=f"Say union, or one of: {', '.join(model.id for model in models)}.",
+        )
+    return found
+
+
+def _one_vocabulary(models: Sequence[Checkpoint]) -> bool:
+    """Whether rows of the same number are of the same token in all ``models``, as far as their tokenizers tell.
+
+    A token that some lack is no matter where there is a row for it.
+    """
+    names = [name for name in models[0].tensors if has_token_rows(name)]
+    if any(model.tensors[name].shape != models[0].tensors[name].shape for name in names for model in models[1:]
+           if name in model.tensors):  # fmt: skip
+        return False
+    try:
+        vocabularies = [read_vocabulary(model) for model in models]
+    except UnsupportedCheckpoint:  # without a tokenizer.json there is nothing to go by but the rows
+        return True
+    owners: dict[int, str] = {}
+    ids: dict[str, int] = {}
+    return all(
+        owners.setdefault(id, token) == token and ids.setdefault(token, id) == id
+        for vocabulary in vocabularies
+        for token, id in vocabulary.items()
+    )
+
+
+def _template(frame: Checkpoint, lends: Checkpoint, config: Mapping[str, Any], files: Mapping[str, str]) -> Checkpoint:
+    """The model whose ``frame`` it is, where its own files will do; else a folder with what is to be different."""
+    same_tokenizer = lends.path == frame.path
+    if config == frame.config and same_tokenizer and not files:
+        return frame
+    folder = Path(tempfile.mkdtemp(prefix="kinship-frame-"))
+    _copy(frame.path, folder, FRAME_FILES)
+    if not same_tokenizer:
+        for pattern in TOKENIZER_FILES:
+            for file in folder.glob(pattern):
+                file.unlink()
+        _copy(lends.path, folder, TOKENIZER_FILES)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    template = Checkpoint(frame.id, folder, frame.tensors, dict(config))
+    weakref.finalize(template, shutil.rmtree, folder, ignore_errors=True)
+    return template
+
+
+def _copy(source: Path, folder: Path, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        for file in source.glob(pattern):
+            if file.is_file():
+                shutil.copyfile(file, folder / file.name)

@@ -1,4 +1,4 @@
-"""The models that a search starts from, open: by one set of names, on one vocabulary, in the frame its offspring get."""
+"""The models that a search starts from: by one set of names, on one vocabulary, in the frame its offspring get."""
 
 import json
 import shutil
@@ -62,10 +62,7 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
 
 def _tokenizer_of(config: RunConfig, models: Sequence[Checkpoint], frame: Checkpoint) -> Checkpoint:
     """Whose tokenizer everybody gets, or, of a union, whose it grows from."""
-    if config.tokenizer_source in (None, "union"):
-        wanted = frame.id
-    else:
-        wanted = str(config.tokenizer_source)
+    wanted = frame.id if config.tokenizer_source in (None, "union") else str(config.tokenizer_source)
     found = {model.id: model for model in models}.get(wanted)
     if found is None:
         raise InvalidConfig(

@@ -82,7 +82,7 @@ def test_a_payload_becomes_the_weights_of_the_individual(scene: Scene) -> None:
     config = scene.config(merge=TIES, stop={"generations": 2})
     with Search(config, scene.folder / "run", evaluator=scene.evaluator()) as search:
         search.run()
-        setup = pickle.loads(pickle.dumps(Setup(config.references, None, config.evaluate, scene.factory())))
+        setup = pickle.loads(pickle.dumps(Setup(config, None, scene.factory())))
         handle = setup()
         assert [task.name for task in handle(Describe()).tasks] == ["fake"]
         assert any(record.id in search.span.ids for record in search.records if record.generation)

@@ -33,7 +33,7 @@ from search.running.evaluation import Evaluation
 from search.running.events import Observer, failure, silent, standing
 from search.running.resuming import require_proposed, require_resumable
 from search.running.stopping import Progress, reason_to_stop
-from search.running.workers import Description, Documents, Work, describe, open_workers
+from search.running.workers import Description, DocumentsByTask, Work, describe, open_workers
 from search.strategies.base import Proposal
 from search.strategies.recipes import BASE
 
@@ -252,7 +252,7 @@ class Search:
             if pruned := self._breeder.prune(id for id in needed if records[id].identity is not None):
                 self._note("pruned", {"children": pruned})
 
-    def _work(self, id: str, documents: Documents) -> Work:
+    def _work(self, id: str, documents: DocumentsByTask) -> Work:
         """What a worker needs to know to score an individual."""
         self._breeder.require_weights(id)
         stored = {model.id: str(model.path.absolute()) for model in self.models[len(self.facts.digests) :]}

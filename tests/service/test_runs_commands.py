@@ -37,7 +37,7 @@ def test_a_run_is_exported_and_imported(kinship: Kinship, old: Path, tmp_path: P
     file, out = exported(kinship, old, tmp_path / "full.json"), tmp_path / "new" / "run"
     outcome = kinship("runs", "import", file, out, "--json")
     told = json.loads(outcome.out)
-    assert (told["schema"], told["folder"], told["individuals"]) == ("kinship.runs-import/1", str(out), 9)
+    assert (told["schema"], told["folder"], told["individuals"]) == ("kinship.runs-import/1", str(out), 10)
     assert "children/" in outcome.err  # it has weights that are in no file
     assert kinship("runs", "export", out).out == kinship("runs", "export", old).out
     assert kinship("runs", "verify", out).code == 0

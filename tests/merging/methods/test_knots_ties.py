@@ -71,7 +71,7 @@ def test_adapters(density: float) -> None:
 def test_lambda_is_the_factor_of_the_result() -> None:
     vectors = numbers(3, 8, 5)
     values = {"density": [0.5] * 3, "lambda": 0.3}
-    got = get_method("knots_ties").tensor(vectors.clone(), values, base=numbers(8, 5, seed=1))
+    got = get_method("knots_ties").tensor(vectors.clone(), values, has_base=True)
     assert_close(got, 0.3 * written_out(vectors, [0.5] * 3))
 
 
@@ -121,7 +121,7 @@ def test_scaling_all_models_scales_the_result(factor: float) -> None:
 @pytest.mark.parametrize("shape", [(50,), (4, 5, 6)])
 def test_tensors_that_are_no_matrices_go_through_ties(shape: tuple[int, ...]) -> None:
     vectors = numbers(3, *shape)
-    got = knots_ties(vectors.clone(), density=[0.5] * 3, **{"lambda": 2.0})
+    got = knots_ties(vectors.clone(), density=[0.5] * 3, lambda_=2.0)
     assert_close(got, 2.0 * ties(vectors.double().numpy(), [0.5] * 3))
 
 

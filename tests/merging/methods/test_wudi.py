@@ -56,7 +56,7 @@ def test_defaults_are_the_papers() -> None:
     vectors = updates(3, 8, 6)
     method = get_method("wudi")
     values = {parameter.name: parameter.default for parameter in method.parameters}
-    got = method.tensor(vectors.clone(), values, base=updates(8, 6, seed=1, size=0.02))
+    got = method.tensor(vectors.clone(), values, has_base=True)
     np.testing.assert_allclose(got.numpy(), written_out(vectors, 300, 1e-5).numpy(), rtol=0, atol=5e-8)
 
 

@@ -39,7 +39,7 @@ def planned(recipe: Recipe) -> Iterator[MergePlan]:
         yield plan_merge(recipe, models)
 
 
-def run_merge(
+def write_merge(
     recipe: Recipe,
     output: Path,
     *,
@@ -60,7 +60,7 @@ def run_merge(
     chosen = choose_device(device)
     with planned(recipe) as plan:
         require_space(plan, output, shard_bytes)
-        weights = _Execution(plan, seed, chosen, progress)
+        weights = _MergedWeights(plan, seed, chosen, progress)
         write_model_folder(
             output,
             weights,
@@ -83,7 +83,7 @@ def require_space(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES)
     require_free(output, file_bytes(plan.specs, shard_bytes) + _COMPANION_BYTES)
 
 
-def describe(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
+def plan_summary(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
     """What the merge would do: the documented JSON object of ``kinship merge --dry-run``."""
     return {
         "schema": "kinship.merge-plan/1",
@@ -102,7 +102,7 @@ def describe(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> d
 
 
 @dataclass
-class _Execution:
+class _MergedWeights:
     """The weights of a merge in the making, and what is to be remembered of it."""
 
     plan: MergePlan

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from kinship.errors import InvalidConfig, KinshipError
 from kinship.output import require_writable
-from merging.merge import describe, planned, require_space, run_merge
+from merging.merge import plan_summary, planned, require_space, write_merge
 from merging.recipe.schema import Recipe, load_recipe
 from service.answers.push import Pushed, local, push_folder, require_pushable
 from service.console import byte_progress, console, notes, print_json
@@ -37,10 +37,10 @@ def run(
     if dry_run:
         with planned(recipe) as plan:
             require_space(plan, out)
-            print_plan(describe(plan, out), as_json=as_json)
+            print_plan(plan_summary(plan, out), as_json=as_json)
         return
     with byte_progress(f"Merging ({recipe.merge_method})", quiet=as_json) as progress:
-        run_merge(recipe, out, seed=seed, device=device, force=force, progress=progress)
+        write_merge(recipe, out, seed=seed, device=device, force=force, progress=progress)
     if not as_json:
         console().print(f"Wrote {out}", soft_wrap=True)
     pushed = upload(out, push, private=private, force=force, quiet=as_json) if push is not None else None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from merging.methods.with_data import DATA_DRIVEN, DataDrivenMethod
+from merging.data_driven.specs import DATA_DRIVEN, DataDrivenMethod
 from merging.registry import methods
 
 
@@ -18,7 +18,7 @@ def function(method: DataDrivenMethod) -> Any:
 @pytest.mark.parametrize("method", DATA_DRIVEN, ids=lambda method: method.name)
 def test_defaults_are_those_of_the_function(method: DataDrivenMethod) -> None:
     given = inspect.signature(function(method)).parameters
-    assert ("base" in given) == method.needs_base
+    assert ("base" in given) == (method.base == "needed")
     for parameter in method.parameters:
         default = given[parameter.name].default
         assert default == (None if parameter.per_model else parameter.default), parameter.name

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from merging.registry import Parameter, Taxon
+from merging.registry import Base, Parameter, Taxon
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class DataDrivenMethod:
     parameters: tuple[Parameter, ...]
     data: str
     entry: str
-    needs_base: bool = False
+    base: Base = "none"
     taxon: Taxon = "weighted"
     formula: str = ""
     reference: str = ""
@@ -59,7 +59,7 @@ DATA_DRIVEN = (
         ),
         data="batches of each task, without labels; forward and backward passes at every step",
         entry="adamerging.adamerge",
-        needs_base=True,
+        base="needed",
         formula="θ = θ₀ + Σᵢ λᵢ τᵢ, by tensor or layer;  λ = argmin Σ_tasks E_x H(p(·|x; θ)), by Adam",
         reference="Yang et al., AdaMerging, arXiv 2310.02575",
     ),

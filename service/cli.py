@@ -109,20 +109,25 @@ def matrix(
 
     A task vector is a model's weights less those of its base.
     """
-    from kinship.measures.alignment import Selection
+    from kinship.measures.comparison import ComparisonOptions
     from service.commands.matrix import run
+
+    options = ComparisonOptions(
+        vocab=vocab.value,
+        allow_pickle=allow_pickle,
+        include=include,
+        exclude=exclude,
+        device=device.value,
+        rank=rank,
+    )
 
     run(
         models,
         base,
         metric.value,
         by.value if by else None,
-        Selection(include, exclude),
+        options,
         out or [],
-        vocab=vocab.value,
-        allow_pickle=allow_pickle,
-        device=device.value,
-        rank=rank,
         dry_run=dry_run,
         as_json=as_json,
         force=force,
@@ -139,9 +144,11 @@ def advise(
     as_json: Json = False,
 ) -> None:
     """Rank pairs for merging by kinship, and say what that is worth."""
+    from kinship.measures.comparison import ComparisonOptions
     from service.commands.matrix import run_advise
 
-    run_advise(models, base, metric.value, vocab=vocab.value, allow_pickle=allow_pickle, as_json=as_json)
+    options = ComparisonOptions(vocab=vocab.value, allow_pickle=allow_pickle)
+    run_advise(models, base, metric.value, options, as_json=as_json)
 
 
 @app.command()

@@ -12,17 +12,19 @@ from kinship.checkpoints.adapted import AdaptedCheckpoint
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import Fetch
-from kinship.checkpoints.shared_vocabulary import VOCABULARIES, moved_tokens, share_vocabulary
+from kinship.checkpoints.shared_vocabulary import moved_tokens, share_vocabulary
 from kinship.device import choose_device
 from kinship.errors import InvalidConfig
 from kinship.measures.adapters import adapter_gram_table
-from kinship.measures.alignment import EVERYTHING, Alignment, Selection, align
+from kinship.measures.alignment import Alignment, align
 from kinship.measures.gram import GramTable, group_moments
 from kinship.measures.gram_memory import known_gram_table
 from kinship.measures.matrix import KinshipMatrix, require_unique
 from kinship.measures.metrics import get_metric, gram_kernel
+from kinship.measures.options import DEFAULTS
+from kinship.measures.options import ComparisonOptions as ComparisonOptions
 from kinship.measures.signs import SignTable, sign_table
-from kinship.measures.subspaces import RANK, OverlapTable, overlap_table
+from kinship.measures.subspaces import OverlapTable, overlap_table
 
 
 @dataclass(frozen=True)
@@ -85,23 +87,18 @@ def compare(
     models: Sequence[str | Path],
     base: str | Path,
     metric: str = "pcc",
+    options: ComparisonOptions = DEFAULTS,
     progress: Callable[[int, int], None] | None = None,
-    selection: Selection = EVERYTHING,
-    *,
-    vocab: str = "same",
-    allow_pickle: bool = False,
-    device: str = "cpu",
-    rank: int = RANK,
 ) -> Comparison:
-    """Read ``models``, fine-tunes of ``base``, once; see `kinship_matrix` for the arguments.
+    """Read ``models``, fine-tunes of ``base``, once; see `kinship_matrix` for the arguments and what is raised.
 
     With the metric ``euclidean``, pairs closer than `CLOSE` are read once more, for their difference itself.
     """
     get_metric(metric)
-    device = choose_device(device)
+    device = choose_device(options.device)
     require_unique([str(model) for model in models])
     with ExitStack() as stack:
-        everyone, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle)
+        everyone, alignment = open_aligned([base, *models], stack, options)
         opened_base, *opened = everyone
         total = sum(model.tensors[name].nbytes for model in [opened_base, *opened] for name in alignment.names)
         done, remembered = 0, False
@@ -117,7 +114,7 @@ def compare(
         if metric == "sign":
             table = sign_table(opened_base, opened, alignment, advance)
         elif metric == "subspace":
-            table = overlap_table(opened_base, opened, alignment, rank, advance)
+            table = overlap_table(opened_base, opened, alignment, options.rank, advance)
         elif len(adapters) == len(opened) and all(_same_files(model.base, opened_base) for model in adapters):
             table = adapter_gram_table(opened_base, adapters, alignment.names, exact=metric == "euclidean")
         else:
@@ -125,7 +122,7 @@ def compare(
             remembered = not done
         if done < total:  # remembered, or tensors that the metric leaves out
             advance(total - done)
-        notes = moved_tokens(everyone, alignment.names) if vocab == "same" else ()
+        notes = moved_tokens(everyone, alignment.names) if options.vocab == "same" else ()
     left_out = alignment.left_out if isinstance(table, GramTable) else table.left_out
     return Comparison(table, left_out, remembered, notes, _share(opened_base, table.names, left_out))
 
@@ -134,53 +131,37 @@ def kinship_matrix(
     models: Sequence[str | Path],
     base: str | Path,
     metric: str = "pcc",
+    options: ComparisonOptions = DEFAULTS,
     progress: Callable[[int, int], None] | None = None,
-    selection: Selection = EVERYTHING,
-    *,
-    vocab: str = "same",
-    allow_pickle: bool = False,
-    device: str = "cpu",
-    rank: int = RANK,
 ) -> KinshipMatrix:
     """Kinship of ``models``, fine-tunes of ``base``.
 
     Each is a local folder, a ``.safetensors`` file, a Hub id (``org/name@revision``), or such a base with an adapter
     (``base+adapter``). Adapters on ``base`` are compared from their factors; no weight is read. ``metric`` is ``pcc``,
     ``cosine``, ``euclidean``, ``sign`` (of the weights that both changed, the share changed in the same direction) or
-    ``subspace`` (overlap of the ``rank`` leading singular directions of each matrix's change; takes tens of times as
-    long). ``progress(done, total)`` is told bytes; ``selection`` picks tensors. With ``vocab="shared"`` embeddings and
-    heads are compared by the tokens that all tokenizers share, else left out where their rows differ in number.
-    ``allow_pickle`` lets local ``.bin``, ``.pt`` and ``.pth`` be read too. ``device`` computes the products: ``cpu``,
-    ``cuda`` (untested for want of one), or ``auto``. Reads every file once, in a few MB; for ``subspace`` matrix by
-    matrix. Raises the errors of `open_checkpoint`, `align`, `share_vocabulary` and `gram_table`.
+    ``subspace`` (overlap of the leading singular directions of each matrix's change; takes tens of times as long).
+    ``progress(done, total)`` is told bytes. Reads every file once, in a few MB; for ``subspace`` matrix by matrix.
+    Raises `InvalidConfig` for an unknown metric or a model listed twice, and the errors of `open_checkpoint`, `align`,
+    `share_vocabulary` and the metric's pass over the weights, such as `NonFiniteWeights`.
     """
-    comparison = compare(
-        models, base, metric, progress, selection, vocab=vocab, allow_pickle=allow_pickle, device=device, rank=rank
-    )
-    return comparison.matrix(metric)
+    return compare(models, base, metric, options, progress).matrix(metric)
 
 
 def open_aligned(
-    references: Sequence[str | Path],
-    stack: ExitStack,
-    selection: Selection,
-    vocab: str,
-    allow_pickle: bool,
-    fetch: Fetch | None = None,
+    references: Sequence[str | Path], stack: ExitStack, options: ComparisonOptions, fetch: Fetch | None = None
 ) -> tuple[list[Checkpoint], Alignment]:
     """Open ``references`` (the first is the base) until ``stack`` ends, and align them.
 
     See `kinship_matrix` and, for ``fetch``, `open_checkpoint`.
     """
-    if vocab not in VOCABULARIES:
-        raise InvalidConfig(f"There is no vocab {vocab!r}.", hint=f"Use one of: {', '.join(VOCABULARIES)}.")
     opened = [
-        stack.enter_context(open_checkpoint(model, allow_pickle=allow_pickle, fetch=fetch)) for model in references
+        stack.enter_context(open_checkpoint(model, allow_pickle=options.allow_pickle, fetch=fetch))
+        for model in references
     ]
     in_part: dict[str, str] = {}
-    if vocab == "shared":
+    if options.vocab == "shared":
         opened, in_part = share_vocabulary(opened)
-    alignment = align(opened[0], opened[1:], selection)
+    alignment = align(opened[0], opened[1:], options.selection)
     in_part = {name: reason for name, reason in in_part.items() if name in alignment.names}
     return opened, Alignment(alignment.names, dict(sorted((alignment.left_out | in_part).items())))
 

@@ -46,7 +46,7 @@ def preflight(models: Sequence[str | Path], base: str | Path, options: Compariso
     with outlines(tokenizers=options.vocab == "shared") as hub, ExitStack() as stack:
         opened, alignment = open_aligned([base, *models], stack, options, hub.fetch)
         total = sum(model.tensors[name].nbytes for model in opened for name in alignment.names)
-        if recall_table(opened[0], opened[1:], alignment.names, exact=False) is not None:
+        if recall_table(opened[0], opened[1:], alignment, exact=False) is not None:
             total = 0
         return Preflight(
             models=len(models),

@@ -269,7 +269,7 @@ def test_stacked_factors_may_be_reduced_in_parts(
     base: Path, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = kinship_matrix(references(base, adapters), base).values
-    monkeypatch.setattr(adapted, "INNER", 7)
+    monkeypatch.setattr(adapters_module, "INNER", 7)
     assert np.allclose(kinship_matrix(references(base, adapters), base).values, whole, rtol=0, atol=1e-7)
 
 

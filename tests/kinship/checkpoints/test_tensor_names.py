@@ -8,7 +8,6 @@ from kinship.checkpoints.tensor_names import layer_index, layer_label, module_ki
 from kinship.errors import InvalidConfig
 from kinship.measures.alignment import Selection
 from kinship.measures.comparison import ComparisonOptions, compare
-from kinship.measures.gram import group_moments
 from kinship.measures.preflight import preflight
 from tests.conftest import MakeModel
 
@@ -64,7 +63,7 @@ def test_layers_come_in_their_order(make_model: MakeModel) -> None:
     shapes = {f"model.layers.{index}.mlp.up_proj.weight": (3, 4) for index in range(12)}
     base = make_model("base", shapes=shapes)
     model = make_model("a", 1, base, shapes=shapes)
-    groups = group_moments(compare([model], base).table, "layer")
+    groups = compare([model], base).by_group("layer")
     assert list(groups) == [f"layer {index}" for index in range(12)]
 
 

@@ -43,8 +43,9 @@ class GramRow:
         total, products, gaps = 0.0, np.zeros(len(sources) + 1), np.zeros(len(sources))
         for begin in range(0, len(stored) // size, step):
             part = stored[begin * size : (begin + step) * size]
-            numbers = part.view(np.uint16) if dtype == BFLOAT16 else widen(part, dtype)
-            rows = read_rows(sources, first + begin, len(numbers), self._own.buffer)
+            # All as stored or none: each mixture would be a kernel of its own to compile.
+            rows = read_rows(sources, first + begin, len(part) // size, self._own.buffer, as_stored=dtype == BFLOAT16)
+            numbers = part.view(np.uint16) if rows.dtype == np.uint16 else widen(part, dtype)
             total += task_vector_row(rows, numbers, products, gaps)
         self._parts[self._places[name], start] = total, products, gaps
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kinship.errors import KinshipError
+from kinship.measures.metrics import METRICS
 from service.cache_cli import cache_app
 from service.console import AllowPickle, Force, Json, Models
 from service.index_cli import index_app
@@ -27,13 +28,11 @@ app.add_typer(cache_app, name="cache")
 
 
 class MetricName(StrEnum):
-    """Kinship metrics."""
+    """Kinship metrics: those of the registry."""
 
-    pcc = "pcc"
-    cosine = "cosine"
-    euclidean = "euclidean"
-    sign = "sign"
-    subspace = "subspace"
+    _ignore_ = "name"
+    for name in METRICS:
+        vars()[name] = name
 
 
 class VocabName(StrEnum):
@@ -68,6 +67,7 @@ class GroupName(StrEnum):
 
 Base = Annotated[str, typer.Option(help="The model they were fine-tuned from.", show_default=False)]
 Metric = Annotated[MetricName, typer.Option(help="How kinship is measured.")]
+PCC = MetricName("pcc")
 Vocab = Annotated[VocabName, typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have.")]
 
 
@@ -89,7 +89,7 @@ def demo(
 def matrix(
     models: Models,
     base: Base,
-    metric: Metric = MetricName.pcc,
+    metric: Metric = PCC,
     rank: Annotated[int, typer.Option(min=1, help="Singular directions of each matrix, for subspace.")] = 16,
     by: Annotated[GroupName | None, typer.Option(help="Also tell it apart by these.", show_default=False)] = None,
     include: Annotated[str | None, typer.Option(help="Only tensors whose name matches this.", metavar="REGEX")] = None,
@@ -109,20 +109,25 @@ def matrix(
 
     A task vector is a model's weights less those of its base.
     """
-    from kinship.measures.alignment import Selection
+    from kinship.measures.comparison import ComparisonOptions
     from service.commands.matrix import run
+
+    options = ComparisonOptions(
+        vocab=vocab.value,
+        allow_pickle=allow_pickle,
+        include=include,
+        exclude=exclude,
+        device=device.value,
+        rank=rank,
+    )
 
     run(
         models,
         base,
         metric.value,
         by.value if by else None,
-        Selection(include, exclude),
+        options,
         out or [],
-        vocab=vocab.value,
-        allow_pickle=allow_pickle,
-        device=device.value,
-        rank=rank,
         dry_run=dry_run,
         as_json=as_json,
         force=force,
@@ -133,15 +138,17 @@ def matrix(
 def advise(
     models: Models,
     base: Base,
-    metric: Metric = MetricName.pcc,
+    metric: Metric = PCC,
     vocab: Vocab = VocabName.same,
     allow_pickle: AllowPickle = False,
     as_json: Json = False,
 ) -> None:
     """Rank pairs for merging by kinship, and say what that is worth."""
+    from kinship.measures.comparison import ComparisonOptions
     from service.commands.matrix import run_advise
 
-    run_advise(models, base, metric.value, vocab=vocab.value, allow_pickle=allow_pickle, as_json=as_json)
+    options = ComparisonOptions(vocab=vocab.value, allow_pickle=allow_pickle)
+    run_advise(models, base, metric.value, options, as_json=as_json)
 
 
 @app.command()
@@ -159,7 +166,7 @@ def tree(
         typer.Option(help="For --recover: an index of sketches, made where there is none; see kinship index."),
     ] = None,
     joining: Annotated[JoiningName, typer.Option(help="How a dendrogram is built.")] = JoiningName.upgma,
-    metric: Metric = MetricName.pcc,
+    metric: Metric = PCC,
     vocab: Vocab = VocabName.same,
     allow_pickle: AllowPickle = False,
     out: Annotated[

@@ -101,7 +101,7 @@ class Span:
             (rows @ founders.sums[:, :, None])[:, :, 0],
             _transform(founders.grams, rows),
         )
-        return KinshipMatrix.from_gram(table, metric)
+        return table.matrix(metric)
 
     def merge(self, recipe: Recipe, parents: Mapping[str, Genome]) -> Genome:
         """The child that ``recipe`` makes; its model names are keys of ``parents``.

@@ -4,7 +4,6 @@ Tokens and offline mode are those of `huggingface_hub`.
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from kinship.checkpoints.hub import hub_endpoint
 from kinship.errors import InvalidConfig, KinshipError, OutputExists, OutputNotWritable
 from merging.output.folder import SUMS_NAME
 
@@ -60,7 +60,7 @@ def require_pushable(repo: str, *, private: bool = False, force: bool = False) -
                 hint="Log in with `hf auth login`, or set HF_TOKEN, with a token that may write.",
             )
         try:
-            found = HfApi(endpoint=_endpoint(), token=token).model_info(repo)
+            found = HfApi(endpoint=hub_endpoint(), token=token).model_info(repo)
         except GatedRepoError:
             raise
         except RepositoryNotFoundError:
@@ -88,7 +88,7 @@ def push_folder(folder: Path, repo: str, *, private: bool = False, force: bool =
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
     old = require_pushable(repo, private=private, force=force)
-    api, files = HfApi(endpoint=_endpoint(), token=get_token()), _contents(folder)
+    api, files = HfApi(endpoint=hub_endpoint(), token=get_token()), _contents(folder)
     with _in_our_words(repo):
         if old is None:
             api.create_repo(repo, private=private or None)
@@ -172,7 +172,3 @@ def _in_our_words(repo: str) -> Iterator[None]:
         lines = [f"{type(error).__name__}:", *(line.strip("- ") for line in told.splitlines() if line.strip())]
         reason, hint = _REFUSALS.get(status, (" ".join(lines), "Try again: what was uploaded is not uploaded twice."))
         raise OutputNotWritable(f"{repo} could not be written on the Hub ({reason}).", hint=hint) from error
-
-
-def _endpoint() -> str | None:
-    return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None

@@ -4,7 +4,7 @@ import csv
 import math
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
@@ -12,10 +12,9 @@ from kinship.checkpoints.references import short_names
 from kinship.checkpoints.tensor_names import GROUPINGS
 from kinship.errors import InvalidConfig, KinshipError
 from kinship.measures.advice import EVIDENCE, advise
-from kinship.measures.alignment import Selection
-from kinship.measures.comparison import Comparison, compare, kinship_matrix
+from kinship.measures.comparison import Comparison, ComparisonOptions, compare, kinship_matrix
 from kinship.measures.matrix import KinshipMatrix
-from kinship.measures.preflight import Plan, plan_comparison
+from kinship.measures.preflight import Preflight, preflight
 from kinship.output import output_file, require_writable
 from service.console import byte_progress, console, notes, print_json
 from service.pages.figures import PICTURES, require_suffix, save_figure
@@ -33,13 +32,9 @@ def run(
     base: str,
     metric: str,
     by: str | None,
-    selection: Selection,
+    options: ComparisonOptions,
     out: list[Path],
     *,
-    vocab: str,
-    allow_pickle: bool,
-    device: str,
-    rank: int,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -48,14 +43,13 @@ def run(
     if by is not None and by not in GROUPINGS:
         raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
     if dry_run:
-        print_plan(plan_comparison(models, base, selection, vocab=vocab, allow_pickle=allow_pickle), as_json=as_json)
+        print_plan(preflight(models, base, options), as_json=as_json)
         return
     for path in out:
         require_suffix(path, (".csv", *PICTURES) if by else FORMATS)
         require_writable(path, force=force)
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        options: dict[str, Any] = {"vocab": vocab, "allow_pickle": allow_pickle, "device": device, "rank": rank}
-        comparison = compare(models, base, metric, progress, selection, **options)
+        comparison = compare(models, base, metric, options, progress)
     matrix = comparison.matrix(metric)
     replaced = [path for path in out if path.exists() and _compared_otherwise(path, matrix)]
     groups = comparison.by_group(by, metric) if by else {}
@@ -85,10 +79,10 @@ def run(
         notes().print(f"Wrote {path}")
 
 
-def run_advise(models: list[str], base: str, metric: str, *, vocab: str, allow_pickle: bool, as_json: bool) -> None:
+def run_advise(models: list[str], base: str, metric: str, options: ComparisonOptions, *, as_json: bool) -> None:
     """Rank pairs for merging."""
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        matrix = kinship_matrix(models, base, metric, progress, vocab=vocab, allow_pickle=allow_pickle)
+        matrix = kinship_matrix(models, base, metric, options, progress)
     ranking = advise(matrix)
     if as_json:
         pairs = [
@@ -109,7 +103,7 @@ def run_advise(models: list[str], base: str, metric: str, *, vocab: str, allow_p
     console().print(EVIDENCE)
 
 
-def print_plan(plan: Plan, *, as_json: bool) -> None:
+def print_plan(plan: Preflight, *, as_json: bool) -> None:
     """What would be read, from headers alone."""
     if as_json:
         print_json(plan.to_dict())

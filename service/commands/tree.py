@@ -140,11 +140,12 @@ def _dendrogram(
             "A neighbour-joining tree has no root and is not drawn here.",
             hint="Write it with --out TREE.nwk and open it in a tree viewer, or use --joining upgma.",
         )
-    from kinship.measures.comparison import kinship_matrix
+    from kinship.measures.comparison import ComparisonOptions, kinship_matrix
     from kinship.trees.dendrogram import cluster, distances, neighbour_joining, newick
 
+    chosen = ComparisonOptions(vocab=options["vocab"], allow_pickle=options["allow_pickle"])
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        matrix = kinship_matrix(models, base, progress=progress, **options)
+        matrix = kinship_matrix(models, base, options["metric"], chosen, progress)
     linkage = cluster(matrix)
     text = newick(linkage, matrix.ids) if joining == "upgma" else neighbour_joining(distances(matrix), matrix.ids)
     for path in out:

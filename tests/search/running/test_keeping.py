@@ -16,7 +16,7 @@ from search.ledger.ledger import LEDGER_NAME, Ledger
 from search.ledger.records import best_offspring
 from search.running.breeding import compared, living
 from search.running.coordinator import CHILDREN, Search
-from service.pages.view import RunView
+from service.pages.contents import RunContents
 from tests.search.runs import Before, Interrupted, Scene, WeightEvaluator, interrupting
 
 TIES = {"method": "ties", "parameters": {"density": 0.8, "weight": 0.5}}
@@ -65,7 +65,7 @@ def test_what_nobody_needs_is_removed(scene: Scene) -> None:
     with Ledger(scene.folder / LEDGER_NAME) as again:
         restore(content, again)
         np.testing.assert_array_equal(again.table().grams, table.grams)
-    kinship = RunView.open(folder).kinship
+    kinship = RunContents.open(folder).kinship
     assert not np.isnan(kinship.values).all(axis=1).any()
 
 

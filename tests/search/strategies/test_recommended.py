@@ -4,8 +4,8 @@ import pytest
 
 from search.running.coordinator import Search
 from search.strategies.bayesian import Bayesian
-from service.pages.page import write_report
-from service.pages.view import RunView
+from service.pages.contents import RunContents
+from service.pages.report import write_report
 from tests.search.runs import HELD_OUT, Interrupted, Scene
 
 STRATEGY = {"name": "bayesian", "batch": 2}
@@ -53,5 +53,5 @@ def test_it_is_the_same_after_an_interruption_and_anew_after_an_extension(scene:
 def test_the_report_says_so_where_it_is_another_than_the_best(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bayesian, "recommend", lambda self: "1-2")
     scene.run("run", scene.config(strategy=STRATEGY, stop={"evaluations": 6}))
-    write_report(scene.folder / "report.html", {"a run": RunView.open(scene.folder / "run")}, "A run", force=True)
+    write_report(scene.folder / "report.html", {"a run": RunContents.open(scene.folder / "run")}, "A run", force=True)
     assert "expects more of 1-2" in (scene.folder / "report.html").read_text()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import yaml
@@ -227,3 +227,12 @@ def test_an_error_is_an_answer(kinship: Kinship) -> None:
     error = answers.Error.model_validate_json(outcome.out)
     assert error.to_json(indent=None) + "\n" == outcome.out
     assert error.code == "ledger_error"
+
+
+def test_choices_are_those_of_the_registries() -> None:
+    from kinship.measures.options import ComparisonOptions
+    from service.commands import options
+
+    fields = ComparisonOptions.model_fields
+    assert get_args(get_args(options.Vocab)[0]) == get_args(fields["vocab"].annotation)
+    assert set(get_args(options.DeviceName)) == set(get_args(fields["device"].annotation))

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from kinship.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 
@@ -60,7 +62,7 @@ GROUPINGS: dict[str, Callable[[str], str]] = {
 }
 
 
-def group_members(names: Sequence[str], by: str) -> dict[str, NDArray[np.bool_]]:
+def group_members(names: Sequence[str], by: str) -> "dict[str, NDArray[np.bool_]]":
     """Which of ``names`` are in each group, as masks; layers in their order, other groups by name.
 
     Raises `InvalidConfig` for an unknown grouping.
@@ -70,6 +72,8 @@ def group_members(names: Sequence[str], by: str) -> dict[str, NDArray[np.bool_]]
     """
     if by not in GROUPINGS:
         raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
+    import numpy as np  # here, so that the command line knows the groupings without it
+
     labels = np.array([GROUPINGS[by](name) for name in names])
     return {label: labels == label for label in sorted(set(labels.tolist()), key=_natural)}
 

@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -15,6 +14,7 @@ import yaml
 from kinship.checkpoints.hub import hub_endpoint
 from kinship.errors import InvalidConfig, KinshipError, OutputExists, OutputNotWritable
 from merging.output.folder import SUMS_NAME
+from service.answers.base import Part
 
 CARD_NAME = "README.md"
 
@@ -27,17 +27,15 @@ _REFUSALS = {
 }
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """Where a folder went: repository, commit, and the address of the commit."""
+class Pushed(Part):
+    """Where a folder went."""
 
     repo: str
+    """The Hub repository."""
     commit: str
+    """Its identity."""
     url: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain data."""
-        return {"repo": self.repo, "commit": self.commit, "url": self.url}
+    """The address of the commit."""
 
 
 def require_pushable(repo: str, *, private: bool = False, force: bool = False) -> list[str] | None:
@@ -97,7 +95,7 @@ def push_folder(folder: Path, repo: str, *, private: bool = False, force: bool =
         ]
         operations += [CommitOperationDelete(path_in_repo=name) for name in old or [] if name not in files]
         commit = api.create_commit(repo, operations, commit_message=f"Upload {folder.name} with model-kinship")
-    return Pushed(repo, commit.oid, commit.commit_url)
+    return Pushed(repo=repo, commit=commit.oid, url=commit.commit_url)
 
 
 def hub_ids(reference: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A search as it is seen while it goes on: events for machines, a live view for people."""
+"""A search as it is seen while it goes on: events for machines, a bar for people."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.running.events import Observer
 from search.strategies.recipes import BASE
+from service.answers.events import event_of
 from service.console import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 def observed(*, as_json: bool) -> Iterator[Observer]:
     """Yield an observer that shows events: JSON lines, or a bar a generation with lines for what was found."""
     if as_json:
-        yield lambda name, facts: print_json({"schema": "kinship.event/1", "event": name, **facts}, indent=None)
+        yield lambda name, facts: print_json(event_of(name, facts), indent=None)
         return
     with progress_bar() as bar:
-        yield LiveView(bar)
+        yield SearchProgress(bar)
 
 
-class LiveView:
+class SearchProgress:
     """An `Observer` that draws generation, candidate i of N, best score with its error, failures, device, time left."""
 
     def __init__(self, bar: "Progress") -> None:

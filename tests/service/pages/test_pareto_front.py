@@ -10,8 +10,8 @@ import pytest
 from evaluators.base import Candidate, Task
 from search.history.export import export_run
 from search.running.coordinator import Search
-from service.pages.page import write_report
-from service.pages.view import RunView
+from service.pages.contents import RunContents
+from service.pages.report import write_report
 from tests.conftest import MakeModel
 from tests.search.runs import HELD_OUT, SEARCH, Scene, WeightEvaluator, flat, make_scene
 from tests.service.conftest import Kinship
@@ -74,7 +74,7 @@ def test_the_front_is_what_nobody_beats(scene: Scene, kinship: Kinship, tasks: i
     for id in expected:
         assert set(people[id]["scores"]) == {"search", "held_out"}
     assert f"Beaten by nobody on all tasks at once: {', '.join(expected)}." in kinship("runs", "show", folder).out
-    write_report(folder / "report.html", {"run": RunView.open(folder)}, "title")
+    write_report(folder / "report.html", {"run": RunContents.open(folder)}, "title")
     page = (folder / "report.html").read_text()
     assert "Pareto front" in page
     assert "near&#39;s, held-out" in page
@@ -85,6 +85,6 @@ def test_where_the_score_is_the_objective_the_front_is_not_scored_again(scene: S
         search.run()
         assert export_run(search.ledger)["pareto_front"] == []
     folder = ran(scene, 2, "score")
-    people = {each["id"]: each for each in RunView.open(folder).export["individuals"]}
-    front = RunView.open(folder).export["pareto_front"]
+    people = {each["id"]: each for each in RunContents.open(folder).export["individuals"]}
+    front = RunContents.open(folder).export["pareto_front"]
     assert any("held_out" not in people[id]["scores"] for id in front)

@@ -1,10 +1,10 @@
-"""What a search would do and take: `kinship evolve --dry-run`."""
+"""A search's dry run: what it would do and take."""
 
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,9 +21,51 @@ from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Context, Individual, Proposal
 from search.strategies.make import make_strategy
 from search.strategies.recipes import BASE
+from service.answers.base import Answer, named
 
-SCHEMA = "kinship.plan/1"
 TIMED_DOCUMENTS = 16  # of each task
+
+
+class SearchPlan(Answer):
+    """What a search would do and take; ``at_most``: of Top-k greedy merging the most, else as the first generation."""
+
+    schema_: Literal["kinship.plan/1"] = named("kinship.plan/1")
+    founders: list[str]
+    """Their ids."""
+    parameters: int
+    """Of one model."""
+    bytes_to_read: int
+    """Of base and founders."""
+    tasks: list[str]
+    """Their names."""
+    documents: int
+    """Of one model, search split."""
+    documents_held_out: int
+    """Of one model, held-out split."""
+    strategy: str
+    """Its name."""
+    offspring_first_generation: int
+    """How many the first has."""
+    offspring_later_generations: int
+    """How many each later one has."""
+    offspring_at_most: int | None
+    """In all; null: nothing in the run file limits them."""
+    evaluations_at_most: int | None
+    """The same with base and founders."""
+    documents_at_most: int
+    """Scored in all; of a first generation where nothing limits them."""
+    workers: int
+    """How many."""
+    seconds_per_document: float | None
+    """Of the first founder; null: not timed."""
+    hours_at_most: float | None
+    """Racing and the cache make it less; null: not timed."""
+    memory: int
+    """Bytes of the weights that workers hold."""
+    disk: int
+    """Bytes: the best offspring, and children outside the span."""
+    disk_free: int
+    """Bytes, where the run would be."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +77,11 @@ class _Offspring:
     most: int | None
 
 
-def plan(config: RunConfig, root: Path, out: Path, *, timed: bool) -> dict[str, Any]:
-    """What a run would do, from headers and tasks; ``timed``: a founder is scored on a few documents as well."""
+def plan_search(config: RunConfig, root: Path, out: Path, *, timed: bool = False) -> SearchPlan:
+    """What a run would do, from headers and tasks; ``timed``: a founder is scored on a few documents as well.
+
+    Raises what the run itself would raise about its models, tasks and strategy.
+    """
     models = [open_checkpoint(path, id=id, root=root) for id, path in config.references.items()]
     require_same_tensors(models[0], models[1:])
     inline = config.model_copy(update={"workers": type(config.workers)()})
@@ -57,27 +102,26 @@ def plan(config: RunConfig, root: Path, out: Path, *, timed: bool) -> dict[str, 
     hours = None
     if seconds is not None:
         hours = (documents * seconds / workers + (outside.seconds if outside else 0.0)) / 3600
-    return {
-        "schema": SCHEMA,
-        "founders": list(config.founders),
-        "parameters": parameters,
-        "bytes_to_read": sum(entry.nbytes for model in models for entry in model.tensors.values()),
-        "tasks": [task.name for task in description.tasks],
-        "documents": search,
-        "documents_held_out": held_out,
-        "strategy": config.strategy.name,
-        "offspring_first_generation": min(offspring.first, most),
-        "offspring_later_generations": offspring.later,
-        "offspring_at_most": offspring.most,
-        "evaluations_at_most": None if offspring.most is None else offspring.most + len(models),
-        "documents_at_most": documents,
-        "workers": workers,
-        "seconds_per_document": seconds,
-        "hours_at_most": hours,
-        "memory": workers * (parameters * (4 if config.evaluate.device == "cpu" else 2)),
-        "disk": size + (outside.bytes_stored if outside else 0),
-        "disk_free": shutil.disk_usage(_existing(out)).free,
-    }
+    return SearchPlan(
+        founders=list(config.founders),
+        parameters=parameters,
+        bytes_to_read=sum(entry.nbytes for model in models for entry in model.tensors.values()),
+        tasks=[task.name for task in description.tasks],
+        documents=search,
+        documents_held_out=held_out,
+        strategy=config.strategy.name,
+        offspring_first_generation=min(offspring.first, most),
+        offspring_later_generations=offspring.later,
+        offspring_at_most=offspring.most,
+        evaluations_at_most=None if offspring.most is None else offspring.most + len(models),
+        documents_at_most=documents,
+        workers=workers,
+        seconds_per_document=seconds,
+        hours_at_most=hours,
+        memory=workers * (parameters * (4 if config.evaluate.device == "cpu" else 2)),
+        disk=size + (outside.bytes_stored if outside else 0),
+        disk_free=shutil.disk_usage(_existing(out)).free,
+    )
 
 
 _SPLITS: tuple[Split, Split] = ("search", "held_out")

@@ -8,10 +8,10 @@ from kinship.checkpoints.references import short_names
 from service.console import console, notes
 
 if TYPE_CHECKING:
-    from kinship.heritage.pedigree import Edge, Heritage
+    from service.answers.tree import HeritageEdge, RecoveredHeritage
 
 
-def print_edges(heritage: "Heritage") -> None:
+def print_edges(heritage: "RecoveredHeritage") -> None:
     """A table of the edges, and what else there is to say."""
     ids = [node.id for node in heritage.nodes]
     names = dict(zip(ids, short_names(ids), strict=True))
@@ -33,7 +33,7 @@ def _plain(text: str) -> str:
     return escape(text)
 
 
-def _print_table(heritage: "Heritage", names: dict[str, str]) -> None:
+def _print_table(heritage: "RecoveredHeritage", names: dict[str, str]) -> None:
     if not heritage.edges:
         console().print("No descent found.")
         return
@@ -46,12 +46,12 @@ def _print_table(heritage: "Heritage", names: dict[str, str]) -> None:
     console().print(table)
 
 
-def describe(edge: "Edge", names: Mapping[str, str]) -> str:
+def describe(edge: "HeritageEdge", names: Mapping[str, str]) -> str:
     """The evidence of an edge in a few words; all of it is in the JSON.
 
-    >>> from kinship.heritage.pedigree import Edge
+    >>> from service.answers.tree import HeritageEdge
     >>> told = {"relative_change": 0.0712, "longer_matrices": 0.9, "frozen_tensors": 2, "rank": 8}
-    >>> describe(Edge("a", "b", "lora", 0.9, told), {})
+    >>> describe(HeritageEdge(parent="a", child="b", kind="lora", confidence=0.9, evidence=told), {})
     'moved by 7.1 % of its length, 90 % of matrices longer, 2 tensors frozen, rank 8'
     """
     told = edge.evidence

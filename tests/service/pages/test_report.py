@@ -17,9 +17,9 @@ from kinship.pictures.layout import layered_layout
 from search.history.lineage import lineage_of, shown
 from search.ledger.ledger import Ledger
 from service.answers.evolve import run_evolution
-from service.commands.progress import LiveView
-from service.pages.page import write_report
-from service.pages.view import RunView
+from service.commands.search_progress import SearchProgress
+from service.pages.contents import RunContents
+from service.pages.report import write_report
 from tests.conftest import MakeModel
 from tests.search.runs import MANY, Scene, make_scene
 from tests.search.trees import random_export
@@ -64,7 +64,7 @@ def test_show_list_and_report_tell_of_failures_estimates_and_doubles(kinship: Ki
     assert row["offspring"] == len(people) - 4
     assert re.search(r"│ run +│ topk", kinship("runs", "list", scene.folder).out)
 
-    write_report(folder / "report.html", {"run": RunView.open(folder)}, "title")
+    write_report(folder / "report.html", {"run": RunContents.open(folder)}, "title")
     page = (folder / "report.html").read_text()
     assert "out of &lt;memory&gt;" in page
     assert page.count("≈ ") == len(estimated)
@@ -79,8 +79,8 @@ def test_offspring_of_many_parents(kinship: Kinship, scene: Scene) -> None:
     people = json.loads(kinship("runs", "show", folder, "--json").out)["individuals"]
     assert max(len(p["parents"]) for p in people) > 2
     assert " x ".join(max((p["parents"] for p in people), key=len)[:2]) in kinship("runs", "show", folder).out
-    write_report(folder / "report.html", {"run": RunView.open(folder)}, "title")
-    assert lineage_of(RunView.open(folder).export).number_of_edges() == sum(
+    write_report(folder / "report.html", {"run": RunContents.open(folder)}, "title")
+    assert lineage_of(RunContents.open(folder).export).number_of_edges() == sum(
         parent != "base" for p in people for parent in p["parents"]
     )
 
@@ -103,7 +103,7 @@ def test_the_best_of_a_search_beyond_the_span_is_written(scene: Scene, kinship: 
     with Ledger.of_run(folder) as ledger:
         assert sorted(child.id for child in ledger.stored()) == stored
         assert len(stored) == sum(record.generation > 0 for record in ledger.records())
-    view = RunView.open(folder)
+    view = RunContents.open(folder)
     assert view.export["best_offspring_recipe"]["models"] == [
         {"model": view.export["best_offspring"], "parameters": {"weight": 1.0}}
     ]
@@ -114,7 +114,7 @@ def test_the_live_view_says_how_far_it_is(scene: Scene) -> None:
     text = io.StringIO()
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[amount]}"))
     with Progress(*columns, console=Console(file=text, width=120, force_terminal=False)) as bar:
-        view = LiveView(bar)
+        view = SearchProgress(bar)
         status: list[str] = []
 
         def observer(name: str, facts: Mapping[str, Any]) -> None:
@@ -152,8 +152,7 @@ def test_large_runs_are_shown_in_part() -> None:
 
 
 def test_evolution_needs_no_cache(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    import service.evolution as evolution
-
+    import service.answers.evolve as evolution
     from search.running.coordinator import Search
 
     monkeypatch.setattr(

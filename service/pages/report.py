@@ -8,7 +8,6 @@ import yaml
 
 from kinship.measures.matrix import KinshipMatrix
 from kinship.output import output_file
-from search.history.export import rank
 from service.pages.charts import (
     best_by_evaluations,
     drawn,
@@ -17,13 +16,13 @@ from service.pages.charts import (
     kinship_heatmap,
     scores_by_generation,
 )
-from service.pages.view import RunView
+from service.pages.contents import RunContents
 
 MOST_LISTED = 1000  # individuals in the table
 CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
 
 
-def write_report(path: Path, views: Mapping[str, RunView], title: str, *, force: bool = False) -> None:
+def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
     """Write the report of one or more runs (by label) to ``path``; about 5 MB, of which Plotly is nearly all."""
     import plotly
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -46,13 +45,15 @@ def matrix_page(matrix: KinshipMatrix) -> str:
     return str(kinship_heatmap(matrix).to_html(full_html=True, include_plotlyjs=True, config=CHART_CONFIG))
 
 
-def _section(label: str, view: RunView) -> dict[str, Any]:
+def _section(label: str, view: RunContents) -> dict[str, Any]:
     export = view.export
+    people = {person["id"]: person for person in export["individuals"]}
     offspring = [person for person in export["individuals"] if person["generation"] > 0]
+    ranked = sorted(view.run.individuals, key=lambda person: person.place)
     recipe = view.best_recipe
     return {
         "label": label,
-        "verdict": view.verdict(),
+        "verdict": view.run.verdict(),
         "stopped": export["stopped"] or "not finished",
         "offspring": len(offspring),
         "generations": max((person["generation"] for person in offspring), default=0),
@@ -62,10 +63,10 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "gain": export["gain_over_best_founder"],
         "comparisons": export["comparisons"],
         "conditions": export["conditions"],
-        "individuals": sorted(export["individuals"], key=rank)[:MOST_LISTED],
+        "individuals": [people[person.id] for person in ranked[:MOST_LISTED]],
         "unlisted": max(0, len(export["individuals"]) - MOST_LISTED),
         "tasks": list(next(iter(export["individuals"][0]["scores"].values()), {"tasks": {}})["tasks"]),
-        "people": view.individuals,
+        "people": people,
         "splits": ("search", "held_out"),
         "metric": view.kinship.metric,
         "config": yaml.safe_dump(export["config"], sort_keys=False),
@@ -73,7 +74,7 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "scores_chart": _chart(scores_by_generation(view)),
         "tree_chart": _chart(family_tree(view)),
         "drawn": len(drawn(export)),
-        "front": [view.individuals[id] for id in export["pareto_front"]],
+        "front": [people[id] for id in export["pareto_front"]],
         "front_chart": _chart(front_chart(view)) if export["pareto_front"] else "",
         "heatmap": _chart(kinship_heatmap(view.kinship)),
     }

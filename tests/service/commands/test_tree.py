@@ -82,3 +82,10 @@ def test_dendrograms_for_tree_programs(models: list[Path], tmp_path: Path) -> No
     assert isinstance(refused.exception, InvalidConfig)
     assert isinstance(tree(*tips, "--base", models[0], "--out", tmp_path / "tree.html").exception, InvalidConfig)
     assert isinstance(tree(*tips).exception, InvalidConfig)
+
+
+def test_a_run_is_not_asked_for_records_or_weights(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"")
+    outcome = tree(tmp_path, "--recorded")
+    assert isinstance(outcome.exception, InvalidConfig)
+    assert "whose lineage is in its ledger" in outcome.exception.message

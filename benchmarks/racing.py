@@ -21,10 +21,9 @@ import numpy as np
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
-from evaluators.racing.control_variates import Results
 from evaluators.racing.race import Race, RaceSettings
 from evaluators.racing.reduced import pick
-from evaluators.scores.score import Estimate
+from evaluators.scores.score import Estimate, Results
 from evaluators.scores.splits import split_documents
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.opening import open_checkpoint

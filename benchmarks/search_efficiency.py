@@ -28,7 +28,7 @@ from efficiency_families import DEMO_PAIRS, STORY_PAIRS, Pair, Setting, demo_set
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
-from evaluators.scorer import Scorer
+from evaluators.cached import CachedEvaluator
 from evaluators.scores.score import Score
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.measures.alignment import Alignment
@@ -65,7 +65,7 @@ class Arena:
         self._models = [open_checkpoint(str(path), id=id) for id, path in setting.models.items()]
         self.span = Span.over(gram_table(self._models[0], self._models[1:], Alignment(tuple(self._models[0].tensors))))
         self._digests = {model.id: model.digest for model in self._models}
-        self._scorer = Scorer(setting.evaluator(self._models[0]), cache)
+        self._scorer = CachedEvaluator(setting.evaluator(self._models[0]), cache)
         self.genomes = {id: self.span.founder(id) for id in self.span.ids}
         self.scores: dict[str, Score] = {}
 

@@ -20,9 +20,9 @@ import numpy as np
 from pydantic import Field
 from scipy.special import ndtri
 
-from evaluators.racing.control_variates import Extrapolation, Indices, Panel, Results, extrapolate, part_of
+from evaluators.racing.control_variates import Extrapolation, Indices, Panel, extrapolate, part_of
 from evaluators.racing.reduced import Subset, pick
-from evaluators.scores.score import Estimate
+from evaluators.scores.score import Estimate, Results
 from kinship.validation import Strict
 
 TIE = 1e-12  # rounding, not a difference

@@ -14,10 +14,10 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from evaluators.base import Candidate, Evaluator
+from evaluators.base import Candidate, Documents, Evaluator
 from evaluators.cache import ScoreCache
+from evaluators.cached import CachedEvaluator
 from evaluators.make import require_acknowledged
-from evaluators.scorer import Scorer
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import LedgerError
@@ -33,7 +33,7 @@ from search.ledger.database import place_of, remember
 from search.ledger.ledger import Ledger, RunFacts, ending
 from search.ledger.records import Record, Standings, ranked
 from search.running.breeding import Breeder, Brood, compared, living
-from search.running.evaluation import Documents, Scoring
+from search.running.evaluation import Scoring
 from search.running.stopping import Spent, reason_to_stop
 from search.running.workers import Description, Observer, Work, describe, hire, silent
 from search.strategies.base import Context, Proposal, Recommends, Strategy
@@ -103,7 +103,7 @@ class Search:
                 observer,
             )
             self._stack.callback(lambda: self._breeder.basis.close())
-            scorer = Scorer(description, cache)
+            scorer = CachedEvaluator(description, cache)
             self._scoring = Scoring(self._records, self.ledger, scorer, pool, config.aggregate, self._work, observer)
             self._relations = Relations(
                 config.strategy.metric,

@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from evaluators.base import Documents
+from evaluators.cached import CachedEvaluator
 from evaluators.racing.race import Race, RaceSettings, Verdict
-from evaluators.scorer import Scorer
 from evaluators.scores.aggregates import Aggregate, fitness, shares
 from evaluators.scores.score import Estimate, Results, Score, as_dict
 from evaluators.scores.splits import Split
@@ -20,7 +21,6 @@ from search.ledger.records import Failed, Record, Summary
 from search.running.workers import Observer, Work
 from search.strategies.recipes import BASE
 
-Documents = Mapping[str, Sequence[int]]
 Known = dict[str, dict[int, float]]
 
 
@@ -35,7 +35,7 @@ class Scoring:
         self,
         records: dict[str, Record],
         ledger: Ledger,
-        scorer: Scorer,
+        scorer: CachedEvaluator,
         pool: WorkerPool,
         aggregate: Aggregate,
         work: Callable[[Record, Documents], Work],

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from evaluators.scores.intervals import compare
+from evaluators.scores.intervals import paired_difference
 from evaluators.scores.score import Score
 from evaluators.scores.splits import SPLITS, Split
 from kinship.errors import IncomparableScores, InvalidConfig, LedgerError
@@ -94,7 +94,7 @@ def _differences(run: _Run, first: _Run) -> dict[str, Any]:
             found[split] = {"incomparable": "The tasks' digests are not on record: they may be other tasks."}
             continue
         try:
-            found[split] = compare(run.scores[split], first.scores[split]).to_dict()
+            found[split] = paired_difference(run.scores[split], first.scores[split]).to_dict()
         except IncomparableScores as error:
             found[split] = {"incomparable": error.message}
     return found

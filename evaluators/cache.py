@@ -76,7 +76,10 @@ class ScoreCache:
             self._create()
 
     def load(self, identity: str, task: Task) -> dict[int, float]:
-        """Results by document of the weights ``identity`` on ``task``; empty where there are none."""
+        """Results by document of the weights ``identity`` on ``task``; empty where there are none.
+
+        Raises `CacheError` for results that cannot be read back.
+        """
         key = _key(identity, task)
         with self._connected() as database:
             row = database.execute("SELECT documents, used FROM results WHERE key = ?", (key,)).fetchone()

@@ -107,7 +107,10 @@ class Race:
         return {id: {task: list(documents) for task, documents in block.items()} for id in self._racing}
 
     def tell(self, results: Mapping[str, Results | None]) -> None:
-        """Take the results of the block last asked for; None: that candidate failed and leaves the race."""
+        """Take the results of the block last asked for; None: that candidate failed and leaves the race.
+
+        Raises ValueError for results of others than were asked for, KeyError where a document's is missing.
+        """
         asked = self.ask()
         if results.keys() != asked.keys():
             raise ValueError(f"results of {sorted(asked)} were asked for, not of {sorted(results)}")

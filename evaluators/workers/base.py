@@ -82,6 +82,7 @@ class WorkerPool(Protocol):
         iteration left early leaves the pool usable.
 
         Raises `WorkersFailed` where no worker can be set up; a `KinshipError` of the setup is its ``__cause__``.
+        Workers elsewhere raise RuntimeError where another run has not ended, or the pool is closed.
         """
         ...
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from evaluators.base import Candidate, Evaluator
+from evaluators.base import Candidate, Documents, Evaluator
 from evaluators.cache import ScoreCache
+from evaluators.cached import CachedEvaluator
 from evaluators.make import require_acknowledged
-from evaluators.scorer import Scorer
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.measures.alignment import Alignment, require_same_tensors
@@ -33,7 +33,7 @@ from search.running.evaluation import Evaluation
 from search.running.events import Observer, failure, silent, standing
 from search.running.resuming import require_proposed, require_resumable
 from search.running.stopping import Progress, reason_to_stop
-from search.running.workers import Description, DocumentsByTask, Work, describe, open_workers
+from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Proposal
 from search.strategies.recipes import BASE
 
@@ -95,7 +95,7 @@ class Search:
                 observer,
             )
             self._stack.callback(lambda: self._breeder.basis.close())
-            scorer = Scorer(description, cache)
+            scorer = CachedEvaluator(description, cache)
             self._evaluation = Evaluation(
                 self._individuals, self.ledger, scorer, pool, config.aggregate, self._work, observer
             )
@@ -252,7 +252,7 @@ class Search:
             if pruned := self._breeder.prune(id for id in needed if records[id].identity is not None):
                 self._note("pruned", {"children": pruned})
 
-    def _work(self, id: str, documents: DocumentsByTask) -> Work:
+    def _work(self, id: str, documents: Documents) -> Work:
         """What a worker needs to know to score an individual."""
         self._breeder.require_weights(id)
         stored = {model.id: str(model.path.absolute()) for model in self.models[len(self.facts.digests) :]}

@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from evaluators.base import Documents
+from evaluators.cached import CachedEvaluator
 from evaluators.racing.race import Race, RaceSettings, Verdict
-from evaluators.scorer import Scorer
 from evaluators.scores.aggregates import Aggregate, fitness, shares
 from evaluators.scores.score import Estimate, Results, Score, as_dict
 from evaluators.scores.splits import Split
@@ -19,7 +20,7 @@ from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger
 from search.ledger.records import Failed, Record, Summary
 from search.running.events import Observer, failure
-from search.running.workers import DocumentsByTask, Work
+from search.running.workers import Work
 from search.strategies.recipes import BASE
 
 
@@ -34,10 +35,10 @@ class Evaluation:
         self,
         individuals: Individuals,
         ledger: Ledger,
-        scorer: Scorer,
+        scorer: CachedEvaluator,
         pool: WorkerPool,
         aggregate: Aggregate,
-        work: Callable[[str, DocumentsByTask], Work],
+        work: Callable[[str, Documents], Work],
         observer: Observer,
     ) -> None:
         self._individuals = individuals
@@ -89,7 +90,7 @@ class Evaluation:
         self._share(ids, "search")
         self._known.clear()
 
-    def _block(self, split: Split, asked: Mapping[str, DocumentsByTask]) -> dict[str, Results | None]:
+    def _block(self, split: Split, asked: Mapping[str, Documents]) -> dict[str, Results | None]:
         """Results of ``asked`` by individual and task; None for those that failed, now or earlier."""
         works = []
         for id, documents in asked.items():
@@ -107,7 +108,7 @@ class Evaluation:
             self._settle(id, split)
         return {id: self._of(id, split, documents) for id, documents in asked.items()}
 
-    def _missing(self, record: Record, split: Split, documents: DocumentsByTask) -> dict[str, list[int]]:
+    def _missing(self, record: Record, split: Split, documents: Documents) -> dict[str, list[int]]:
         """What only a worker can tell; what the cache can is put into the ledger."""
         known = self._load(record.id, split)
         missing = {task: [id for id in ids if id not in known.get(task, {})] for task, ids in documents.items()}
@@ -168,7 +169,7 @@ class Evaluation:
         missed = split in record.scores or record.error is not None or not (whole or verdict)
         if missed or not self._range_known(split):
             return None
-        seen: Split | DocumentsByTask = split if whole else {task: sorted(values) for task, values in known.items()}
+        seen: Split | Documents = split if whole else {task: sorted(values) for task, values in known.items()}
         score = self._scorer.assemble(known, seen, _rounded(verdict.estimate) if verdict and not whole else None)
         return self._summary(score, split, verdict)
 
@@ -226,7 +227,7 @@ class Evaluation:
             self._known[id, split] = self._ledger.results(id, split)
         return self._known[id, split]
 
-    def _of(self, id: str, split: Split, documents: DocumentsByTask) -> Results | None:
+    def _of(self, id: str, split: Split, documents: Documents) -> Results | None:
         known = self._load(id, split)
         if any(document not in known.get(task, {}) for task, ids in documents.items() for document in ids):
             return None

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from evaluators.base import Candidate, Evaluator, Task
+from evaluators.base import Candidate, Documents, Evaluator, Task
 from evaluators.settings import EvaluateSettings
 from evaluators.workers import Failure, WorkerPool, make_pool
 from kinship.checkpoints.checkpoint import Checkpoint
@@ -20,8 +20,6 @@ from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
 
-DocumentsByTask = Mapping[str, Sequence[int]]
-
 
 @dataclass(frozen=True)
 class Description:
@@ -30,7 +28,7 @@ class Description:
     tasks: Sequence[Task]
     conditions: Mapping[str, str]
 
-    def run(self, candidate: Candidate, documents: DocumentsByTask) -> dict[str, dict[int, float]]:
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """Nothing is run here; raises `RuntimeError`."""
         raise RuntimeError("the evaluator is with the workers")
 
@@ -53,12 +51,12 @@ class Work:
     genome: bytes
     names: Sequence[str]
     columns: Sequence[str]
-    documents: DocumentsByTask
+    documents: Documents
     stored: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, id: str, identity: str, genome: Genome, span: Span, documents: DocumentsByTask, stored: Mapping[str, str]
+        cls, id: str, identity: str, genome: Genome, span: Span, documents: Documents, stored: Mapping[str, str]
     ) -> Self:
         """To score a ``genome`` over ``span``: of its columns only those that are used travel, and the base's, from
         which buffers of integers are copied. stored: the files of all children outside the founders' span, by id.

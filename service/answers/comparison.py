@@ -124,7 +124,6 @@ def _read(name: str) -> _Read:
 
 def _differences(run: _Read, first: _Read) -> dict[str, Any]:
     """By split: the winner's score less that of the first run's winner, or why that cannot be told."""
-    from evaluators.scores.intervals import compare
 
     found: dict[str, Any] = {}
     for split, score in run.scores.items():

@@ -10,9 +10,9 @@ from pydantic import JsonValue
 
 from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
-from evaluators.live import DTYPES, PROVENANCE, without
-from evaluators.scorer import Scorer
-from evaluators.scores.intervals import Comparison, compare
+from evaluators.cached import CachedEvaluator
+from evaluators.conditions import DTYPES, PROVENANCE, without
+from evaluators.scores.intervals import PairedDifference, paired_difference
 from evaluators.scores.score import Score
 from evaluators.scores.splits import SPLITS, Split
 from evaluators.settings import EvaluateSettings
@@ -67,7 +67,7 @@ class _Scored:
     model: str
     conditions: Mapping[str, str] = field(default_factory=dict)
     scores: dict[Split, Score] = field(default_factory=dict)
-    versus_first: dict[Split, Comparison] = field(default_factory=dict)
+    versus_first: dict[Split, PairedDifference] = field(default_factory=dict)
     error: KinshipError | None = None
 
     def told(self) -> ModelScores:
@@ -111,7 +111,7 @@ def score_models(
                 this = frame(checkpoint, ignored)
                 if evaluator is None or this != last:
                     evaluator, last = make_evaluator(settings, checkpoint, root), this
-                scorer = Scorer(evaluator, cache)
+                scorer = CachedEvaluator(evaluator, cache)
                 one = _Scored(checkpoint.id, dict(evaluator.conditions))
                 for split in SPLITS:
                     with watch(f"{name}, {split.replace('_', '-')}") as progress:
@@ -153,6 +153,6 @@ def _compare_with(first: _Scored, one: _Scored) -> None:
     for split in SPLITS:
         if split in first.scores and split in one.scores:
             try:
-                one.versus_first[split] = compare(one.scores[split], first.scores[split])
+                one.versus_first[split] = paired_difference(one.scores[split], first.scores[split])
             except IncomparableScores:
                 return

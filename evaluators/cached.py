@@ -1,21 +1,23 @@
-"""An evaluator with a memory: candidates in, scores out."""
+"""An evaluator with what it has found before: candidates in, scores out."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-from evaluators.base import Candidate, Evaluator
+from evaluators.base import Candidate, Documents, Evaluator
 from evaluators.cache import ScoreCache
 from evaluators.scores.score import Estimate, Results, Score, TaskScore
 from evaluators.scores.splits import Split
 from kinship.errors import EvaluationFailed
 
 FIRST_BLOCK, LAST_BLOCK = 32, 512
-Documents = Split | Mapping[str, Sequence[int]]
-"""A split of every task, or documents by task name."""
 
 
-class Scorer:
-    """Scores candidates; documents whose results are in ``cache`` are not run again."""
+class CachedEvaluator:
+    """Scores candidates of ``evaluator``; documents whose results are in ``cache`` are not run again.
+
+    ``documents`` are a split of every task, or documents by task name. Without a cache nothing is remembered. It is
+    used by one thread, as its evaluator is; any number of processes may share the file of the cache.
+    """
 
     def __init__(self, evaluator: Evaluator, cache: ScoreCache | None = None) -> None:
         self.evaluator = evaluator
@@ -41,7 +43,9 @@ class Scorer:
                 progress(done, total)
         return self.assemble(known, split)
 
-    def missing(self, identity: str, documents: Documents) -> tuple[dict[str, dict[int, float]], dict[str, list[int]]]:
+    def missing(
+        self, identity: str, documents: Split | Documents
+    ) -> tuple[dict[str, dict[int, float]], dict[str, list[int]]]:
         """What the cache knows of the weights ``identity`` on ``documents``, and the documents still to be run.
 
         Both by task name; the first has every task asked for, the second only those with something to run.
@@ -65,7 +69,7 @@ class Scorer:
         if self._cache:
             self._cache.store_all(identity, [(self._tasks[name], values) for name, values in results.items()], label)
 
-    def assemble(self, results: Results, documents: Documents, partial: Estimate | None = None) -> Score:
+    def assemble(self, results: Results, documents: Split | Documents, partial: Estimate | None = None) -> Score:
         """The score that ``results`` make on ``documents``, of which none may be missing.
 
         ``partial``: the estimate of the full score, where ``documents`` are not all that there are.
@@ -77,13 +81,13 @@ class Scorer:
         )
         return Score(tuple(scores), partial)
 
-    def _documents(self, documents: Documents) -> Mapping[str, Sequence[int]]:
+    def _documents(self, documents: Split | Documents) -> Documents:
         if isinstance(documents, str):
             return {name: task.documents[documents] for name, task in self._tasks.items()}
         return {name: documents[name] for name in self._tasks if name in documents}
 
 
-def _blocks(documents: Mapping[str, Sequence[int]]) -> Iterator[dict[str, list[int]]]:
+def _blocks(documents: Documents) -> Iterator[dict[str, list[int]]]:
     """Task by task in blocks of growing size: the first soon tells the rate, later ones cost few interruptions."""
     size = FIRST_BLOCK
     for name, ids in documents.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evaluators.live import DTYPES, PROVENANCE, without
+from evaluators.conditions import DTYPES, PROVENANCE, without
 from tests.evaluators.conftest import Tiny, make_harness
 
 

@@ -125,6 +125,8 @@ def _read(name: str) -> _Read:
 def _differences(run: _Read, first: _Read) -> dict[str, Any]:
     """By split: the winner's score less that of the first run's winner, or why that cannot be told."""
 
+    from evaluators.scores.intervals import paired_difference
+
     found: dict[str, Any] = {}
     for split, score in run.scores.items():
         if split not in first.scores:
@@ -133,7 +135,7 @@ def _differences(run: _Read, first: _Read) -> dict[str, Any]:
             found[split] = {"incomparable": "The tasks' digests are not on record: they may be other tasks."}
             continue
         try:
-            found[split] = compare(score, first.scores[split]).to_dict()
+            found[split] = paired_difference(score, first.scores[split]).to_dict()
         except IncomparableScores as error:
             found[split] = {"incomparable": error.message}
     return found

@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make demo       train a small family, run everything on it, write a report"
-	@echo "make test       lint, types and tests"
+	@echo "make test       lint, types and tests, the cells of the notebooks among them"
 	@echo "make soak       the long counts: kill loops, big families"
 	@echo "make bench      quick benchmarks"
-	@echo "make notebooks  run the notebooks"
+	@echo "make notebooks  run the notebooks under Jupyter"
 	@echo "make clean      remove what these made"
 
 $(READY): pyproject.toml constraints.txt

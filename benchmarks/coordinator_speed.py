@@ -27,8 +27,8 @@ from search.history.export import export_run, to_json
 from search.ledger.ledger import Ledger
 from search.running.coordinator import Search
 from service.commands.runs import show
-from service.pages.page import write_report
-from service.pages.view import RunView
+from service.pages.contents import RunContents
+from service.pages.report import write_report
 
 DOCUMENTS = 500
 
@@ -125,10 +125,13 @@ def main() -> None:
 
     def shown() -> None:
         with redirect_stdout(io.StringIO()):
-            show(str(folder), failures=False, as_json=False)
+            show(str(folder))
 
     timed("kinship runs show", shown)
-    timed("report", lambda: write_report(arguments.work / "report.html", {"run": RunView.open(folder)}, "", force=True))
+    timed(
+        "report",
+        lambda: write_report(arguments.work / "report.html", {"run": RunContents.open(folder)}, "", force=True),
+    )
 
 
 if __name__ == "__main__":

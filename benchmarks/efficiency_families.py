@@ -16,7 +16,7 @@ from evaluators.harness import Harness
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.output import output_folder
-from service.demo.family import DEMO, make_family
+from service.demo.family import DEMO, FamilySettings, make_family
 
 MASTERED = {"demo_reverse"}  # as in `kinship demo`: nothing is left to gain
 
@@ -61,9 +61,9 @@ class Trimmed:
         return self._inner.run(candidate, documents)
 
 
-def demo_setting(work: Path, pair: Pair, limit: int, evaluator: str) -> Setting:
+def demo_setting(work: Path, pair: Pair, limit: int, evaluator: str, family_settings: FamilySettings = DEMO) -> Setting:
     """The demo's family of that seed, trained where it is missing."""
-    family = make_family(work / f"demo-{pair.base}", replace(DEMO, seed=pair.base))
+    family = make_family(work / f"demo-{pair.base}", replace(family_settings, seed=pair.base))
     tasks = [name for name in family.task_names if name not in MASTERED]
     settings = EvaluateSettings(tasks=tasks, task_path=str(family.tasks), batch_size=256, split_seed=pair.seed)
 

@@ -34,8 +34,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
+from evaluators.cached import CachedEvaluator
 from evaluators.make import make_evaluator
-from evaluators.scorer import Scorer
 from evaluators.scores.score import Score
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.opening import open_checkpoint
@@ -182,7 +182,7 @@ class Ours:
             {"tasks": case.task_names, "task_path": str(case.tasks), "limit": case.limit}
         )
         evaluator = make_evaluator(settings, self._models[0])
-        self._scorer = Scorer(evaluator, ScoreCache(cache))
+        self._scorer = CachedEvaluator(evaluator, ScoreCache(cache))
         self.chosen = {task.name: list(task.documents["search"]) for task in evaluator.tasks}
         self.documents = sum(map(len, self.chosen.values()))
         self.parameters = sum(entry.count for entry in self._models[0].tensors.values())

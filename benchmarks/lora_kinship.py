@@ -27,7 +27,6 @@ from kinship.checkpoints.opening import open_checkpoint
 from kinship.measures.adapters import adapter_gram_table
 from kinship.measures.alignment import align
 from kinship.measures.gram import GramTable, gram_table
-from kinship.measures.matrix import KinshipMatrix
 from kinship.threads import worker_count
 
 Use = Callable[[Checkpoint, list[AdaptedCheckpoint]], GramTable]
@@ -67,7 +66,7 @@ def with_models(
 
 
 def from_factors(base: Checkpoint, models: list[AdaptedCheckpoint]) -> GramTable:
-    return adapter_gram_table(base, models, align(base, models).names)
+    return adapter_gram_table(base, models, align(base, models))
 
 
 def dense(base: Checkpoint, models: list[AdaptedCheckpoint]) -> GramTable:
@@ -99,7 +98,7 @@ def main() -> None:
                     times[name].append(seconds)
     finally:
         shutil.rmtree(folder)
-    one, other = (KinshipMatrix.from_gram(tables[name], "pcc").values for name in ("factors", "dense"))
+    one, other = (tables[name].matrix("pcc").values for name in ("factors", "dense"))
     ours, theirs = (statistics.median(times[name]) for name in ("factors", "dense"))
     ratio = statistics.median(one / other for one, other in zip(times["factors"], times["dense"], strict=True))
     print(

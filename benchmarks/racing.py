@@ -21,10 +21,9 @@ import numpy as np
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
-from evaluators.racing.control_variates import Results
 from evaluators.racing.race import Race, RaceSettings
 from evaluators.racing.reduced import pick
-from evaluators.scores.score import Estimate
+from evaluators.scores.score import Estimate, Results
 from evaluators.scores.splits import split_documents
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.opening import open_checkpoint
@@ -37,7 +36,7 @@ from search.strategies.recipes import BASE
 from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.topk import TopKGreedy
 from service.commands.demo import MASTERED, MERGE
-from service.demo.family import DEMO, make_family
+from service.demo.family import DEMO, TINY, FamilySettings, make_family
 
 K = 3
 GENERATIONS = 10
@@ -50,8 +49,8 @@ Judge = Callable[[Tasks, Mapping[str, Results], Mapping[str, Results], int], tup
 class Family:
     """A demo family whose results are remembered by document and evaluated when first asked for."""
 
-    def __init__(self, work: Path, seed: int) -> None:
-        self.family = make_family(work / f"family-{seed}", replace(DEMO, seed=seed))
+    def __init__(self, work: Path, seed: int, settings: FamilySettings = DEMO) -> None:
+        self.family = make_family(work / f"family-{seed}", replace(settings, seed=seed))
         folders = {BASE: self.family.base, **{path.name: path for path in self.family.founders}}
         self.models = [open_checkpoint(path, id=id) for id, path in folders.items()]
         self.digests = {model.id: model.digest for model in self.models}
@@ -288,18 +287,22 @@ def main() -> None:
     parser.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2, 3], help="seeds of the search splits")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--no-reduced", action="store_true", help="leave out the reduced evaluation")
+    parser.add_argument("--quick", action="store_true", help="one tiny family, one split")
     options = parser.parse_args()
+    if options.quick:
+        options.families, options.splits = options.families[:1], options.splits[:1]
     options.work.mkdir(parents=True, exist_ok=True)
     pairs: dict[str, list[tuple[Outcome, Outcome]]] = {name: [] for name in options.ways}
     families = []
     for seed in options.families:
-        families.append(Family(options.work, seed))
+        families.append(Family(options.work, seed, TINY if options.quick else DEMO))
         for split in options.splits:
             tasks = families[-1].split(split)
             full = search(families[-1], tasks, split)
             for name in options.ways:
                 pairs[name].append((full, search(families[-1], tasks, split, WAYS[name])))
-            print(f"family {seed}, split {split}: {full.offspring // (full.baseline // 7)} offspring", flush=True)
+            born = full.offspring // (full.baseline // len(families[-1].models))
+            print(f"family {seed}, split {split}: {born} offspring", flush=True)
     for name, found in pairs.items():
         report(found, name)
     if not options.no_reduced:

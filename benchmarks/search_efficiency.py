@@ -4,7 +4,7 @@ For every (base, seed) pair: a family of a base and its fine-tunes, every strate
 split, and at every count of evaluations the held-out score of whoever is best on the search split by then. Founders'
 own scores are not counted as evaluations; a strategy that stops early carries its score forward.
 
-    python benchmarks/search_efficiency.py --work WORK                   the demo's families
+    python benchmarks/search_efficiency.py --work WORK [--quick]         the demo's families
     python benchmarks/search_efficiency.py --work WORK --stories DIR     grown from a small story model
 
 Families are trained (a minute each) and every score is kept under --work, so that a run that was stopped goes on.
@@ -27,7 +27,7 @@ from efficiency_families import DEMO_PAIRS, STORY_PAIRS, Pair, Setting, demo_set
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
-from evaluators.scorer import Scorer
+from evaluators.cached import CachedEvaluator
 from evaluators.scores.score import Score
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.measures.alignment import Alignment
@@ -37,6 +37,7 @@ from merging.offspring.weights import materialise
 from search.strategies.base import Context, Individual
 from search.strategies.make import make_strategy
 from search.strategies.settings import MergeSettings, StrategySettings
+from service.demo.family import DEMO, TINY
 
 BUDGET = 60
 MARKS = (10, 20, 40, 60)
@@ -64,7 +65,7 @@ class Arena:
         self._models = [open_checkpoint(str(path), id=id) for id, path in setting.models.items()]
         self.span = Span.over(gram_table(self._models[0], self._models[1:], Alignment(tuple(self._models[0].tensors))))
         self._digests = {model.id: model.digest for model in self._models}
-        self._scorer = Scorer(setting.evaluator(self._models[0]), cache)
+        self._scorer = CachedEvaluator(setting.evaluator(self._models[0]), cache)
         self.genomes = {id: self.span.founder(id) for id in self.span.ids}
         self.scores: dict[str, Score] = {}
 
@@ -163,18 +164,22 @@ def main() -> None:
         default="harness",
         help="direct: the tasks' metric without lm-eval, checked against it on every family, and faster",
     )
+    parser.add_argument("--quick", action="store_true", help="a tiny family of the demo's kind, a few evaluations")
     parser.add_argument("--summary", action="store_true", help="only summarise what is there")
     parser.add_argument("--out", type=Path, help="JSON and figure of the summary go here, as OUT.json and OUT.svg")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     pairs = STORY_PAIRS if options.stories else DEMO_PAIRS
     chosen = [pair for pair in pairs if not options.pairs or f"{pair.base}/{pair.seed}" in options.pairs]
+    family = DEMO
+    if options.quick:
+        family, chosen, options.budget = TINY, chosen[:1], min(MARKS)
     if not options.summary:
         for pair in chosen:
             if options.stories:
                 setting = story_setting(options.stories, options.work, pair, options.limit, options.evaluator)
             else:
-                setting = demo_setting(options.work, pair, options.limit, options.evaluator)
+                setting = demo_setting(options.work, pair, options.limit, options.evaluator, family)
             measure(pair, setting, options.strategies, options.work, options.budget)
     from efficiency_summary import summarise
 

@@ -10,6 +10,9 @@ from evaluators.scores.splits import Split
 from kinship.errors import EvaluationFailed, KinshipError
 from merging.offspring.weights import Tensors
 
+Documents = Mapping[str, Sequence[int]]
+"""Indices of documents by task name."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -38,9 +41,19 @@ class Task:
 
 
 class Evaluator(Protocol):
-    """Runs tasks on weights. One evaluator serves one thread; results depend on candidate and documents alone.
+    """Runs tasks on weights.
 
-    `evaluators.testing.evaluator` holds the checks that every implementation passes.
+    `evaluators.testing.evaluator` holds the checks that every implementation passes. What it promises:
+
+    * Results depend on candidate and documents alone: not on what was run before, on the order of the documents, on
+      seeds set elsewhere or on the working directory. A search resumed after a crash relies on it.
+    * Tasks and conditions never change, so that their digests may stand for them in caches and ledgers.
+    * A candidate's failure is its own: it raises, and the next candidate is scored as if nothing had happened.
+    * It keeps no results. What outlives the process is for `evaluators.cached.CachedEvaluator` to keep.
+
+    What it may expect: one thread makes and uses it, one call at a time. What it opens and holds in memory is its own
+    and goes when it does; nobody tells it to close. A `Candidate` and its tensors are only lent: they are read during
+    `run`, and neither changed nor kept beyond it.
     """
 
     @property
@@ -53,7 +66,7 @@ class Evaluator(Protocol):
         """What scores were made with, for people: versions, device, dtype, batch size, seed. Digests cover it."""
         ...
 
-    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """The metric of each of the ``documents`` (by task name), higher is better.
 
         Raises `EvaluationFailed` where the candidate gives no usable number, or anything goes wrong on the way: see

@@ -16,7 +16,7 @@ from kinship.cache import cache_folder
 from kinship.errors import CacheError
 
 FILE_NAME = "scores.sqlite"
-VERSION = 2  # 1 had neither names nor times
+VERSION = 2
 DAY = 86_400.0
 PATIENCE = 60.0  # seconds that a writer waits for the others
 
@@ -32,7 +32,10 @@ def default_path() -> Path | None:
 
 
 def open_cache(path: Path | None) -> "ScoreCache | None":
-    """The cache at ``path``, by default the user's own; None where the user wants none."""
+    """The cache at ``path``, by default the user's own; None where the user wants none.
+
+    Raises `CacheError` as `ScoreCache` does.
+    """
     path = path or default_path()
     return ScoreCache(path) if path else None
 
@@ -57,8 +60,8 @@ class Entry:
 class ScoreCache:
     """A SQLite file of per-document results, safe for any number of processes: no result that was stored is lost.
 
-    Raises `CacheError` for a file that is none, is damaged, or was written by a newer version. Files of older versions
-    are brought up to date in place, with all that they hold.
+    A result is durable once `store` returns. Any number of threads and processes may read and write one file; each call
+    opens it anew. Raises `CacheError` for a file that is none, is damaged, or was written by another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,10 +73,13 @@ class ScoreCache:
         with self._connected() as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
-            self._bring_up_to_date()
+            self._create()
 
     def load(self, identity: str, task: Task) -> dict[int, float]:
-        """Results by document of the weights ``identity`` on ``task``; empty where there are none."""
+        """Results by document of the weights ``identity`` on ``task``; empty where there are none.
+
+        Raises `CacheError` for results that cannot be read back.
+        """
         key = _key(identity, task)
         with self._connected() as database:
             row = database.execute("SELECT documents, used FROM results WHERE key = ?", (key,)).fetchone()
@@ -138,26 +144,18 @@ class ScoreCache:
         with self._connected() as database:
             database.execute("VACUUM")
 
-    def _bring_up_to_date(self) -> None:
+    def _create(self) -> None:
         with self._writing() as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()  # another process may have been first
-            if version > VERSION:
+            if version not in (0, VERSION):
                 raise CacheError(
                     f"{self.path} has version {version} of the score cache; this program reads {VERSION}.",
                     hint="Update model-kinship, or give another --cache.",
                 )
             database.execute(_TABLE)
             columns = {row[1] for row in database.execute("PRAGMA table_info(results)")}
-            if not {"key", "documents"} <= columns:
+            if not {"key", "documents", "count", "used"} <= columns:
                 raise CacheError(f"{self.path} is no score cache.", hint="Give another --cache.")
-            if "count" not in columns:
-                for text in ("model", "task", "metric"):
-                    database.execute(f"ALTER TABLE results ADD COLUMN {text} TEXT NOT NULL DEFAULT ''")
-                database.execute("ALTER TABLE results ADD COLUMN count INTEGER NOT NULL DEFAULT 0")
-                database.execute("ALTER TABLE results ADD COLUMN used REAL NOT NULL DEFAULT 0")
-                for key, blob in database.execute("SELECT key, documents FROM results").fetchall():
-                    facts = (len(self._unpack(key, blob)), time.time(), key)
-                    database.execute("UPDATE results SET count = ?, used = ? WHERE key = ?", facts)
             database.execute(f"PRAGMA user_version = {VERSION}")
 
     def _unpack(self, key: str, blob: bytes) -> dict[int, float]:

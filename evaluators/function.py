@@ -12,9 +12,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-from evaluators.base import Candidate, Task, failing
-from evaluators.live import LiveModel, conditions, decisive
-from evaluators.settings import EvaluateSettings, FunctionSettings, splits_of
+from evaluators.base import Candidate, Documents, Task, failing
+from evaluators.conditions import conditions, decisive
+from evaluators.live import LiveModel
+from evaluators.settings import EvaluateSettings, FunctionSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig
 from kinship.validation import nearest
@@ -64,10 +65,10 @@ class FunctionEvaluator:
             digest = _digest(wanted, factory, judge, documents, decisive(self._live, template, settings))
             self._judges[name] = (judge, documents)
             version = str(getattr(judge, "version", ""))
-            splits = splits_of(name, documents, settings, settings.limit)
+            splits = settings.split(name, documents, settings.limit)
             self.tasks.append(Task(name, "score", digest, splits, version))
 
-    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """See `Evaluator.run`."""
         return {name: self._run(candidate, name, ids) for name, ids in documents.items() if ids}
 

@@ -1,12 +1,12 @@
 """The lm-eval harness on a live model: weights are swapped in place, so an offspring costs its forward passes."""
 
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from evaluators.base import Candidate, failing
-from evaluators.live import LiveModel, conditions, decisive
+from evaluators.base import Candidate, Documents, failing
+from evaluators.conditions import conditions, decisive
+from evaluators.live import LiveModel
 from evaluators.lm_eval.model import as_lm_eval
 from evaluators.lm_eval.suite import Suite
 from evaluators.lm_eval.tasks import load_tasks
@@ -40,7 +40,7 @@ class Harness:
         self.tasks = self._suite.tasks
         self.conditions = conditions(self._live, settings) | {"lm_eval": version("lm_eval")}
 
-    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """See `Evaluator.run`."""
         with failing(candidate.id, "lm-eval"):
             self._live.hold(candidate)

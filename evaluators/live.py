@@ -1,36 +1,16 @@
 """A causal language model in memory whose weights are swapped in place."""
 
-from collections.abc import Mapping, Sequence, Set
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evaluators.base import Candidate, gives_nan
-from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
 from merging.offspring.weights import Tensors, TensorStream, held_stream
-
-PROVENANCE = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
-DTYPES = frozenset({"dtype", "torch_dtype"})
-"""Keys for the dtype of the stored weights; a live model has the dtype it was asked for."""
-
-
-def without(config: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
-    """``config`` without ``keys``, at any depth: multimodal models have configs within configs.
-
-    >>> without({"hidden_size": 8, "dtype": "float16", "text_config": {"dtype": "float16"}}, DTYPES)
-    {'hidden_size': 8, 'text_config': {}}
-    """
-    return {
-        key: without(value, keys) if isinstance(value, Mapping) else value
-        for key, value in config.items()
-        if key not in keys
-    }
-
 
 ONE_THREAD_BELOW = 5_000_000
 
@@ -129,37 +109,6 @@ def require_model_folder(template: Checkpoint) -> Path:
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
     return template.path
-
-
-def conditions(live: LiveModel, settings: EvaluateSettings) -> dict[str, str]:
-    """What results on a live model are made with, for people."""
-    return {
-        **_versions(),
-        "device": live.device,
-        "dtype": str(live.dtype).removeprefix("torch."),
-        "batch_size": str(settings.batch_size),
-        "seed": str(settings.seed),
-    }
-
-
-def decisive(live: LiveModel, template: Checkpoint, settings: EvaluateSettings) -> dict[str, Any]:
-    """What decides results on a live model beside weights and task: plain data, for digests.
-
-    Not in it: what config files say of where the model came from, and of the dtype it is stored in.
-    """
-    return {
-        "versions": _versions(),
-        "config": without(template.config, PROVENANCE | DTYPES),
-        "generation": without(live.model.generation_config.to_dict(), PROVENANCE),
-        "tokenizer": live.tokenizer.backend_tokenizer.to_str(),
-        "device": live.device,
-        "dtype": str(live.dtype),
-        "batch_size": settings.batch_size,
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {package: version(package) for package in ("torch", "transformers")}
 
 
 def dtype_on(device: str, dtype: str | torch.dtype = "auto") -> torch.dtype:

@@ -1,43 +1,12 @@
-"""From settings to an evaluator."""
+"""From settings to an evaluator: one of each kind of task they name, or several behind one face."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from evaluators.base import Candidate, Evaluator, Task
+from evaluators.base import Candidate, Documents, Evaluator, Task
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig
-
-
-class Combined:
-    """An `Evaluator` of the tasks of all ``evaluators``, in their order.
-
-    Raises `InvalidConfig` where two tasks share a name.
-    """
-
-    def __init__(self, evaluators: Sequence[Evaluator]) -> None:
-        self._evaluators = evaluators
-        self.tasks: list[Task] = [task for evaluator in evaluators for task in evaluator.tasks]
-        self.conditions: dict[str, str] = {}
-        for evaluator in evaluators:
-            self.conditions |= evaluator.conditions
-        require_names([task.name for task in self.tasks])
-
-    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
-        """See `Evaluator.run`."""
-        results: dict[str, dict[int, float]] = {}
-        for evaluator in self._evaluators:
-            own = {task.name: documents[task.name] for task in evaluator.tasks if documents.get(task.name)}
-            if own:
-                results |= evaluator.run(candidate, own)
-        return results
-
-
-def require_names(names: Sequence[str]) -> None:
-    """Raise `InvalidConfig` where a name comes twice."""
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidConfig(f"Two tasks are called {name!r}.", hint="Give one of them another name.")
 
 
 def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> Evaluator:
@@ -67,6 +36,30 @@ def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path 
     return parts[0] if len(parts) == 1 else Combined(parts)
 
 
+class Combined:
+    """An `Evaluator` of the tasks of all ``evaluators``, in their order.
+
+    Raises `InvalidConfig` where two tasks share a name.
+    """
+
+    def __init__(self, evaluators: Sequence[Evaluator]) -> None:
+        self._evaluators = evaluators
+        self.tasks: list[Task] = [task for evaluator in evaluators for task in evaluator.tasks]
+        self.conditions: dict[str, str] = {}
+        for evaluator in evaluators:
+            self.conditions |= evaluator.conditions
+        _require_names([task.name for task in self.tasks])
+
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
+        """See `Evaluator.run`."""
+        results: dict[str, dict[int, float]] = {}
+        for evaluator in self._evaluators:
+            own = {task.name: documents[task.name] for task in evaluator.tasks if documents.get(task.name)}
+            if own:
+                results |= evaluator.run(candidate, own)
+        return results
+
+
 def require_acknowledged(settings: EvaluateSettings, tasks: Sequence[Task]) -> None:
     """Raise `InvalidConfig` where a search would select on public benchmarks and nobody has said that this is meant.
 
@@ -80,3 +73,10 @@ def require_acknowledged(settings: EvaluateSettings, tasks: Sequence[Task]) -> N
             hint="Say `public_benchmarks: acknowledged` in evaluate, or search on data of your own "
             "(evaluate.task_path) and keep the benchmarks for the end.",
         )
+
+
+def _require_names(names: Sequence[str]) -> None:
+    """Raise `InvalidConfig` where a name comes twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidConfig(f"Two tasks are called {name!r}.", hint="Give one of them another name.")

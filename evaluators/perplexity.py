@@ -9,10 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from evaluators.base import Candidate, Task, failing, gives_nan
-from evaluators.live import LiveModel, conditions, decisive
+from evaluators.base import Candidate, Documents, Task, failing, gives_nan
+from evaluators.conditions import conditions, decisive
+from evaluators.live import LiveModel
 from evaluators.lm_eval.model import as_lm_eval
-from evaluators.settings import EvaluateSettings, TextSettings, splits_of
+from evaluators.settings import EvaluateSettings, TextSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, ReferenceNotFound
 
@@ -43,11 +44,11 @@ class Perplexity:
                     text.name,
                     f"log-likelihood per {wanted.per}",
                     text.digest(shared),
-                    splits_of(text.name, text.documents, settings, settings.limit),
+                    settings.split(text.name, text.documents, settings.limit),
                 )
             )
 
-    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """See `Evaluator.run`."""
         with failing(candidate.id, "the perplexity"):
             self._live.hold(candidate)

@@ -127,13 +127,13 @@ class EvaluateSettings(Strict):
             raise ValueError("batch_size is at least 1")
         return self
 
+    def split(self, task: str, documents: Sequence[Any], limit: int | None) -> dict[Split, list[int]]:
+        """Indices of the ``documents`` of ``task`` in each split, at most ``limit`` in each: see `split_documents`.
 
-def splits_of(
-    task: str, documents: Sequence[Any], settings: EvaluateSettings, limit: int | None
-) -> dict[Split, list[int]]:
-    """Indices of the documents of each split; raises `InvalidConfig` where one has too few for an error."""
-    splits = split_documents(documents, settings.search_fraction, limit, settings.split_seed)
-    for split, ids in splits.items():
-        if len(ids) < 2:
-            raise InvalidConfig(f"Task {task} has too few documents for its {split} split: {len(ids)}.")
-    return splits
+        Raises `InvalidConfig` where a split has too few documents for an error.
+        """
+        splits = split_documents(documents, self.search_fraction, limit, self.split_seed)
+        for split, ids in splits.items():
+            if len(ids) < 2:
+                raise InvalidConfig(f"Task {task} has too few documents for its {split} split: {len(ids)}.")
+        return splits

@@ -1,24 +1,18 @@
 """lm-eval on written model folders, by any of its backends, each evaluation in a process of its own."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from evaluators.base import Candidate, failing, gives_nan
+from evaluators.base import Candidate, Documents, failing, gives_nan
 from evaluators.live import require_model_folder
 from evaluators.lm_eval.suite import Suite
+from evaluators.processes import finish, running, wait_for
 from evaluators.settings import EvaluateSettings, WrittenSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BY_NAME
@@ -29,65 +23,6 @@ from merging.offspring.weights import Tensors, TensorStream, cast
 from merging.output.writer import ShardWriter, sha256
 from merging.planning.config import with_dtype
 from merging.planning.graph import Spec
-
-LAST_LINES = 15
-
-
-@contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of ``command``, its output in ``log``. It and all that it started are killed at the end.
-
-    Raises `EvaluationFailed` where it cannot be started.
-    """
-    try:
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-    except OSError as error:
-        raise EvaluationFailed(f"{command[0]} cannot be started: {error.strerror}.") from error
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def finish(process: subprocess.Popen[bytes], what: str, log: Path, seconds: float) -> None:
-    """Wait for the end; raises `EvaluationFailed` where it fails or takes longer than ``seconds``."""
-    try:
-        code = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        raise EvaluationFailed(
-            f"{what} took longer than {seconds:g} seconds. {last_lines(log)}",
-            hint="Raise evaluate.written.seconds, or evaluate on fewer documents.",
-        ) from None
-    if code:
-        raise EvaluationFailed(f"{what} ended with code {code}. {last_lines(log)}")
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
-    """Wait until ``url`` answers, whatever it answers; raises `EvaluationFailed` where ``process`` ends first."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise EvaluationFailed(f"The server ended with code {process.returncode}. {last_lines(log)}")
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise EvaluationFailed(f"The server did not answer at {url} within {seconds:g} seconds. {last_lines(log)}")
-
-
-def last_lines(log: Path) -> str:
-    """What was said last, for an error message."""
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
-    return "It said last:\n" + "\n".join(said) if said else "It said nothing."
-
 
 _COMPANIONS = ("*.json", "*.model", "*.txt", "*.jinja")
 _IN_FOLDER = {"hf": "pretrained", "vllm": "pretrained", "sglang": "pretrained"}
@@ -121,7 +56,7 @@ class WrittenHarness:
         )  # fmt: skip
         self.tasks = self._suite.tasks
 
-    def run(self, candidate: Candidate, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+    def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """See `Evaluator.run`."""
         with (
             failing(candidate.id, f"lm-eval's backend {self._written.backend}"),
@@ -137,7 +72,7 @@ class WrittenHarness:
             for name, results in found["results"].items()
         }
 
-    def _ask(self, place: Path, folder: Path, candidate: str, documents: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    def _ask(self, place: Path, folder: Path, candidate: str, documents: Documents) -> dict[str, Any]:
         backend = self._written.backend
         arguments = {_IN_FOLDER[backend]: "{folder}"} if backend in _IN_FOLDER else {}
         request = {

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from merging.methods.with_data import DATA_DRIVEN, DataDrivenMethod
+from merging.data_driven.specs import DATA_DRIVEN, DataDrivenMethod
 from merging.registry import MergeMethod, Parameter, Taxon, methods
 
 HEADINGS: dict[Taxon, str] = {
@@ -59,19 +59,15 @@ class Entry:
     def of(cls, method: MergeMethod | DataDrivenMethod) -> "Entry":
         """What the spec of a method says."""
         common = (method.taxon, method.formula, method.reference, method.parameters)
-        base = "needed" if method.needs_base else "no"
+        base = "no" if method.base == "none" else method.base
         if isinstance(method, DataDrivenMethod):
             call = f"merging.data_driven.{method.entry}"
             summary = f"From Python alone, by `{call}`."
             module = call.rpartition(".")[0]
             return cls(method.name, summary, *common, (1, None), base, None, False, method.data, module)
-        if method.base_is_input:
-            base = "merged"
-        elif not method.needs_base and (method.on_task_vectors or method.sees_base):
-            base = "optional"
         in_span = "depends" if method.combine and method.merge else "yes" if method.combine else "no"
         module = (method.combine or method.merge or cls.of).__module__
-        summary = next(iter((sys.modules[module].__doc__ or "").strip().splitlines()), "")
+        summary = method.summary or next(iter((sys.modules[module].__doc__ or "").strip().splitlines()), "")
         limits = (method.min_models, method.max_models)
         return cls(method.name, summary, *common, limits, base, in_span, method.random, "", module)
 

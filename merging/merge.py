@@ -14,6 +14,7 @@ from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import front_matter
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.unified import unified
 from kinship.device import choose_device
 from kinship.output import require_writable
 from kinship.threads import worker_count
@@ -36,10 +37,11 @@ def planned(recipe: Recipe) -> Iterator[MergePlan]:
     recipe.check()
     with ExitStack() as stack:
         models = {reference: stack.enter_context(open_checkpoint(reference)) for reference in recipe.references}
-        yield plan_merge(recipe, models)
+        shown, _ = unified(list(models.values()))
+        yield plan_merge(recipe, dict(zip(models, shown, strict=True)))
 
 
-def run_merge(
+def write_merge(
     recipe: Recipe,
     output: Path,
     *,
@@ -60,7 +62,7 @@ def run_merge(
     chosen = choose_device(device)
     with planned(recipe) as plan:
         require_space(plan, output, shard_bytes)
-        weights = _Execution(plan, seed, chosen, progress)
+        weights = _MergedWeights(plan, seed, chosen, progress)
         write_model_folder(
             output,
             weights,
@@ -83,7 +85,7 @@ def require_space(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES)
     require_free(output, file_bytes(plan.specs, shard_bytes) + _COMPANION_BYTES)
 
 
-def describe(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
+def plan_summary(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
     """What the merge would do: the documented JSON object of ``kinship merge --dry-run``."""
     return {
         "schema": "kinship.merge-plan/1",
@@ -102,7 +104,7 @@ def describe(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> d
 
 
 @dataclass
-class _Execution:
+class _MergedWeights:
     """The weights of a merge in the making, and what is to be remembered of it."""
 
     plan: MergePlan

@@ -10,14 +10,16 @@ Kernels see no file, name, config or device policy; randomness comes from a gene
 """
 
 import inspect
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+import merging.methods
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 Taxon = Literal["basic", "weighted", "subspace", "sparsified", "alignment", "optimised"]
+Base = Literal["none", "optional", "needed", "merged"]
 
 # Third parties add methods by naming, under this entry-point group, a module that registers them when imported.
 ENTRY_POINTS = "model_kinship.merge_methods"
@@ -57,19 +60,29 @@ class Parameter:
     low: float = -float("inf")
     high: float = float("inf")
 
+    @property
+    def argument(self) -> str:
+        """What kernels call it: its name, or where Python reserves that, as it does ``lambda``, ``lambda_``."""
+        return f"{self.name}_" if keyword.iskeyword(self.name) else self.name
+
 
 @dataclass(frozen=True)
 class MergeMethod:
     """A registered method; exactly the traits that recipes, engine and documentation ask about.
 
-    combine / merge: the kernel in span form, in tensor form, or both, of which ``outside_span(values)`` picks.
-    needs_base: the recipe must name a base model. base_is_input: that base is itself one of the models merged, and
-    comes first. on_task_vectors: the kernel works on models less the base, which is added to its result afterwards;
-    where the base is optional and the recipe names none, on the tensors themselves, and the kernel is told by the
-    keyword ``has_base``. needs_products: the span kernel wants the (p, p) inner products of its inputs. sees_base: the
-    tensor kernel is given the base's tensor as the keyword ``base``. random: it is given a ``generator``. on_device:
-    the tensor kernel is made of torch operations alone, so that its vectors may lie on an accelerator.
-    taxon, formula, reference: its place in the survey's taxonomy (arXiv 2408.07666), for the documentation.
+    combine / merge: the kernel in span form, in tensor form, or both, of which ``outside_span(values)`` picks. A kernel
+    takes every parameter by its `Parameter.argument`, and beside them what the traits below give it; nothing else, and
+    no ``**``: `TypeError` is raised where signature and traits disagree.
+
+    base: the part that a base model has in it. ``none``: a recipe names no base, and the kernel sees none. ``merged``:
+    it must name one of the models merged, which comes first. ``needed``: it must name one, which is none of those; the
+    kernel works on task vectors (models less the base), and the base is added to its result afterwards. ``optional``:
+    as ``needed`` where the recipe names one; else the kernel works on the models themselves; ``has_base`` tells it.
+
+    needs_products: the span kernel wants, first, the (p, p) inner products of its inputs. random: the tensor kernel is
+    given a ``generator``. on_device: it is made of torch operations alone, so that its vectors may lie on an
+    accelerator. summary: one line for people; the first of the kernel's module where it is left out. taxon, formula,
+    reference: its place in the survey's taxonomy (arXiv 2408.07666), for the documentation.
     """
 
     name: str
@@ -79,16 +92,33 @@ class MergeMethod:
     outside_span: Callable[[Mapping[str, Any]], bool] | None = None
     min_models: int = 1
     max_models: int | None = None
-    needs_base: bool = False
-    base_is_input: bool = False
-    on_task_vectors: bool = False
+    base: Base = "none"
     needs_products: bool = False
-    sees_base: bool = False
     random: bool = False
     on_device: bool = False
+    summary: str = ""
     taxon: Taxon = "basic"
     formula: str = ""
     reference: str = ""
+
+    def __post_init__(self) -> None:
+        if self.base not in get_args(Base):
+            raise TypeError(f"base of {self.name} is {self.base!r}; one of {', '.join(get_args(Base))} was expected")
+        told = ["has_base"] if self.base == "optional" else []
+        if self.combine is not None:
+            _require_signature(self, self.combine, int(self.needs_products), told)
+        if self.merge is not None:
+            _require_signature(self, self.merge, 1, [*told, "generator"] if self.random else told)
+
+    @property
+    def subtracts_base(self) -> bool:
+        """Whether it works on task vectors where the recipe names a base model."""
+        return self.base in ("needed", "optional")
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the recipe must name a base model."""
+        return self.base in ("needed", "merged")
 
     def in_span(self, values: Mapping[str, Any]) -> bool:
         """Whether the result with these parameter values is a linear combination of the inputs."""
@@ -97,37 +127,63 @@ class MergeMethod:
         return self.outside_span is None or not self.outside_span(values)
 
     def coefficients(self, products: Float64 | None, values: Mapping[str, Any], *, has_base: bool) -> Combination:
-        """Run the span kernel for one tensor; ``products`` (p, p) where the method needs them."""
+        """Run the span kernel for one tensor with ``values`` by parameter; ``products`` (p, p) where it needs them.
+
+        Raises `TypeError` where the method has no such kernel, and what the kernel raises.
+        """
         if self.combine is None:
             raise TypeError(f"{self.name} does not stay in the span of its inputs")
-        extra = {"has_base": has_base} if self.on_task_vectors and not self.needs_base else {}
-        return self.combine(*([products] if self.needs_products else []), **values, **extra)
+        return self.combine(*([products] if self.needs_products else []), **self._arguments(values, has_base))
 
     def tensor(
         self,
         vectors: "torch.Tensor",
         values: Mapping[str, Any],
         *,
-        base: "torch.Tensor | None" = None,
-        has_base: bool | None = None,
+        has_base: bool,
         generator: "torch.Generator | None" = None,
     ) -> "torch.Tensor":
         """Run the tensor kernel on ``vectors`` (p, \\*shape) float32; returns the merged vector (\\*shape).
 
-        Kernels may overwrite ``vectors``, and return a part of them. Only methods that see the base need it as
-        ``base``; the others are told by ``has_base`` whether there is one.
+        Kernels may overwrite ``vectors``, and return a part of them. Raises `TypeError` where the method has no such
+        kernel, and what the kernel raises.
         """
-        has_base = base is not None if has_base is None else has_base
         if self.merge is None:
             raise TypeError(f"{self.name} has no kernel over tensors")
-        extra: dict[str, Any] = {"has_base": has_base} if self.on_task_vectors and not self.needs_base else {}
-        extra |= {"base": base} if self.sees_base else {}
-        extra |= {"generator": generator} if self.random else {}
-        return self.merge(vectors, **values, **extra)
+        extra = {"generator": generator} if self.random else {}
+        return self.merge(vectors, **self._arguments(values, has_base), **extra)
+
+    def _arguments(self, values: Mapping[str, Any], has_base: bool) -> dict[str, Any]:
+        found = {self.parameter(name).argument: value for name, value in values.items()}
+        return found | ({"has_base": has_base} if self.base == "optional" else {})
 
     def parameter(self, name: str) -> Parameter:
-        """The parameter called ``name``."""
-        return next(parameter for parameter in self.parameters if parameter.name == name)
+        """The parameter called ``name``; raises `KeyError` where there is none."""
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise KeyError(f"{self.name} has no parameter {name!r}")
+
+
+def _require_signature(method: MergeMethod, kernel: Callable[..., Any], tensors: int, told: Sequence[str]) -> None:
+    """Raise `TypeError` unless ``kernel``, after so many ``tensors``, takes the parameters and what it is ``told``.
+
+    A default that it gives must be the parameter's.
+    """
+    declared = {parameter.argument: parameter.default for parameter in method.parameters} | dict.fromkeys(told, False)
+    given = list(inspect.signature(kernel).parameters.values())[tensors:]
+    taken = {str(argument.replace(annotation=argument.empty, default=argument.empty)) for argument in given}
+    if taken != declared.keys():
+        raise TypeError(
+            f"the kernel of {method.name} takes ({', '.join(sorted(taken))}) beside its tensors;"
+            f" ({', '.join(sorted(declared))}) was expected, by its parameters and traits"
+        )
+    for argument in given:
+        if argument.default not in (argument.empty, declared[argument.name]):
+            raise TypeError(
+                f"the kernel of {method.name} has {argument.default!r} for {argument.name!r};"
+                f" {declared[argument.name]!r} was expected, the parameter's default"
+            )
 
 
 _METHODS: dict[str, MergeMethod] = {}
@@ -171,8 +227,8 @@ def _source(method: MergeMethod) -> str | None:
 
 def methods() -> dict[str, MergeMethod]:
     """Every registered method by name; raises `InvalidConfig` naming the package whose methods cannot be loaded."""
-    for name in sorted(_own()):
-        _load(name)
+    for module in sorted(set(_own().values())):
+        _load(module)
     for plugin in entry_points(group=ENTRY_POINTS):
         _load_plugin(plugin)
     return dict(sorted(_METHODS.items()))
@@ -181,7 +237,7 @@ def methods() -> dict[str, MergeMethod]:
 def get_method(name: str) -> MergeMethod:
     """The method called ``name``; of our own, no other is imported. Raises `InvalidConfig` naming those there are."""
     if name in _own():
-        _load(name)
+        _load(_own()[name])
     if name not in _METHODS:
         known = methods()
         if name not in known:
@@ -190,13 +246,15 @@ def get_method(name: str) -> MergeMethod:
 
 
 @cache
-def _own() -> frozenset[str]:
-    """The files of `merging.methods`, which are named after their methods."""
-    return frozenset(module.name for module in iter_modules(import_module("merging.methods").__path__))
+def _own() -> dict[str, str]:
+    """The modules of `merging.methods` by the methods in them: the file of the same name, but for those listed."""
+    return {
+        module.name: module.name for module in iter_modules(merging.methods.__path__)
+    } | merging.methods.SHARED_FILES
 
 
-def _load(name: str) -> None:
-    import_module(f"merging.methods.{name}")
+def _load(module: str) -> None:
+    import_module(f"merging.methods.{module}")
 
 
 def _load_plugin(plugin: EntryPoint) -> None:

@@ -1,19 +1,17 @@
 """How the commands speak: tables and bars for people, one JSON object for machines, errors for both."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kinship.errors import KinshipError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
-from typing import Annotated
 
-import typer
+    from service.answers.base import Answer
 
 
 def console() -> "Console":
@@ -30,16 +28,25 @@ def notes() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
-def print_json(content: dict[str, Any], *, indent: int | None = 2) -> None:
+def note(text: str) -> None:
+    """One note on standard error, marked as such; ``text`` is plain."""
+    from rich.markup import escape
+
+    notes().print(f"[yellow]Note:[/] {escape(text)}", soft_wrap=True)
+
+
+def print_json(answer: "Answer", *, indent: int | None = 2) -> None:
     """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.write(answer.to_json(indent=indent) + "\n")
     sys.stdout.flush()
 
 
 def print_error(error: KinshipError, *, as_json: bool) -> None:
     """The error in the form asked for."""
+    from service.answers.error import Error
+
     if as_json:
-        print_json(error.as_dict(), indent=None)
+        print_json(Error.of(error), indent=None)
         return
     from rich.markup import escape
 
@@ -101,16 +108,3 @@ def stage_progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int, 
             bar.update(tasks[stage], completed=done, total=total, amount=f"{show(done)} of {show(total)}{rate}")
 
         yield update
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-Models = Annotated[
-    list[str],
-    typer.Argument(
-        help="Folders, .safetensors files, Hub ids (org/name@revision), or BASE+ADAPTER.", show_default=False
-    ),
-]
-AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read local .bin, .pt and .pth too, running no code in them.")
-]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 
 if TYPE_CHECKING:
@@ -67,11 +68,24 @@ def _load(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
-def family(tmp_path_factory: pytest.TempPathFactory) -> "Family":
-    """The small trained family, made once per run of the tests."""
+def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Family"]:
+    """The small trained family, to be read only: trained once per run of the tests, for all workers of xdist."""
     from service.demo.family import TINY, make_family
 
-    return make_family(tmp_path_factory.mktemp("family") / "tiny", TINY)
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # which the workers have in common
+    with FileLock(place / "family.lock"):
+        family = make_family(place / "family", TINY)
+    made = _state(family.folder)
+    yield family
+    assert _state(family.folder) == made, "a test has written into the family that all share"
+
+
+def _state(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {
+        file: (file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(folder.rglob("*")) if file.is_file()
+    }
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from evaluators.base import Task
+from evaluators.base import Documents, Task
 from evaluators.lm_eval.examples import Examples
 from evaluators.lm_eval.metrics import filter_of, measure_of
 from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
 from evaluators.scores.splits import content_hash, split_documents
-from evaluators.settings import EvaluateSettings, splits_of
+from evaluators.settings import EvaluateSettings
 
 
 class Suite:
@@ -36,7 +36,7 @@ class Suite:
         }
         self.tasks: list[Task] = [prepared.describe for prepared in self._tasks.values()]
 
-    def run(self, lm: Any, candidate: str, documents: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+    def run(self, lm: Any, candidate: str, documents: Documents) -> dict[str, dict[int, float]]:
         """Ask ``lm``, an lm-eval model; results as `Evaluator.run`. Raises `EvaluationFailed` for NaN."""
         with _fast_templates(), code_consent(self._settings.allow_code):
             asked = {name: self._tasks[name].requests(lm, ids) for name, ids in documents.items() if ids}
@@ -62,7 +62,7 @@ class _Prepared:
         self._documents = list(task.eval_docs)
         self.reading = Reading(loaded.name, task, self._documents, measure, filter)
         self._built: dict[int, list[Any]] = {}
-        splits = splits_of(loaded.name, self._documents, settings, loaded.limit)
+        splits = settings.split(loaded.name, self._documents, loaded.limit)
         held_out = split_documents(self._documents, settings.search_fraction, None, settings.split_seed)["held_out"]
         self._examples = Examples(loaded.name, task, self._documents, held_out, settings.seed)
         sha = hashlib.sha256(

@@ -14,13 +14,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.scores.score import Estimate
+from evaluators.scores.score import Estimate, Results
 from kinship.arrays import Float64
 
 Indices = npt.NDArray[np.intp]
-Results = Mapping[str, Mapping[int, float]]
-"""Task name -> document -> value, higher is better."""
-
 PRECISIONS: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
 """Of the priors of slopes, relative to that of one document's result."""
 

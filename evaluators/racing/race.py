@@ -20,9 +20,9 @@ import numpy as np
 from pydantic import Field
 from scipy.special import ndtri
 
-from evaluators.racing.control_variates import Extrapolation, Indices, Panel, Results, extrapolate, part_of
+from evaluators.racing.control_variates import Extrapolation, Indices, Panel, extrapolate, part_of
 from evaluators.racing.reduced import Subset, pick
-from evaluators.scores.score import Estimate
+from evaluators.scores.score import Estimate, Results
 from kinship.validation import Strict
 
 TIE = 1e-12  # rounding, not a difference
@@ -107,7 +107,10 @@ class Race:
         return {id: {task: list(documents) for task, documents in block.items()} for id in self._racing}
 
     def tell(self, results: Mapping[str, Results | None]) -> None:
-        """Take the results of the block last asked for; None: that candidate failed and leaves the race."""
+        """Take the results of the block last asked for; None: that candidate failed and leaves the race.
+
+        Raises ValueError for results of others than were asked for, KeyError where a document's is missing.
+        """
         asked = self.ask()
         if results.keys() != asked.keys():
             raise ValueError(f"results of {sorted(asked)} were asked for, not of {sorted(results)}")

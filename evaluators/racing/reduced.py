@@ -19,9 +19,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from evaluators.racing.control_variates import Indices, Panel, Results, extrapolate, part_of
+from evaluators.racing.control_variates import Indices, Panel, extrapolate, part_of
 from evaluators.racing.item_response import ItemResponse, fit_item_response, is_binary
-from evaluators.scores.score import Estimate
+from evaluators.scores.score import Estimate, Results
 from kinship.arrays import Float64
 
 Way = Literal["sample", "regression", "information"]

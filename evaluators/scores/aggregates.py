@@ -94,8 +94,8 @@ def differences(
     """Samples, paired by document, whose means add up to the fitness of ``score`` less that of ``other``.
 
     One a task; of ``worst`` the task that is the worst of each, as if it were known to be that: one sample where it
-    is the same one. `evaluators.scores.intervals.compare_all` gives intervals of them. Errors as in `fitness`, and
-    `IncomparableScores` where documents differ.
+    is the same one. `evaluators.scores.intervals.paired_differences` gives intervals of them. Errors as in `fitness`,
+    and `IncomparableScores` where documents differ.
     """
     samples = score.differences(other)
     factors = shares(score, aggregate, founders)

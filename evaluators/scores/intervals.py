@@ -23,7 +23,7 @@ Sample = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """One score less another on the same documents: ``value``, its paired ``stderr``, an interval of confidence
     ``level`` from ``low`` to ``high``, and the number of ``documents``.
 
@@ -50,7 +50,7 @@ class Comparison:
         return {key: None if math.isnan(fact) else fact for key, fact in facts.items()} | {"documents": self.documents}
 
 
-def compare(
+def paired_difference(
     score: Score,
     other: Score,
     *,
@@ -59,7 +59,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
     method: Method = "bca",
-) -> Comparison:
+) -> PairedDifference:
     """``score`` less ``other``: the mean of the tasks, or their sum by ``shares`` (`aggregates.shares`).
 
     Equal arguments give equal numbers.
@@ -68,24 +68,24 @@ def compare(
     differences = score.differences(other)
     factors = shares or [1 / len(differences)] * len(differences)
     samples = [factor * sample for factor, sample in zip(factors, differences, strict=True)]
-    return compare_all([samples], level=level, resamples=resamples, seed=seed, method=method)[0]
+    return paired_differences([samples], level=level, resamples=resamples, seed=seed, method=method)[0]
 
 
-def compare_all(
+def paired_differences(
     pairs: Sequence[Sequence[Sample]],
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
     method: Method = "bca",
-) -> list[Comparison]:
-    """A `Comparison` of each pair of models, given as samples whose means add up to its difference.
+) -> list[PairedDifference]:
+    """A `PairedDifference` of each pair of models, given as samples whose means add up to its difference.
 
     Pairs with as many documents share their draws, which costs little more than one of them alone.
     Samples without spread have an interval of one point; NaN where a sample has a single value.
     Cost: resamples x documents, and resamples x distinct values of each sample.
     """
-    found: dict[int, Comparison] = {}
+    found: dict[int, PairedDifference] = {}
     for sizes in dict.fromkeys(tuple(map(len, samples)) for samples in pairs):
         places = [place for place, samples in enumerate(pairs) if tuple(map(len, samples)) == sizes]
         stacks = [np.stack(samples, axis=1) for samples in zip(*(pairs[place] for place in places), strict=True)]
@@ -95,7 +95,7 @@ def compare_all(
             means, errors = np.transpose([mean_with_error(sample) for sample in pairs[place]])
             low, high = _ends(pairs[place], drawn[:, column], level, method)
             stderr = float(np.sqrt((errors**2).sum()))
-            found[place] = Comparison(float(means.sum()), stderr, low, high, level, sum(sizes))
+            found[place] = PairedDifference(float(means.sum()), stderr, low, high, level, sum(sizes))
     return [found[place] for place in range(len(pairs))]
 
 

@@ -8,7 +8,7 @@
 import math
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from tempfile import TemporaryDirectory
@@ -17,10 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.base import Candidate, Evaluator
+from evaluators.base import Candidate, Documents, Evaluator
+from evaluators.scores.score import Results
 from kinship.errors import EvaluationFailed
-
-Results = dict[str, dict[int, float]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Subject:
             for task in self.evaluator.tasks
         }
 
-    def run(self, candidate: int = 0, documents: Mapping[str, Sequence[int]] | None = None) -> Results:
+    def run(self, candidate: int = 0, documents: Documents | None = None) -> Results:
         """Results of one of the candidates on `some` documents, or on these."""
         return self.evaluator.run(self.candidates[candidate], self.some() if documents is None else documents)
 

@@ -82,7 +82,7 @@ def check_size(make: MakePool, folder: Path) -> None:
 
 
 def check_no_number(make: MakePool, folder: Path) -> None:
-    """NaN and infinity are results like others: whether they will do is for the scorer to say."""
+    """NaN and infinity are results like others: whether they will do is for whoever scores to say."""
     with _standard(make) as pool:
         nan, infinity, one = _all(pool, ("square", math.nan), ("square", -math.inf), ("square", 1.0))
         assert math.isnan(nan)

@@ -1,7 +1,32 @@
-"""Workers that evaluate: in this process, in others of this machine, or on a Ray cluster."""
+"""Workers that evaluate: in this process, in others of this machine, or on a Ray cluster.
 
-from evaluators.workers.base import Failure, Handle, Setup, WorkerPool
-from evaluators.workers.make import make_pool
-from evaluators.workers.settings import WorkerSettings
+The public names are imported on first use: a worker that starts needs none of them.
+"""
 
-__all__ = ["Failure", "Handle", "Setup", "WorkerPool", "WorkerSettings", "make_pool"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evaluators.workers.base import Failure as Failure
+    from evaluators.workers.base import Handle as Handle
+    from evaluators.workers.base import Setup as Setup
+    from evaluators.workers.base import WorkerPool as WorkerPool
+    from evaluators.workers.make import make_pool as make_pool
+    from evaluators.workers.settings import WorkerSettings as WorkerSettings
+
+_HOMES = {
+    "Failure": "evaluators.workers.base",
+    "Handle": "evaluators.workers.base",
+    "Setup": "evaluators.workers.base",
+    "WorkerPool": "evaluators.workers.base",
+    "WorkerSettings": "evaluators.workers.settings",
+    "make_pool": "evaluators.workers.make",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'evaluators.workers' has no attribute {name!r}")

@@ -53,9 +53,20 @@ def setup_failed(reason: str, details: str = "") -> WorkersFailed:
 
 
 class WorkerPool(Protocol):
-    """Workers that were all set up alike; results depend on the payload alone, not on the worker or the pool.
+    """Workers that were all set up alike.
 
-    A worker stays as it is from payload to payload and from run to run. One thread uses a pool, for one run at a time.
+    `evaluators.testing.pool` holds the checks that every implementation passes. What a pool promises:
+
+    * Each payload of a run comes to exactly one outcome, a result or a `Failure`, in whatever order they complete.
+    * Results depend on the payload alone, as far as the handle does: not on the worker, the pool or the other payloads.
+    * A worker stays as it is from payload to payload and from run to run: it is set up once, and again only where it
+      was lost.
+    * Nothing is durable. A pool remembers no results; whoever must not lose one keeps it before asking for the next.
+    * Workers, and all that they have started, end with `close` and with the process that made the pool, however that
+      ends. (`InlinePool` is the caller itself, and promises neither this nor to survive a payload that hangs or dies.)
+
+    What it may expect: one thread uses it, one run at a time. It owns its workers; setup, payloads and results are
+    copied, so that neither side sees the other change them. (Inline they are the caller's own objects.)
     """
 
     @property
@@ -71,6 +82,7 @@ class WorkerPool(Protocol):
         iteration left early leaves the pool usable.
 
         Raises `WorkersFailed` where no worker can be set up; a `KinshipError` of the setup is its ``__cause__``.
+        Workers elsewhere raise RuntimeError where another run has not ended, or the pool is closed.
         """
         ...
 

@@ -31,7 +31,7 @@ LAST_BYTES = 8192
 LOOK_SECONDS = 1.0
 
 
-class LocalCrew:
+class LocalLauncher:
     """Processes with a share of the cores each, and a device where there are any."""
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -39,7 +39,7 @@ class LocalCrew:
         self._devices = settings.devices
         self._threads = settings.local_threads()
 
-    def hire(self, setup: bytes, place: int) -> "LocalWorker":
+    def launch(self, setup: bytes, place: int) -> "LocalWorker":
         """Start a process; raises `WorkersFailed` where the system refuses."""
         environment = thread_environment(self._threads)
         if self._devices:
@@ -50,7 +50,7 @@ class LocalCrew:
             raise WorkersFailed(f"No worker process can be started: {error}", hint="Ask for fewer workers.") from error
 
     def wait(self, workers: Sequence["LocalWorker"], timeout: float | None) -> Collection["LocalWorker"]:
-        """See `Crew.wait`."""
+        """See `Launcher.wait`."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             left = LOOK_SECONDS if end is None else min(LOOK_SECONDS, end - time.monotonic())

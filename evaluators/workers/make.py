@@ -13,11 +13,11 @@ def make_pool(settings: WorkerSettings, setup: Setup) -> WorkerPool:
     worker can be started.
     """
     if settings.kind == "local":
-        from evaluators.workers.local import LocalCrew
+        from evaluators.workers.local import LocalLauncher
 
-        return RemotePool(settings, setup, LocalCrew(settings))
+        return RemotePool(settings, setup, LocalLauncher(settings))
     if settings.kind == "ray":
-        from evaluators.workers.ray import RayCrew
+        from evaluators.workers.ray import RayLauncher
 
-        return RemotePool(settings, setup, RayCrew(settings))
+        return RemotePool(settings, setup, RayLauncher(settings))
     return InlinePool(settings, setup)

@@ -30,7 +30,7 @@ class RemoteWorker(Protocol):
         ...
 
     def receive(self) -> Report:
-        """The report that the crew's ``wait`` announced; raises `WorkerLost`."""
+        """The report that the launcher's ``wait`` announced; raises `WorkerLost`."""
         ...
 
     def inspect(self) -> str:
@@ -45,7 +45,7 @@ class RemoteWorker(Protocol):
 W = TypeVar("W", bound=RemoteWorker)
 
 
-class Crew(Protocol[W]):
+class Launcher(Protocol[W]):
     """Where workers come from."""
 
     @property
@@ -53,7 +53,7 @@ class Crew(Protocol[W]):
         """How many there are at once."""
         ...
 
-    def hire(self, setup: bytes, place: int) -> W:
+    def launch(self, setup: bytes, place: int) -> W:
         """Start a worker with a pickled setup at one of ``size`` places, without waiting for it."""
         ...
 
@@ -76,7 +76,7 @@ class _Job:
 
 
 @dataclass(eq=False)
-class _Seat(Generic[W]):
+class _Slot(Generic[W]):
     """A place for a worker, and how far the one there has come."""
 
     place: int
@@ -91,34 +91,34 @@ Ended = list[tuple[_Job, Any]]
 
 
 class RemotePool(Generic[W]):
-    """A `WorkerPool` over a crew: hands out payloads, watches the clock, replaces the dead."""
+    """A `WorkerPool` over a launcher: hands out payloads, watches the clock, replaces the dead."""
 
-    def __init__(self, settings: WorkerSettings, setup: Setup, crew: Crew[W]) -> None:
-        self.size = crew.size
+    def __init__(self, settings: WorkerSettings, setup: Setup, launcher: Launcher[W]) -> None:
+        self.size = launcher.size
         self._settings = settings
-        self._crew = crew
-        self._seats: list[_Seat[W]] = []
+        self._launcher = launcher
+        self._slots: list[_Slot[W]] = []
         self._running = False
         try:
             self._setup = _pickled(setup)
             for place in range(self.size):
-                self._seats.append(_Seat(place, crew.hire(self._setup, place)))
+                self._slots.append(_Slot(place, launcher.launch(self._setup, place)))
         except BaseException:
             self.close()
             raise
 
     def run(self, payloads: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See `WorkerPool.run`."""
-        if self._running or not self._seats:
+        if self._running or not self._slots:
             raise RuntimeError("A pool runs one sequence of payloads at a time, and none once it is closed.")
         self._running = True
         try:
             yield from self._run(payloads)
         finally:
             self._running = False
-            for seat in self._seats:
-                if seat.job:
-                    seat.job.wanted = False
+            for slot in self._slots:
+                if slot.job:
+                    slot.job.wanted = False
 
     def _run(self, payloads: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         waiting = deque(_Job(index, 1) for index in range(len(payloads)))
@@ -143,10 +143,10 @@ class RemotePool(Generic[W]):
 
     def _hand_out(self, payloads: Sequence[Any], waiting: deque[_Job]) -> Ended:
         """Give every idle worker a payload; returns those that cannot be sent."""
-        for seat in self._seats:
+        for slot in self._slots:
             if not waiting:
                 break
-            if not seat.ready or seat.job:
+            if not slot.ready or slot.job:
                 continue
             job = waiting.popleft()
             try:
@@ -154,67 +154,67 @@ class RemotePool(Generic[W]):
             except Exception as error:
                 return [(job, Failure.of(error, job.attempt))]
             try:
-                seat.worker.send(payload)
+                slot.worker.send(payload)
             except WorkerLost:  # it died with nothing to do: the payload has not been tried
                 waiting.appendleft(job)
-                self._replace(seat)
+                self._replace(slot)
             else:
-                seat.job, seat.deadline = job, _after(self._settings.hang_seconds)
+                slot.job, slot.deadline = job, _after(self._settings.hang_seconds)
         return []
 
     def _hear(self) -> Ended:
         """Wait until something happens; returns the payloads that this ended, each with its result or failure."""
-        deadline = min((seat.deadline for seat in self._seats if seat.deadline is not None), default=None)
+        deadline = min((slot.deadline for slot in self._slots if slot.deadline is not None), default=None)
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        heard = self._crew.wait([seat.worker for seat in self._seats], timeout)
+        heard = self._launcher.wait([slot.worker for slot in self._slots], timeout)
         ended: Ended = []
-        for seat in self._seats:
-            if seat.worker in heard:
-                ended += self._listen(seat)
-            elif seat.deadline is not None and time.monotonic() >= seat.deadline:
-                limit = self._settings.hang_seconds if seat.ready else self._settings.setup_seconds
-                ended += self._lose(seat, "hung", f"no end after {limit:g} seconds", seat.worker.inspect())
+        for slot in self._slots:
+            if slot.worker in heard:
+                ended += self._listen(slot)
+            elif slot.deadline is not None and time.monotonic() >= slot.deadline:
+                limit = self._settings.hang_seconds if slot.ready else self._settings.setup_seconds
+                ended += self._lose(slot, "hung", f"no end after {limit:g} seconds", slot.worker.inspect())
         return ended
 
-    def _listen(self, seat: _Seat[W]) -> Ended:
+    def _listen(self, slot: _Slot[W]) -> Ended:
         try:
-            report = seat.worker.receive()
+            report = slot.worker.receive()
         except WorkerLost as loss:
-            return self._lose(seat, "lost", loss.message, loss.output)
+            return self._lose(slot, "lost", loss.message, loss.output)
         if report.kind == "unusable":
             self.close()
             cause = pickle.loads(report.content) if report.content else None
             raise setup_failed(report.message, report.traceback) from cause
         if report.kind == "started":
-            seat.deadline = _after(self._settings.setup_seconds)
+            slot.deadline = _after(self._settings.setup_seconds)
             return []
-        job, seat.job, seat.deadline = seat.job, None, None
+        job, slot.job, slot.deadline = slot.job, None, None
         if report.kind == "ready":
-            seat.ready, seat.failed_starts = True, 0
+            slot.ready, slot.failed_starts = True, 0
         return [(job, _outcome(report, job.attempt))] if job else []
 
-    def _lose(self, seat: _Seat[W], kind: Literal["hung", "lost"], message: str, output: str) -> Ended:
+    def _lose(self, slot: _Slot[W], kind: Literal["hung", "lost"], message: str, output: str) -> Ended:
         """Replace a worker; returns the payload it had. A setup that always ends so ends the pool."""
-        if not seat.ready:
-            seat.failed_starts += 1
-            if seat.failed_starts == self._settings.attempts:
+        if not slot.ready:
+            slot.failed_starts += 1
+            if slot.failed_starts == self._settings.attempts:
                 self.close()
                 raise setup_failed(message, output)
-        job = seat.job
-        self._replace(seat)
+        job = slot.job
+        self._replace(slot)
         return [(job, Failure(kind, message, output, job.attempt))] if job else []
 
-    def _replace(self, seat: _Seat[W]) -> None:
-        seat.worker.kill()
-        seat.worker = self._crew.hire(self._setup, seat.place)
-        seat.ready, seat.job, seat.deadline = False, None, None
+    def _replace(self, slot: _Slot[W]) -> None:
+        slot.worker.kill()
+        slot.worker = self._launcher.launch(self._setup, slot.place)
+        slot.ready, slot.job, slot.deadline = False, None, None
 
     def close(self) -> None:
         """End all workers at once and whatever they are doing."""
-        seats, self._seats = self._seats, []
-        for seat in seats:
-            seat.worker.kill()
-        self._crew.close()
+        slots, self._slots = self._slots, []
+        for slot in slots:
+            slot.worker.kill()
+        self._launcher.close()
 
     def __enter__(self) -> Self:
         return self

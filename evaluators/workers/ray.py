@@ -11,7 +11,7 @@ from evaluators.workers.settings import WorkerSettings, thread_environment
 from kinship.errors import InvalidConfig, WorkersFailed
 
 
-class RayCrew:
+class RayLauncher:
     """Actors with CPUs, GPUs and a process each, on an existing cluster or one of this machine's own.
 
     Ray's own restarts are off (``max_restarts=0``): a worker that hangs has to be replaced by the pool anyway, and one
@@ -42,12 +42,12 @@ class RayCrew:
                     hint="Ask for fewer workers, or for fewer threads or GPUs each.",
                 )
 
-    def hire(self, setup: bytes, place: int) -> "RayWorker":
+    def launch(self, setup: bytes, place: int) -> "RayWorker":
         """Ask for an actor; it starts once the cluster has room for it."""
         return RayWorker(self._ray, self._actor.remote(thread_environment(self._threads)), setup)
 
     def wait(self, workers: Sequence["RayWorker"], timeout: float | None) -> Collection["RayWorker"]:
-        """See `Crew.wait`."""
+        """See `Launcher.wait`."""
         awaited = {worker.pending[0]: worker for worker in workers if worker.pending}
         done, _ = self._ray.wait(list(awaited), num_returns=1, timeout=timeout)
         return [awaited[reference] for reference in done]

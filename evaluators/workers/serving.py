@@ -1,4 +1,8 @@
-"""The far side of a pool: what a worker does, and what it reports. Local processes and Ray actors share it."""
+"""The far side of a pool: what a worker does and reports, and how a process of this machine serves as one.
+
+`Worker` and its `Report` are common to local processes and Ray actors. `serve` is what a local process runs: a worker
+on a connection, which ends, with all that it has started, when its parent does.
+"""
 
 import faulthandler
 import os

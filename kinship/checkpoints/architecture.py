@@ -90,16 +90,16 @@ class Architecture:
         for name, place in places.items():
             wanted.setdefault(place.parameter, set()).add(name)
         for name, tensor in tensors:
-            place = places.get(name)
-            if place is None:
+            if name not in places:
                 continue
-            if place.pattern is None:
-                yield place.parameter, tensor
+            parameter, pattern, _ = places[name]
+            if pattern is None:
+                yield parameter, tensor
                 continue
-            parts = waiting.setdefault(place.parameter, {})
+            parts = waiting.setdefault(parameter, {})
             parts[name] = tensor
-            if parts.keys() == wanted[place.parameter]:
-                yield from self._fused(place.parameter, waiting.pop(place.parameter), places)
+            if parts.keys() == wanted[parameter]:
+                yield from self._fused(parameter, waiting.pop(parameter), places)
 
     def pieces_of(self, parameter: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
         """Where in ``parameter`` each of the tensors begins that it is fused of, in elements; None where they do not

@@ -51,7 +51,7 @@ def fetch_snapshot(
             snapshot_download(
                 repo,
                 revision=revision,
-                endpoint=_endpoint(),
+                endpoint=hub_endpoint(),
                 allow_patterns=allowed,
                 ignore_patterns=ignored,
                 local_files_only=cached_only,
@@ -69,7 +69,7 @@ def fetch_documents(repo: str, revision: str | None = None, subfolder: str | Non
             snapshot_download(
                 repo,
                 revision=revision,
-                endpoint=_endpoint(),
+                endpoint=hub_endpoint(),
                 allow_patterns=[prefix + name for name in _DOCUMENTS],
             )
         )
@@ -88,7 +88,7 @@ def list_snapshot(
 
     with _in_our_words(repo, revision):
         try:
-            found = HfApi(endpoint=_endpoint()).model_info(repo, revision=revision or "main")
+            found = HfApi(endpoint=hub_endpoint()).model_info(repo, revision=revision or "main")
         except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
             raise
         except Exception:  # offline mode, no network, a broken Hub: `fetch_snapshot` would turn to the cache
@@ -98,7 +98,7 @@ def list_snapshot(
             raise ValueError(f"{commit!r} is no commit")
 
         def look(name: str) -> HubFile:
-            file = hf_hub_download(repo, name, revision=commit, endpoint=_endpoint(), dry_run=True)
+            file = hf_hub_download(repo, name, revision=commit, endpoint=hub_endpoint(), dry_run=True)
             if file.file_size is None or file.file_size < 0:
                 raise ValueError(f"the size of {name} is not told")
             return HubFile(name, file.file_size, Path(file.local_path), file.will_download)
@@ -122,7 +122,7 @@ def copy_start(repo: str, commit: str, name: str, count: int, out: BinaryIO) -> 
         http_stream_backoff,
     )
 
-    url = hf_hub_url(repo, name, revision=commit, endpoint=_endpoint())
+    url = hf_hub_url(repo, name, revision=commit, endpoint=hub_endpoint())
     headers = build_hf_headers() | {"Range": f"bytes=0-{count - 1}", "Accept-Encoding": "identity"}
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with (
@@ -192,7 +192,8 @@ def _in_our_words(repo: str, revision: str | None) -> Iterator[None]:
 _COUNTED = "paths within a run file count from its own folder"
 
 
-def _endpoint() -> str | None:
+def hub_endpoint() -> str | None:
+    """The address of the Hub that ``HF_ENDPOINT`` asks for, without a slash at its end; None for the usual one."""
     return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
 
 

@@ -17,8 +17,6 @@ from kinship.errors import KinshipError, MalformedCheckpoint, MismatchedModels, 
 TOKENIZER_NAME = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 256 << 20  # those of 250,000 tokens have 33 MB
 
-VOCABULARIES = ("same", "shared")
-
 
 class SelectedRows(Checkpoint):
     """``inner`` with only the given rows, in the order given, of the tensors that ``rows`` names."""

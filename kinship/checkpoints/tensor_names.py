@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from kinship.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 
@@ -31,14 +32,14 @@ class Layer(NamedTuple):
     """
 
     stack: str
-    index: int
+    number: int
 
 
 def layer_of(name: str) -> Layer | None:
     """The layer a tensor belongs to, by its name.
 
     >>> layer_of("model.decoder.layers.12.mlp.up_proj.weight")
-    Layer(stack='model.decoder.layers', index=12)
+    Layer(stack='model.decoder.layers', number=12)
     """
     match = _LAYER.search(name)
     return Layer(name[: match.start(1) - 1], int(match[1])) if match else None
@@ -51,7 +52,7 @@ def layer_index(name: str) -> int | None:
     (12, None)
     """
     layer = layer_of(name)
-    return layer.index if layer else None
+    return layer.number if layer else None
 
 
 def stack_labels(names: Iterable[str]) -> dict[str, str]:
@@ -96,7 +97,7 @@ GROUPINGS: dict[str, Callable[[str], str]] = {
 }
 
 
-def group_members(names: Sequence[str], by: str) -> dict[str, NDArray[np.bool_]]:
+def group_members(names: Sequence[str], by: str) -> "dict[str, NDArray[np.bool_]]":
     """Which of ``names`` are in each group, as masks; layers in their order, other groups by name.
 
     Raises `InvalidConfig` for an unknown grouping.
@@ -106,6 +107,8 @@ def group_members(names: Sequence[str], by: str) -> dict[str, NDArray[np.bool_]]
     """
     if by not in GROUPINGS:
         raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
+    import numpy as np  # here, so that the command line knows the groupings without it
+
     labels = np.array(_layer_labels(names) if by == "layer" else [GROUPINGS[by](name) for name in names])
     return {label: labels == label for label in sorted(set(labels.tolist()), key=_natural)}
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from kinship.checkpoints.architecture import Architecture, architecture_of, is_buffer
+from kinship.checkpoints.architecture import Architecture, Place, architecture_of, is_buffer
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.header import TensorEntry
 from kinship.checkpoints.tied import tied_heads
@@ -36,7 +36,7 @@ class RenamedCheckpoint(Checkpoint):
         self.source.read_into(part.name, part.first + start, view)
 
     @property
-    def digest(self) -> str:  # type: ignore[override]
+    def digest(self) -> str:
         """That of the source: the weights are the same."""
         return self.source.digest
 
@@ -59,14 +59,16 @@ def unified(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict[str, s
     """
     if not _in_doubt(models) or (architecture := architecture_of(models[0])) is None:
         return list(models), {}
-    found = [_by_key(model, architecture) for model in models]
-    _take_apart(found, models, architecture)
+    # A model of more layers than the first has places of its own.
+    places = [_Places([architecture, architecture_of(model)]) for model in models]
+    found = [_by_key(model, place) for model, place in zip(models, places, strict=True)]
+    _take_apart(found, places, architecture)
     everywhere = set(found[0]).intersection(*found[1:])
     ignored = {
         key: IGNORED
-        for parts in found
+        for parts, place in zip(found, places, strict=True)
         for key, part in parts.items()
-        if architecture.place(part.name) is None and (is_buffer(part.name) or key not in everywhere)
+        if place(part.name) is None and (is_buffer(part.name) or key not in everywhere)
     }
     shown: dict[str, str] = {}
     for parts in found:
@@ -77,6 +79,17 @@ def unified(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict[str, s
         _renamed(model, {shown[key]: part for key, part in parts.items() if key not in ignored})
         for model, parts in zip(models, found, strict=True)
     ], {shown[key]: reason for key, reason in sorted(ignored.items())}
+
+
+def unified_by_kind(models: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """`unified` among the models of each ``model_type``, in their order; what is left out there is left out here."""
+    found = list(models)
+    for kind in dict.fromkeys(model.config.get("model_type") for model in models):
+        places = [place for place, model in enumerate(models) if kind and model.config.get("model_type") == kind]
+        if len(places) > 1:
+            for place, model in zip(places, unified([models[place] for place in places])[0], strict=True):
+                found[place] = model
+    return found
 
 
 def _split_keys(found: Sequence[Mapping[str, _Part]], key: str, part: _Part) -> set[str]:
@@ -91,22 +104,32 @@ def _in_doubt(models: Sequence[Checkpoint]) -> bool:
     return bool(differ) or any(is_buffer(name) for name in names[0])
 
 
-def _by_key(model: Checkpoint, architecture: Architecture) -> dict[str, _Part]:
+class _Places:
+    """Where a tensor goes by the first of ``architectures`` that has a place for it."""
+
+    def __init__(self, architectures: Sequence[Architecture | None]) -> None:
+        self._architectures = [each for each in architectures if each is not None]
+
+    def __call__(self, name: str) -> Place | None:
+        return next((place for each in self._architectures if (place := each.place(name)) is not None), None)
+
+
+def _by_key(model: Checkpoint, place_of: _Places) -> dict[str, _Part]:
     """The tensors of ``model`` by a name that is the same in every file that transformers reads alike."""
     found: dict[str, _Part] = {}
     for name, entry in model.tensors.items():
-        place = architecture.place(name)
+        place = place_of(name)
         key = name if place is None or place.name in found else place.name
         found[key] = _Part(name, 0, entry.shape)
     return found
 
 
-def _take_apart(found: Sequence[dict[str, _Part]], models: Sequence[Checkpoint], architecture: Architecture) -> None:
+def _take_apart(found: Sequence[dict[str, _Part]], places: Sequence[_Places], architecture: Architecture) -> None:
     """Where some models hold a parameter in parts, show the parts of those that hold it whole."""
     apart: dict[str, dict[str, tuple[int, ...]]] = {}
-    for parts in found:
+    for parts, place_of in zip(found, places, strict=True):
         for key, part in parts.items():
-            place = architecture.place(part.name)
+            place = place_of(part.name)
             if place is not None and place.pattern is not None:
                 apart.setdefault(place.parameter, {})[key] = part.shape
     for parts in found:

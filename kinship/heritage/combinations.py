@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from kinship.arrays import Float64
 from kinship.heritage.distances import Geometry
-from kinship.heritage.sampling import Stages
+from kinship.heritage.family import Family
+from kinship.heritage.grids import HALF_ULP
 
 # What may be left unexplained of the squared distance to the nearest parent: the Gram pass knows it to about 1e-8 of
 # the family's width, and what is no merge leaves hundredths at least.
@@ -52,31 +53,25 @@ class Combination:
     unexplained: float
 
 
-def find_combinations(
-    geometry: Geometry,
-    children: Sequence[int],
-    candidates: Sequence[int],
-    rounding: Sequence[float],
-    stages: Stages | None = None,
-) -> list[Combination]:
-    """All smallest combinations that give each of ``children`` to rounding from 2 to `MOST_PARENTS` ``candidates``.
+def find_combinations(family: Family) -> list[Combination]:
+    """All smallest combinations that give each unexplained model to rounding from 2 to `MOST_PARENTS` plain ones.
 
-    rounding: by model, half a unit in the last place of its numbers. In a set of dependent models each is a combination
-    of the others; which is the child is for others to tell (`kinship.heritage.merges`). Cost: C(24, 4) small systems a
-    tensor and dependent model at most; models that no combination of all others gives are dismissed at once.
+    In a set of dependent models each is a combination of the others; which is the child is for others to tell
+    (`kinship.heritage.merges`). Cost: C(24, 4) small systems a tensor and dependent model at most; models that no
+    combination of all others gives are dismissed at once.
     """
     found = []
-    whole = with_origin(geometry)
-    origin = geometry.squares.shape[1]
-    for child in (stages or Stages()).each("Looking for merges", children):
-        near = _likeliest(geometry, child, [one for one in candidates if one != child])
-        allowed = ROUNDED * rounding[child] ** 2 * float(geometry.squares[:, child].sum())
+    children, plain = family.unexplained, family.plain
+    whole = with_origin(family.geometry)
+    for child in family.stages.each("Looking for merges", children):
+        near = _likeliest(family.geometry, child, [one for one in plain if one != child])
         if len(near) < 2:
             continue
+        allowed = _rounded_off(family, child)
         mine: list[Combination] = []
         most = min(MOST_PARENTS - (len(near) > FEW_CANDIDATES), len(near))
         for free in (False, True):
-            extra = [origin] if free else []
+            extra = [_origin(whole)] if free else []
             if not _dependent(whole, child, near + extra, allowed):
                 continue
             for size in range(2, most + 1 - free):
@@ -84,7 +79,13 @@ def find_combinations(
                 new = _among(whole, child, sets, allowed, free)
                 mine += [one for one in new if not any(set(known.parents) <= set(one.parents) for known in mine)]
         found += mine
-    return found + _turned(whole, found, children, rounding)
+    return found + _turned(family, whole, found, children)
+
+
+def _rounded_off(family: Family, child: int) -> float:
+    """Squared length of what rounding to its number format may have taken from a model."""
+    half_ulp = HALF_ULP[family.grids[child]]
+    return ROUNDED * half_ulp**2 * float(family.geometry.squares[:, child].sum())
 
 
 def _likeliest(geometry: Geometry, child: int, others: Sequence[int]) -> list[int]:
@@ -111,7 +112,7 @@ def _telling(geometry: Geometry, child: int, others: Sequence[int]) -> Geometry:
 
 
 def _turned(
-    geometry: Geometry, found: Sequence[Combination], children: Sequence[int], rounding: Sequence[float]
+    family: Family, whole: Geometry, found: Sequence[Combination], children: Sequence[int]
 ) -> list[Combination]:
     """The combinations ``found`` with each other member for the child, whatever they leave unexplained."""
     known = {(one.child, frozenset(one.parents)) for one in found}
@@ -121,9 +122,8 @@ def _turned(
             parents = tuple(model for model in (one.child, *one.parents) if model != child)
             if (child, frozenset(parents)) not in known:
                 known.add((child, frozenset(parents)))
-                allowed = ROUNDED * rounding[child] ** 2 * float(geometry.squares[:, child].sum())
-                sets = np.array([(geometry.squares.shape[1] - 1, *parents) if one.free else parents])
-                turned += list(_among(geometry, child, sets, allowed, one.free, math.inf))
+                sets = np.array([(_origin(whole), *parents) if one.free else parents])
+                turned += list(_among(whole, child, sets, _rounded_off(family, child), one.free, math.inf))
     return turned
 
 
@@ -134,6 +134,11 @@ def with_origin(geometry: Geometry) -> Geometry:
     apart[:, :count, :count] = geometry.apart
     apart[:, count, :count] = apart[:, :count, count] = geometry.squares
     return Geometry(geometry.names, geometry.counts, np.pad(geometry.squares, ((0, 0), (0, 1))), apart)
+
+
+def _origin(whole: Geometry) -> int:
+    """Place of the model of zeros in what `with_origin` gives."""
+    return int(whole.squares.shape[1]) - 1
 
 
 def solve(geometry: Geometry, one: Combination, tensors: NDArray[np.bool_]) -> tuple[Float64, float]:

@@ -110,6 +110,8 @@ def comparable(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], tuple[st
     frequent = {name for name in set().union(*keys) if sum(name in key for key in keys) * 2 > len(models)}
     largest = {name: max(model.tensors[name].count for model in models if name in model.tensors) for name in frequent}
     whole = sum(largest.values())
+    if not whole:
+        return list(models), (), dict.fromkeys(range(len(models)), "shares no tensors with most others")
     left_out: dict[int, str] = {}
     for index, key in enumerate(keys):
         missing = sum(count for name, count in largest.items() if name not in key)
@@ -119,6 +121,8 @@ def comparable(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], tuple[st
                 f"lacks {missing / whole:.0%} of the weights that others have, has {more / whole:.0%} more"
             )
     kept = [index for index in range(len(models)) if index not in left_out]
+    if not kept:
+        return list(models), (), left_out
     names, cuts = [], {}
     for name in sorted(set.intersection(*(keys[index] for index in kept))):
         entries = [models[index].tensors[name] for index in kept]

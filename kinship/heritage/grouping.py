@@ -9,7 +9,8 @@ import numpy as np
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
-from kinship.heritage.sampling import Sample, Stages, samples
+from kinship.heritage.sampling import Sample, samples
+from kinship.heritage.stages import Stages
 from kinship.sketches.index import Z_RELATED, SketchIndex
 from kinship.sketches.sketch import WIDTH, Sketch, sketch, sketched_bytes
 

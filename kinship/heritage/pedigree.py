@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kinship.trees.graph import Tree
 
 SCHEMA = "kinship.heritage/1"
-KINDS = ("finetune", "lora", "merge", "cast", "quantized", "resized", "duplicate")
+SOURCE = "weights"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """``child`` was made from ``parent``: ``kind`` of `KINDS`; a merge has an edge from each parent.
+    """``child`` was made from ``parent``: ``kind`` of `kinship.trees.graph`; a merge has an edge from each parent.
 
     confidence: probability that this edge is right (0-1). A ``duplicate`` has no direction. evidence: plain values.
     """
@@ -65,9 +65,6 @@ class Heritage:
             "false_link_rate": self.false_link_rate,
             "notes": list(self.notes),
         }
-
-
-SOURCE = "weights"
 
 
 def recovered_tree(heritage: "Heritage") -> "Tree":

@@ -91,8 +91,13 @@ def _fit(values: Float32, free: bool, grid: str) -> Float64:
     wanted = values[0] - first
     steps = inverse @ wanted
     half = last_place(values[0], grid) / 2
+    least, most = wanted - half, wanted + half
     for _ in range(0 if grid == "float32" else ROUNDS):
-        steps = steps + RELAXED * (inverse @ (np.clip(steps @ terms, wanted - half, wanted + half) - steps @ terms))
+        sums = steps @ terms
+        off = np.clip(sums, least, most) - sums
+        if not off.any():
+            break
+        steps = steps + RELAXED * (inverse @ off)
     steps /= size[:, 0]
     if free:
         return np.concatenate([[1 + steps[0] - steps[1:].sum()], steps[1:]])

@@ -1,10 +1,9 @@
 """The same few thousand weights of every matrix of several models: what cheap questions are answered from."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,48 +11,9 @@ from numpy.typing import NDArray
 from kinship.arrays import Float32
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.header import TensorEntry
+from kinship.heritage.stages import Stages
 from kinship.measures.passes import damaged
 from kinship.threads import worker_count
-
-Item = TypeVar("Item")
-
-
-Progress = Callable[[str, int, int, str], None]
-"""Told (stage, done, in all, unit); the unit is ``B`` for bytes, else things are counted. A stage may come again."""
-
-
-class Stages:
-    """Tells a `Progress`, if there is one. Not for several threads at once."""
-
-    def __init__(self, tell: Progress | None = None) -> None:
-        self._tell = tell
-
-    def bytes(self, stage: str, total: int) -> Callable[[int], None]:
-        """A stage of ``total`` bytes: what is returned is told how many more are done."""
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if self._tell is not None:
-                self._tell(stage, min(done, total), total, "B")
-
-        advance(0)
-        return advance
-
-    def reading(self, stage: str, models: Sequence[Checkpoint], names: Sequence[str]) -> Callable[[int], None]:
-        """A stage that reads the tensors ``names`` of ``models`` whole."""
-        return self.bytes(stage, sum(model.tensors[name].nbytes for model in models for name in names))
-
-    def each(self, stage: str, items: Sequence[Item]) -> Iterator[Item]:
-        """``items``, counted as they are gone through."""
-        for done, item in enumerate(items):
-            if self._tell is not None:
-                self._tell(stage, done, len(items), "")
-            yield item
-        if self._tell is not None:
-            self._tell(stage, len(items), len(items), "")
-
 
 # Of a tensor, at most so many rows, and of each so many leading columns; of a model, at most so many matrices.
 ROWS, COLUMNS, MATRICES = 64, 256, 48

@@ -1,12 +1,14 @@
 """What tells that one model was fine-tuned from another: signals of an ordered pair, from distances, norms and spectra.
 
 Training moves on in new directions, so squared distances add up along a line of descent: the tree of a family shows in
-them (an additive metric), an ancestor that is not here as a point between its descendants. Which end is the root does
-not show in distances but in the matrices: training lengthens them, mostly along few directions, and decays the rows
-that its data does not use (`kinship.heritage.signals`).
+them (an additive metric), an ancestor that is not here as a point between its descendants. Siblings trained on like
+data share large steps along few directions, though, and small ones in all others are each one's own: so distances are
+taken with all directions in which the family varies made equally long (whitened).
+
+Which end is the root does not show in distances. Training lengthens matrices, mostly along few directions. It leaves
+alone, or but decays, the rows that its data does not use: such rows are inherited, and tell ancestry as alleles do.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 
 from kinship.arrays import Float32, Float64
 from kinship.heritage.distances import Geometry
-from kinship.heritage.sampling import MATRIX, Sample, matrices_of
+from kinship.heritage.family import Family
+from kinship.heritage.sampling import MATRIX, matrices_of
 
 # Rows are parallel if 1 - cos^2 is below this: rounding in fp32 gives about 1e-13, an update of 1e-5 gives 1e-10.
 PARALLEL = 1e-11
@@ -25,6 +28,93 @@ NARROW = 8
 SHORTER = 1e-6
 # A model whose path leaves that of a pair before this part of it does not descend from the pair's second model.
 BESIDE = 0.65
+# Eigenvalues of the moments count as at least this part of their mean: smaller ones are rounding.
+FLOOR = 1e-3
+
+NAMES = (
+    "place",  # of the parent among the child's other models by distance: 0 for the nearest, to 1 for the fourth or more
+    "between",  # log of the least detour by a third model, within -1 to 1
+    "beyond",  # share of other models that lie beyond the child
+    "offshoot",  # how far inside the pair the paths to other models leave, from 0 at an end to 0.5: mean
+    "overshoot",  # how far outside, as where the child went back on the parent's own step: mean, at most 0.5
+    "bridge",  # how nearly the pair is an edge of the tree of distances: conductance times resistance
+    "frozen",  # share of the weights that are equal
+    "kept",  # share of the rows of a matrix that training left alone
+    "kept_most",  # 1 if no other model keeps as much of the child's, 0 if one as much, -1 if one more
+    "elsewhere",  # share of the child's rows that came from an ancestor, and that others have and the parent has not
+    "shorter",  # share of inherited rows that are shorter in the child, less the share that are longer
+    "longer",  # share of changed matrices whose norm is the larger in the child, less that where the smaller, halved
+    "even",  # as longer, for how even the singular values are: their sum over the root of their sum of squares
+)
+# Of a model, for its having no parent here: that it has none, and the mean of ``longer`` over those it could have.
+ROOTS = ("rooted", "lengthened")
+
+
+def signals(family: Family) -> tuple[Float64, Float64]:
+    """Signals (n, n, len(NAMES)) of all ordered pairs (parent, child) of the n models compared, and (n, len(ROOTS)).
+
+    Zero where two are the same. Cost: n^2 times the elements sampled of a model, and n^4.
+    """
+    geometry, parents = family.geometry, family.parents
+    own = whitened_distances(family)
+    count = len(own)
+    rows = inherited(family, own)
+    between, beyond, offshoot, overshoot = _thirds(family, own)
+    longer = _longer(geometry)
+    equal = (geometry.counts[:, None, None] * (geometry.apart == 0)).sum(0) / geometry.counts.sum()
+    told = {
+        "place": _place(family, own),
+        "between": between,
+        "beyond": beyond,
+        "offshoot": offshoot,
+        "overshoot": overshoot,
+        "bridge": _bridge(family, own),
+        "frozen": equal,
+        "kept": rows.kept,
+        "kept_most": _most(family, own, rows.kept),
+        "elsewhere": rows.elsewhere,
+        "shorter": rows.shorter,
+        "longer": longer,
+        "even": _order(evenness(family)),
+    }
+    may = np.zeros((count, count), dtype=bool)
+    may[parents] = own[parents] > 0
+    lengthened = (longer * may).sum(0) / np.maximum(may.sum(0), 1)
+    values = np.stack([told[name] for name in NAMES], -1)
+    return np.where((own > 0)[..., None], values, 0.0), np.stack([np.ones(count), lengthened], -1)
+
+
+def whitened_distances(family: Family) -> Float64:
+    """Squared distances (n, n) of the models compared: the mean over the sampled matrices that all have.
+
+    Each matrix is scaled to a median of 1. Zero where two models hold the same numbers. Where no matrix is shared,
+    plain distances. Cost: n times the elements sampled times their rows and columns.
+    """
+    total = family.geometry.total
+    parts = [_whitened(one.values) for one in matrices_of(family.samples, range(len(total)))]
+    known = [part for part in parts if part is not None]
+    return np.where(total > 0, np.mean(known, 0), 0.0) if known else total
+
+
+def _whitened(values: Float32) -> Float64 | None:
+    """Of one matrix (n, rows, columns); None where it is the same in most models."""
+    away = values.astype(np.float64)
+    away -= away.mean(0)
+    rows = np.einsum("nij,nkj->ik", away, away, optimize=True)
+    columns = np.einsum("nij,nik->jk", away, away, optimize=True)
+    if not rows.any():
+        return None
+    flat = (_inverse_root(rows).T @ away @ _inverse_root(columns)).reshape(len(away), -1)
+    squares = np.square(flat).sum(1)
+    apart: Float64 = np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0)
+    middle = np.median(apart)
+    return apart / middle if middle > 0 else None
+
+
+def _inverse_root(moments: Float64) -> Float64:
+    sizes, directions = np.linalg.eigh(moments)
+    root: Float64 = directions / np.sqrt(np.maximum(sizes, FLOOR * sizes.mean()))
+    return root
 
 
 @dataclass(frozen=True)
@@ -41,15 +131,15 @@ class Inherited:
     elsewhere: Float64
 
 
-def inherited(samples: Sequence[Sample], own: Float64, third: Sequence[int], twins: Sequence[set[int]]) -> Inherited:
-    """From the matrices that all models have; ``own``, ``third``, ``twins`` as of `kinship.heritage.signals.signals`.
+def inherited(family: Family, own: Float64) -> Inherited:
+    """From the matrices that all models have; ``own``: squared distances (n, n) that the tree is read from.
 
     Cost: n^2 times the elements sampled of a model, n^3 times the rows sampled; memory n^3 bytes.
     """
     count = len(own)
     kept, parallels, shorter, missing, told = (np.zeros((count, count)) for _ in range(5))
-    beside = _beside(own, third, twins)
-    for one in samples:
+    beside = _beside(family, own)
+    for one in family.samples:
         if len(one.owners) < count or one.values.shape[2] < NARROW:
             continue
         rows = one.values.transpose(1, 0, 2).astype(np.float64)
@@ -73,44 +163,13 @@ def inherited(samples: Sequence[Sample], own: Float64, third: Sequence[int], twi
     return Inherited(kept, shorter / np.maximum(parallels, 1), elsewhere)
 
 
-def _beside(own: Float64, third: Sequence[int], twins: Sequence[set[int]]) -> NDArray[np.bool_]:
-    """Which third models do not descend from the child of a pair, as far as distances tell: (child, parent, third)."""
-    count = len(own)
-    found = np.zeros((count, count, count), dtype=bool)
-    for child in range(count):
-        others = [one for one in third if one != child and one not in twins[child]]
-        apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
-        found[child][:, others] = (apart + own[:, others] - own[child, others]) / (2 * apart) < BESIDE
-        np.fill_diagonal(found[child], False)
-    return found
-
-
-NAMES = (
-    "place",  # of the parent among the child's other models by distance: 0 for the nearest, to 1 for the fourth or more
-    "between",  # log of the least detour by a third model, within -1 to 1
-    "beyond",  # share of other models that lie beyond the child
-    "offshoot",  # how far inside the pair the paths to other models leave, from 0 at an end to 0.5: mean
-    "overshoot",  # how far outside, as where the child went back on the parent's own step: mean, at most 0.5
-    "bridge",  # how nearly the pair is an edge of the tree of distances: conductance times resistance
-    "frozen",  # share of the weights that are equal
-    "kept",  # share of the rows of a matrix that training left alone
-    "kept_most",  # 1 if no other model keeps as much of the child's, 0 if one as much, -1 if one more
-    "elsewhere",  # share of the child's rows that came from an ancestor, and that others have and the parent has not
-    "shorter",  # share of inherited rows that are shorter in the child, less the share that are longer
-    "longer",  # share of changed matrices whose norm is the larger in the child, less that where the smaller, halved
-    "even",  # as longer, for how even the singular values are: their sum over the root of their sum of squares
-)
-# Of a model, for its having no parent here: that it has none, and the mean of ``longer`` over those it could have.
-ROOTS = ("rooted", "lengthened")
-
-
-def evenness(samples: Sequence[Sample], count: int) -> Float64:
-    """How even the singular values are (matrices, n) of the sampled matrices that all n = ``count`` models have.
+def evenness(family: Family) -> Float64:
+    """How even the singular values are (matrices, n) of the sampled matrices that all n models have.
 
     Their sum over the root of their sum of squares. Cost: the elements sampled times the shorter sides.
     """
-    found = []
-    for one in matrices_of(samples, range(count)):
+    found, count = [], len(family.compared)
+    for one in matrices_of(family.samples, range(count)):
         values = one.values.astype(np.float64)
         values = values if values.shape[1] <= values.shape[2] else values.transpose(0, 2, 1)
         squares = np.maximum(np.linalg.eigvalsh(values @ values.transpose(0, 2, 1)), 0.0)
@@ -118,57 +177,14 @@ def evenness(samples: Sequence[Sample], count: int) -> Float64:
     return np.array(found) if found else np.zeros((0, count))
 
 
-def signals(
-    geometry: Geometry,
-    own: Float64,
-    even: Float64,
-    rows: Inherited,
-    third: Sequence[int],
-    twins: Sequence[set[int]],
-    parents: Sequence[int],
-    merged: Sequence[tuple[int, Sequence[int]]] = (),
-) -> tuple[Float64, Float64]:
-    """Signals (n, n, len(NAMES)) of all ordered pairs (parent, child) of models of ``geometry``, and (n, len(ROOTS)).
-
-    own: squared distances (n, n) that the tree is read from (`kinship.heritage.signals`). even: of `evenness`. third:
-    models that may lie between (no merges: they lie between their parents by making). twins: by model, its near copies.
-    parents: models that may be parents. merged: (child, parents) of merges. Zero where two are the same. Cost:
-    n^2 T + n^4.
-    """
-    count = len(own)
-    between, beyond, offshoot, overshoot = _thirds(own, third, twins)
-    longer = _longer(geometry)
-    equal = (geometry.counts[:, None, None] * (geometry.apart == 0)).sum(0) / geometry.counts.sum()
-    told = {
-        "place": _place(own, parents),
-        "between": between,
-        "beyond": beyond,
-        "offshoot": offshoot,
-        "overshoot": overshoot,
-        "bridge": _bridge(own, parents, twins, merged),
-        "frozen": equal,
-        "kept": rows.kept,
-        "kept_most": _most(rows.kept, own, parents, twins),
-        "elsewhere": rows.elsewhere,
-        "shorter": rows.shorter,
-        "longer": longer,
-        "even": _order(even),
-    }
-    may = np.zeros((count, count), dtype=bool)
-    may[list(parents)] = own[list(parents)] > 0
-    lengthened = (longer * may).sum(0) / np.maximum(may.sum(0), 1)
-    values = np.stack([told[name] for name in NAMES], -1)
-    return np.where((own > 0)[..., None], values, 0.0), np.stack([np.ones(count), lengthened], -1)
-
-
-def _thirds(own: Float64, third: Sequence[int], twins: Sequence[set[int]]) -> tuple[Float64, Float64, Float64, Float64]:
+def _thirds(family: Family, own: Float64) -> tuple[Float64, Float64, Float64, Float64]:
     """``between``, ``beyond``, ``offshoot``, ``overshoot`` (n, n): where third models lie to each pair."""
     count = len(own)
     between, beyond, offshoot, overshoot = np.ones((count, count)), *(np.zeros((count, count)) for _ in range(3))
     alone = np.zeros((count, count), dtype=bool)
-    alone[:, list(third)] = True
+    alone[:, family.unmixed] = True
     alone &= ~np.eye(count, dtype=bool)
-    for model, copies in enumerate(twins):
+    for model, copies in enumerate(family.twins):
         alone[model, list(copies)] = False
     for child in range(count):
         apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
@@ -184,8 +200,8 @@ def _thirds(own: Float64, third: Sequence[int], twins: Sequence[set[int]]) -> tu
     return between, beyond, offshoot, overshoot
 
 
-def _place(own: Float64, parents: Sequence[int]) -> Float64:
-    place = np.zeros_like(own)
+def _place(family: Family, own: Float64) -> Float64:
+    place, parents = np.zeros_like(own), family.parents
     for child in range(len(own)):
         others = [one for one in parents if own[one, child] > 0]
         for rank, one in enumerate(sorted(others, key=lambda one: own[one, child])):
@@ -193,9 +209,9 @@ def _place(own: Float64, parents: Sequence[int]) -> Float64:
     return place
 
 
-def _most(kept: Float64, own: Float64, parents: Sequence[int], twins: Sequence[set[int]]) -> Float64:
+def _most(family: Family, own: Float64, kept: Float64) -> Float64:
     """Sign of what each parent keeps of a child's over what the best of the others does, its twins aside."""
-    count = len(own)
+    count, parents, twins = len(own), family.parents, family.twins
     found = np.zeros((count, count))
     for parent in range(count):
         others = [one for one in parents if one != parent and one not in twins[parent]]
@@ -222,16 +238,14 @@ def _order(values: Float64) -> Float64:
     return order
 
 
-def _bridge(
-    own: Float64, parents: Sequence[int], twins: Sequence[set[int]], merged: Sequence[tuple[int, Sequence[int]]]
-) -> Float64:
+def _bridge(family: Family, own: Float64) -> Float64:
     """Weight of each parent in the affine combination of them nearest to a child, over the squared distance left.
 
     In a tree of independent steps such weights are its Laplacian, each row over its diagonal: only neighbours count.
     Twins of a model and merges of it have no say.
     """
-    bridge = np.zeros_like(own)
-    graph = nx.DiGraph((parent, child) for child, mixed in merged for parent in mixed)
+    bridge, parents, twins = np.zeros_like(own), family.parents, family.twins
+    graph = nx.DiGraph((parent, one.child) for one in family.merges for parent in one.sources)
     for model in range(len(own)):
         below = nx.descendants(graph, model) if model in graph else set()
         others = [one for one in parents if one != model and one not in twins[model] | below and own[model, one] > 0]
@@ -245,38 +259,13 @@ def _bridge(
     return bridge
 
 
-# Eigenvalues of the moments count as at least this part of their mean: smaller ones are rounding.
-FLOOR = 1e-3
-
-
-def whitened_distances(samples: Sequence[Sample], geometry: Geometry) -> Float64:
-    """Squared distances (n, n) of the models of ``geometry``: the mean over the matrices that all have.
-
-    Each matrix is scaled to a median of 1. Zero where two models hold the same numbers. Where no matrix is shared,
-    plain distances. Cost: n times the elements sampled times their rows and columns.
-    """
-    count = geometry.squares.shape[1]
-    parts = [_whitened(one.values) for one in matrices_of(samples, range(count))]
-    known = [part for part in parts if part is not None]
-    return np.where(geometry.total > 0, np.mean(known, 0), 0.0) if known else geometry.total
-
-
-def _whitened(values: Float32) -> Float64 | None:
-    """Of one matrix (n, rows, columns); None where it is the same in most models."""
-    away = values.astype(np.float64)
-    away -= away.mean(0)
-    rows = np.einsum("nij,nkj->ik", away, away, optimize=True)
-    columns = np.einsum("nij,nik->jk", away, away, optimize=True)
-    if not rows.any():
-        return None
-    flat = (_inverse_root(rows).T @ away @ _inverse_root(columns)).reshape(len(away), -1)
-    squares = np.square(flat).sum(1)
-    apart: Float64 = np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0)
-    middle = np.median(apart)
-    return apart / middle if middle > 0 else None
-
-
-def _inverse_root(moments: Float64) -> Float64:
-    sizes, directions = np.linalg.eigh(moments)
-    root: Float64 = directions / np.sqrt(np.maximum(sizes, FLOOR * sizes.mean()))
-    return root
+def _beside(family: Family, own: Float64) -> NDArray[np.bool_]:
+    """Which third models do not descend from the child of a pair, as far as distances tell: (child, parent, third)."""
+    count, third, twins = len(own), family.unmixed, family.twins
+    found = np.zeros((count, count, count), dtype=bool)
+    for child in range(count):
+        others = [one for one in third if one != child and one not in twins[child]]
+        apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
+        found[child][:, others] = (apart + own[:, others] - own[child, others]) / (2 * apart) < BESIDE
+        np.fill_diagonal(found[child], False)
+    return found

@@ -9,11 +9,14 @@ hypothesis holds if that gives (nearly) every weight to rounding.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from kinship.arrays import Float32, Float64
+from kinship.heritage.family import LIKELY, Family, Finding, Relation
 from kinship.heritage.grids import last_place
 from kinship.heritage.sampling import Sample, matrices_of
 
@@ -36,7 +39,7 @@ BY_SIZE, AT_RANDOM = 0.9, 0.56
 
 
 @dataclass(frozen=True)
-class Trimmed:
+class TrimmedMerge:
     """``child`` is a trimmed merge of ``parents`` onto ``base`` (None: not here, where lambda is 1, or one of them).
 
     method: ``ties``; ``dare`` or ``dare_ties``, where what was kept does not go by size; ``trimmed`` by size otherwise
@@ -57,20 +60,50 @@ class Trimmed:
     larger: float
 
 
-def find_trimmed(
-    samples: Sequence[Sample], children: Sequence[int], candidates: Sequence[int], apart: Float64, grids: Sequence[str]
-) -> list[Trimmed]:
-    """Trimmed merges among ``children``, of at least two of ``candidates`` (places); ``apart``: squared distances.
+def find_trimmed(family: Family) -> Finding:
+    """TrimmedMerge merges of plain models among those of which nothing is known, no model its own ancestor."""
+    graph = nx.DiGraph(family.certain)
+    found, latent = [], []
+    for one in sorted(trimmed_merges(family), key=lambda one: -one.told):
+        above = [*one.parents, *([] if one.base is None else [one.base])]
+        graph.add_nodes_from([one.child, *above])
+        if any(nx.has_path(graph, one.child, other) for other in above):
+            continue
+        graph.add_edges_from((other, one.child) for other in above)
+        found.append(Relation(one.child, "merge", LIKELY, _evidence(one, family)))
+        if one.base is None and one.method != "selection":
+            latent.append(((one.child,), "the base of a trimmed merge is not here"))
+    return Finding(found, latent)
 
-    grids: number formats by model. Only matrices that all of them have are looked at.
+
+def _evidence(one: TrimmedMerge, family: Family) -> dict[int, dict[str, Any]]:
+    return {
+        parent: {
+            "method": one.method,
+            "factor": round(factor, 4),
+            "kept": round(kept, 4),
+            "base": None if one.base is None else family.id(one.base),
+            "left_at_base": round(one.unchanged, 4),
+            "told": round(one.told, 4),
+        }
+        for parent, factor, kept in zip(one.parents, one.factors, one.kept, strict=True)
+    }
+
+
+def trimmed_merges(family: Family) -> list[TrimmedMerge]:
+    """The likeliest hypothesis for each unexplained model that one holds for; parents are of the plain models.
+
+    Only matrices that all of them have are looked at.
     """
-    everyone = {*children, *candidates}
-    whole = {model: _weights(samples, model, everyone) for model in everyone}
-    matrices = _matrices(samples, everyone)
+    plain = family.plain
+    everyone = set(plain)
+    whole = {model: _weights(family.samples, model, everyone) for model in everyone}
+    matrices = _matrices(family.samples, everyone)
+    apart = family.geometry.total
     found = []
-    for child in children:
-        near = sorted((one for one in candidates if one != child), key=lambda one: apart[child, one])[:NEAREST]
-        mine, grid = whole[child], grids[child]
+    for child in family.unexplained:
+        near = sorted((one for one in plain if one != child), key=lambda one: apart[child, one])[:NEAREST]
+        mine, grid = whole[child], family.grids[child]
         equal = {one: mine == whole[one] for one in near}
         # What is alike in several models (frozen in training) tells nothing.
         use = sum(equal.values()) < 2 if grid == "float32" else np.ones(mine.shape, dtype=bool)
@@ -89,7 +122,7 @@ def find_trimmed(
     return found
 
 
-def _plain(one: Trimmed) -> tuple[float, bool, bool, int, bool, float]:
+def _plain(one: TrimmedMerge) -> tuple[float, bool, bool, int, bool, float]:
     """Of hypotheses that tell as much, the one with the fewest parents, with a method, that leaves most at the base."""
     return (
         round(one.told, 3),
@@ -119,7 +152,7 @@ def _step(size: int) -> int:
 
 def _onto(
     rows: dict[int, Float32], matrix: NDArray[np.int64], child: int, base: int, near: Sequence[int], grid: str
-) -> Trimmed | None:
+) -> TrimmedMerge | None:
     origin = rows[base].astype(np.float64)
     change = rows[child] - origin
     unit = last_place(np.maximum(np.abs(rows[child]), np.abs(rows[base])), grid)
@@ -167,7 +200,7 @@ def _onto(
     for one, own in zip(parents, theirs, strict=True):
         raw = rows[one] - origin
         factors.append(float((own @ raw) / (raw @ raw)))
-    return Trimmed(
+    return TrimmedMerge(
         child,
         tuple(parents),
         base,
@@ -250,7 +283,7 @@ def _larger(kept: Float64, left: Float64) -> float:
     return float(np.searchsorted(left, kept).mean() / len(left))
 
 
-def _without_base(rows: dict[int, Float32], child: int, owners: Sequence[int], grid: str) -> Trimmed | None:
+def _without_base(rows: dict[int, Float32], child: int, owners: Sequence[int], grid: str) -> TrimmedMerge | None:
     """TIES with lambda 1 whose base is not here: weights are a parent's or the mean of some; or a selection of them."""
     mine = rows[child]
     alone = {one: mine == rows[one] for one in owners}
@@ -271,4 +304,4 @@ def _without_base(rows: dict[int, Float32], child: int, owners: Sequence[int], g
     else:
         return None
     kept = tuple(float(alone[one].mean()) for one in parents)
-    return Trimmed(child, tuple(parents), None, method, (1.0,) * len(parents), kept, 0.0, told, 0.5)
+    return TrimmedMerge(child, tuple(parents), None, method, (1.0,) * len(parents), kept, 0.0, told, 0.5)

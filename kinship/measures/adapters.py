@@ -20,7 +20,7 @@ INNER = 2048
 
 
 def adapter_gram_table(
-    base: Checkpoint, models: Sequence[AdaptedCheckpoint], names: Sequence[str], *, exact: bool = False
+    base: Checkpoint, models: Sequence[AdaptedCheckpoint], alignment: Alignment, *, exact: bool = False
 ) -> GramTable:
     """The Gram table of adapters on one base, from their factors: no weight of the base is read where all are low-rank.
 
@@ -29,7 +29,7 @@ def adapter_gram_table(
     ``exact``: products in float64, which distances of near twins need; else in fp32, to seven digits.
     Cost per matrix (out, in) and adapters of ranks r adding up to R: (out + in) R^2.
     """
-    size = len(models) + 1
+    names, size = alignment.names, len(models) + 1
     grams, sums = np.zeros((len(names), size, size)), np.zeros((len(names), size))
 
     def compare(index: int) -> None:
@@ -47,7 +47,7 @@ def adapter_gram_table(
         dense = gram_table(base, models, Alignment(tuple(names[index] for index in replaced)))
         grams[replaced, 1:, 1:], sums[replaced, 1:] = dense.grams[:, 1:, 1:], dense.sums[:, 1:]
     counts = np.array([base.tensors[name].count for name in names], dtype=np.float64)
-    return GramTable((base.id, *(model.id for model in models)), tuple(names), counts, sums, grams)
+    return GramTable((base.id, *(model.id for model in models)), names, counts, sums, grams, alignment.left_out)
 
 
 def low_rank_moments(changes: Sequence[LowRank], *, exact: bool = False) -> tuple[Float64, Float64]:

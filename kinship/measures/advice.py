@@ -37,7 +37,7 @@ def advise(matrix: KinshipMatrix) -> list[Advice]:
 
     Raises `InvalidConfig` for a metric on which the bands are not defined.
     """
-    if matrix.metric not in ("pcc", "cosine"):
+    if matrix.spec.unrelated != 0.0:  # the bands are on its scale
         raise InvalidConfig(
             f"Advice needs a similarity by pcc or cosine, not the {matrix.spec.label}.", hint="Use --metric pcc."
         )

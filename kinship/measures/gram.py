@@ -5,19 +5,18 @@ first, in fp32 (exact for bf16 inputs), then multiplied: the Gram of raw weights
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tensor_names import group_members
 from kinship.device import full_precision
-from kinship.measures.alignment import Alignment
-from kinship.measures.metrics import cosine
-from kinship.measures.moments import TILE, DeviceMoments, task_vector_moments
+from kinship.measures.alignment import Alignment, compared
+from kinship.measures.matrix import KinshipMatrix
+from kinship.measures.metrics import get_metric, gram_kernel
 from kinship.measures.passes import Reducer, chunk_elements, map_chunks, non_finite
 from kinship.threads import worker_count
 
@@ -29,7 +28,8 @@ class GramTable:
     """Per-tensor second moments of ``rows`` = [base, task vectors ...] (R rows, T tensors).
 
     names: T tensor names. counts: (T,) numbers of elements. sums: (T, R) row sums. grams: (T, R, R) inner products.
-    Everything float64. ``rows[0]`` is the base's id; rows 1.. are the models' ids.
+    Everything float64. ``rows[0]`` is the base's id; rows 1.. are the models' ids. ``left_out`` names every tensor not
+    compared, with the reason; it is not saved.
     """
 
     rows: tuple[str, ...]
@@ -37,10 +37,44 @@ class GramTable:
     counts: Float64
     sums: Float64
     grams: Float64
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def total(self) -> tuple[Float64, Float64, float]:
         """Gram (R, R), sums (R,) and count of the whole model: the tensors laid end to end."""
         return self.grams.sum(axis=0), self.sums.sum(axis=0), float(self.counts.sum())
+
+    def group_totals(self, by: str) -> dict[str, tuple[Float64, Float64, float]]:
+        """What `total` gives of each layer, module kind or tensor (``by``), by label."""
+        return {
+            label: (self.grams[members].sum(axis=0), self.sums[members].sum(axis=0), float(self.counts[members].sum()))
+            for label, members in group_members(self.names, by).items()
+        }
+
+    def matrix(self, metric: str = "pcc") -> KinshipMatrix:
+        """Whole-model kinship of the models. Raises `InvalidConfig` for a metric that takes more than products."""
+        values = gram_kernel(metric)(*self.total())[1:, 1:]
+        over = compared(self.names, self.counts.tolist())
+        return KinshipMatrix(metric, self.rows[0], self.rows[1:], values, len(self.names), self.left_out, over)
+
+    def by_group(self, by: str, metric: str = "pcc") -> dict[str, KinshipMatrix]:
+        """Kinship within each layer, module kind or tensor (``by``), by label."""
+        kernel, (base, *ids) = gram_kernel(metric), self.rows
+        return {
+            label: KinshipMatrix(metric, base, tuple(ids), kernel(*totals)[1:, 1:])
+            for label, totals in self.group_totals(by).items()
+        }
+
+    def unrelated(self, metric: str = "pcc") -> float | None:
+        """About what unrelated models would have; None where that is not known."""
+        return get_metric(metric).unrelated
+
+    def relative_norms(self) -> dict[str, float]:
+        """Length of each task vector over that of the base; empty where that of the base is zero, or not measured."""
+        squares = np.diagonal(self.total()[0])
+        if squares[0] == 0:
+            return {}
+        lengths = np.sqrt(squares / squares[0])
+        return dict(zip(self.rows[1:], lengths[1:].tolist(), strict=True))
 
     def extended(self, id: str, sums: Float64, products: Float64) -> Self:
         """The table with one more model.
@@ -49,9 +83,8 @@ class GramTable:
         """
         grams = np.pad(self.grams, ((0, 0), (0, 1), (0, 1)))
         grams[:, -1, :] = grams[:, :, -1] = products
-        return type(self)(
-            (*self.rows, id), self.names, self.counts, np.concatenate([self.sums, sums[:, None]], axis=1), grams
-        )
+        sums = np.concatenate([self.sums, sums[:, None]], axis=1)
+        return replace(self, rows=(*self.rows, id), sums=sums, grams=grams)
 
     def save(self, file: BinaryIO) -> None:
         """Write as ``.npz`` (no pickle) to an open binary file."""
@@ -81,6 +114,8 @@ def gram_table(
     ``cpu``, or one that torch knows. Peak memory: a few MB a thread, whatever the models' size. Time grows linearly
     with bytes until n is about 8. Raises `NonFiniteWeights` naming tensor and model.
     """
+    from kinship.measures.moments import CpuMoments, DeviceMoments  # numba, which holders of a table do without
+
     everyone = [base, *models]
     size = len(everyone)
     sums = np.zeros((len(alignment.names), size))
@@ -92,7 +127,7 @@ def gram_table(
     places = np.flatnonzero(floats)
 
     def make(elements: int) -> Reducer[tuple[Float64, Float64]]:
-        return _CpuMoments(elements) if device == "cpu" else DeviceMoments(elements, device)
+        return CpuMoments(elements) if device == "cpu" else DeviceMoments(elements, device)
 
     with full_precision(device):
         for index, (gram, total) in map_chunks(everyone, weights, make, progress, chunk):
@@ -102,53 +137,11 @@ def gram_table(
         if not np.isfinite(grams[index]).all():
             raise non_finite(name, everyone)
     grams = np.tril(grams) + np.tril(grams, -1).transpose(0, 2, 1)
-    return GramTable(tuple(model.id for model in everyone), alignment.names, counts, sums, grams)
-
-
-class _CpuMoments:
-    """`task_vector_moments` with a ``buffer`` to read rows to; one object belongs to one thread."""
-
-    def __init__(self, elements: int) -> None:
-        self.buffer = np.empty(elements, dtype=np.float32)
-
-    def __call__(self, rows: NDArray[Any]) -> tuple[Float64, Float64]:
-        gram, sums = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
-        task_vector_moments(rows, gram, sums)
-        return gram, sums
+    return GramTable(tuple(model.id for model in everyone), alignment.names, counts, sums, grams, alignment.left_out)
 
 
 def peak_memory(rows: int) -> int:
     """Bytes that the pass over ``rows`` models takes beyond the program itself; it does not depend on their size."""
+    from kinship.measures.moments import TILE
+
     return worker_count() * rows * (4 * chunk_elements(rows) + 4 * TILE)
-
-
-# Above this cosine the Gram matrix leaves fewer than six digits of a distance, so it is measured directly.
-CLOSE = 0.97
-
-
-def measure_close_pairs(table: GramTable, models: Sequence[Checkpoint], alignment: Alignment) -> None:
-    """Make ``table`` exact about the distances of close pairs, which as differences of large products lose digits.
-
-    The inner product is set to what the measured distance implies: <a, b> = (|a|^2 + |b|^2 - |a - b|^2) / 2.
-    """
-    closeness = cosine(*table.total())[1:, 1:]
-    for one, model in enumerate(models):
-        close = [other for other in range(one) if closeness[one, other] > CLOSE]
-        if close:
-            differences = gram_table(model, [models[other] for other in close], alignment)
-            for place, other in enumerate(close, 1):
-                i, j = one + 1, other + 1
-                products = table.grams[:, i, i] + table.grams[:, j, j] - differences.grams[:, place, place]
-                table.grams[:, i, j] = table.grams[:, j, i] = products / 2
-
-
-def group_moments(table: GramTable, by: str) -> dict[str, tuple[Float64, Float64, float]]:
-    """Gram (R, R), sums (R,) and count of each group of tensors: see `group_members`."""
-    return {
-        label: (
-            table.grams[members].sum(axis=0),
-            table.sums[members].sum(axis=0),
-            float(table.counts[members].sum()),
-        )
-        for label, members in group_members(table.names, by).items()
-    }

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BFLOAT16, DType, widen
-from kinship.measures.gram import CLOSE, GramTable
+from kinship.measures.close_pairs import are_close, implied_product
+from kinship.measures.gram import GramTable
 from kinship.measures.moments import task_vector_row
 from kinship.measures.passes import chunk_elements, non_finite, read_rows
 
@@ -42,8 +43,9 @@ class GramRow:
         total, products, gaps = 0.0, np.zeros(len(sources) + 1), np.zeros(len(sources))
         for begin in range(0, len(stored) // size, step):
             part = stored[begin * size : (begin + step) * size]
-            numbers = part.view(np.uint16) if dtype == BFLOAT16 else widen(part, dtype)
-            rows = read_rows(sources, first + begin, len(numbers), self._own.buffer)
+            # All as stored or none: each mixture would be a kernel of its own to compile.
+            rows = read_rows(sources, first + begin, len(part) // size, self._own.buffer, as_stored=dtype == BFLOAT16)
+            numbers = part.view(np.uint16) if rows.dtype == np.uint16 else widen(part, dtype)
             total += task_vector_row(rows, numbers, products, gaps)
         self._parts[self._places[name], start] = total, products, gaps
 
@@ -62,9 +64,9 @@ class GramRow:
         for index in np.flatnonzero(~np.isfinite(products).all(axis=1)).tolist():
             raise non_finite(self._table.names[index], self._models)
         squares = np.diagonal(self._table.grams, axis1=1, axis2=2)[:, self._columns] + products[:, -1:]
-        close = 2 * products[:, :-1] > CLOSE * squares
+        close = are_close(products[:, :-1], squares)
         close[:, 0] = False  # the base is no task vector
-        products[:, :-1][close] = ((squares - gaps) / 2)[close]
+        products[:, :-1][close] = implied_product(squares, gaps)[close]
         row = np.full((len(sums), len(self._table.rows) + 1), np.nan)
         row[:, [*self._columns, -1]] = products
         return self._table.extended(id, sums, row)

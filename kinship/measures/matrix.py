@@ -8,19 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
 
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig, MalformedCheckpoint
-from kinship.measures.alignment import compared
-from kinship.measures.gram import GramTable
-from kinship.measures.metrics import Metric, get_metric, gram_kernel
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from kinship.measures.metrics import Metric, get_metric
 
 SCHEMA = "kinship.matrix/1"
 
@@ -47,13 +42,6 @@ class KinshipMatrix:
         if self.values.shape != (len(self.ids), len(self.ids)):
             raise ValueError(f"values of shape {self.values.shape} for {len(self.ids)} ids")
         require_unique(self.ids)
-
-    @classmethod
-    def from_gram(cls, table: GramTable, metric: str, left_out: dict[str, str] | None = None) -> Self:
-        """Whole-model kinship of the models of ``table`` (its rows but the base)."""
-        values = gram_kernel(metric)(*table.total())[1:, 1:]
-        over = compared(table.names, table.counts.tolist())
-        return cls(metric, table.rows[0], table.rows[1:], values, len(table.names), left_out or {}, over)
 
     @property
     def spec(self) -> Metric:
@@ -100,12 +88,6 @@ class KinshipMatrix:
         for id, row in zip(self.ids, self.values.tolist(), strict=True):
             writer.writerow([id, *("" if math.isnan(value) else repr(value) for value in row)])
         return text.getvalue()
-
-    def to_dataframe(self) -> "DataFrame":
-        """A pandas DataFrame, ids as its index and columns; pandas comes with lm-eval."""
-        from pandas import DataFrame
-
-        return DataFrame(self.values.copy(), index=list(self.ids), columns=list(self.ids))
 
     def save(self, path: Path, suffix: str | None = None) -> None:
         """Write as ``.json``, ``.csv`` or ``.npz``: as ``suffix`` says, or that of ``path``."""

@@ -43,6 +43,19 @@ def task_vector_row(
     return float(_row(rows, model, np.empty((4, TILE), dtype=np.float32), products, gaps))
 
 
+class CpuMoments:
+    """`task_vector_moments` with a ``buffer`` to read rows to; one object belongs to one thread."""
+
+    def __init__(self, elements: int) -> None:
+        self.buffer = np.empty(elements, dtype=np.float32)
+
+    def __call__(self, rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower triangle of the Gram (R, R), and sums (R,), for ``rows`` (R, m)."""
+        gram, sums = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
+        task_vector_moments(rows, gram, sums)
+        return gram, sums
+
+
 @part
 def _add_moments(tile, width, gram, sums):  # type: ignore[no-untyped-def]
     """Add those of the first ``width`` columns of ``tile``; products to the lower triangle of ``gram``."""

@@ -9,17 +9,18 @@ from typing import Any
 
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.outline import outlines
-from kinship.measures.alignment import EVERYTHING, Alignment, Selection
+from kinship.measures.alignment import Alignment
 from kinship.measures.comparison import open_aligned
 from kinship.measures.gram import gram_table, peak_memory
 from kinship.measures.gram_memory import recall_table
+from kinship.measures.options import DEFAULTS, ComparisonOptions
 
 _TRIAL_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Sizes in bytes, ``seconds`` estimated from a short trial on these files.
+class Preflight:
+    """What a comparison would do: sizes in bytes, ``seconds`` estimated from a short trial on these files.
 
     ``bytes_to_download`` counts what the Hub cache lacks of the models' files. Where weights are missing,
     ``weights_here`` is false, and zeros took their place in the trial.
@@ -40,21 +41,14 @@ class Plan:
         return {"schema": "kinship.matrix-plan/1", **asdict(self)}
 
 
-def plan_comparison(
-    models: Sequence[str | Path],
-    base: str | Path,
-    selection: Selection = EVERYTHING,
-    *,
-    vocab: str = "same",
-    allow_pickle: bool = False,
-) -> Plan:
+def preflight(models: Sequence[str | Path], base: str | Path, options: ComparisonOptions = DEFAULTS) -> Preflight:
     """Align from headers, and time the pass on the first tensors. Raises what the comparison itself would raise."""
-    with outlines(tokenizers=vocab == "shared") as hub, ExitStack() as stack:
-        opened, alignment = open_aligned([base, *models], stack, selection, vocab, allow_pickle, hub.fetch)
+    with outlines(tokenizers=options.vocab == "shared") as hub, ExitStack() as stack:
+        opened, alignment = open_aligned([base, *models], stack, options, hub.fetch)
         total = sum(model.tensors[name].nbytes for model in opened for name in alignment.names)
-        if recall_table(opened[0], opened[1:], alignment.names, exact=False) is not None:
+        if recall_table(opened[0], opened[1:], alignment, exact=False) is not None:
             total = 0
-        return Plan(
+        return Preflight(
             models=len(models),
             tensors=len(alignment.names),
             parameters=sum(opened[0].tensors[name].count for name in alignment.names),

@@ -17,7 +17,10 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tensor_names import group_members
 from kinship.measures.alignment import Alignment, compared
 from kinship.measures.matrix import KinshipMatrix
+from kinship.measures.metrics import Metric, get_metric
+from kinship.measures.options import ComparisonOptions
 from kinship.measures.passes import damaged, map_chunks
+from kinship.measures.table import require_own
 
 # Signs of a tile of weights become the bits of so many 32-bit words. Which bit is whose does not matter to counting, so
 # neighbouring weights go to neighbouring words: that vectorises.
@@ -47,19 +50,29 @@ class SignTable:
     both: Int64
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def matrix(self) -> KinshipMatrix:
+    def matrix(self, metric: str = "sign") -> KinshipMatrix:
         """Whole-model agreement, 0 to 1 (unrelated: 0.5); NaN for pairs that changed no element both."""
+        require_own(metric, "sign")
         values = share(self.agree.sum(axis=0), self.both.sum(axis=0))
         over = compared(self.names, self.counts.tolist())
         return KinshipMatrix("sign", self.rows[0], self.rows[1:], values, len(self.names), self.left_out, over)
 
-    def by_group(self, by: str) -> dict[str, KinshipMatrix]:
+    def by_group(self, by: str, metric: str = "sign") -> dict[str, KinshipMatrix]:
         """Agreement within each layer, module kind or tensor (``by``), by label."""
+        require_own(metric, "sign")
         found = {}
         for label, members in group_members(self.names, by).items():
             values = share(self.agree[members].sum(axis=0), self.both[members].sum(axis=0))
             found[label] = KinshipMatrix("sign", self.rows[0], self.rows[1:], values)
         return found
+
+    def unrelated(self, metric: str = "sign") -> float | None:
+        """What signs drawn at random would have."""
+        return get_metric(metric).unrelated
+
+    def relative_norms(self) -> dict[str, float]:
+        """Empty: lengths are not measured."""
+        return {}
 
 
 def share(agree: Int64, both: Int64) -> Float64:
@@ -99,6 +112,18 @@ def sign_table(
     elements = np.array([base.tensors[name].count for name in alignment.names], dtype=np.float64)
     rows = tuple(model.id for model in everyone)
     return SignTable(rows, alignment.names, elements, agree, both, alignment.left_out)
+
+
+def read_signs(
+    base: Checkpoint,
+    models: Sequence[Checkpoint],
+    alignment: Alignment,
+    metric: Metric,
+    options: ComparisonOptions,
+    progress: Callable[[int], None],
+) -> SignTable:
+    """`sign_table` for the registry of metrics."""
+    return sign_table(base, models, alignment, progress)
 
 
 class _Signs:

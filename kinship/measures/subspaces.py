@@ -17,9 +17,10 @@ from kinship.checkpoints.tensor_names import group_members
 from kinship.errors import InvalidConfig, NonFiniteWeights
 from kinship.measures.alignment import Alignment, compared
 from kinship.measures.matrix import KinshipMatrix
+from kinship.measures.metrics import Metric
+from kinship.measures.options import ComparisonOptions
 from kinship.measures.passes import damaged
-
-RANK = 16
+from kinship.measures.table import require_own
 
 # Vectors iterated beyond those wanted; steps between looks at the residual, and at most; and the residual that will do,
 # as a part of the largest eigenvalue.
@@ -60,25 +61,31 @@ class OverlapTable:
         values = larger * (1 / self.shapes).mean(axis=1)[:, None, None]
         return np.where(np.isnan(self.left), np.nan, values)
 
-    def matrix(self) -> KinshipMatrix:
+    def matrix(self, metric: str = "subspace") -> KinshipMatrix:
         """Whole-model overlap: the mean of left and right, over matrices by their numbers of elements."""
+        require_own(metric, "subspace")
         whole = self._mean((self.left + self.right) / 2, slice(None))
         over = compared(self.names, self.shapes.prod(axis=1).tolist())
         return replace(whole, tensors=len(self.names), left_out=self.left_out, compared=over)
 
-    def by_group(self, by: str) -> dict[str, KinshipMatrix]:
+    def by_group(self, by: str, metric: str = "subspace") -> dict[str, KinshipMatrix]:
         """Overlap within each layer, module kind or tensor (``by``), by label."""
+        require_own(metric, "subspace")
         overlap = (self.left + self.right) / 2
         return {label: self._mean(overlap, members) for label, members in group_members(self.names, by).items()}
 
-    def chance(self) -> float:
-        """The mean of what `matrix` would hold for random subspaces of the same dimensions, over pairs with a value."""
-        return _mean_of_pairs(self._mean(self.expected, slice(None)))
+    def unrelated(self, metric: str = "subspace") -> float | None:
+        """The mean of what `matrix` would hold for random subspaces of the same dimensions, over pairs with a value.
 
-    def chance_by_group(self, by: str) -> dict[str, float]:
-        """`chance` of each group of `by_group`."""
-        groups = group_members(self.names, by)
-        return {label: _mean_of_pairs(self._mean(self.expected, members)) for label, members in groups.items()}
+        None where there is no such pair.
+        """
+        expected = self._mean(self.expected, slice(None))
+        known = [expected[pair] for pair in combinations(expected.ids, 2) if not math.isnan(expected[pair])]
+        return sum(known) / len(known) if known else None
+
+    def relative_norms(self) -> dict[str, float]:
+        """Empty: lengths are not measured."""
+        return {}
 
     def _mean(self, values: Float64, members: NDArray[np.bool_] | slice) -> KinshipMatrix:
         """Mean of ``values`` (T, n, n) over the matrices chosen, by their numbers of elements; NaN is left out."""
@@ -94,7 +101,7 @@ def overlap_table(
     base: Checkpoint,
     models: Sequence[Checkpoint],
     alignment: Alignment,
-    rank: int = RANK,
+    rank: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> OverlapTable:
     """Overlap of the leading ``rank`` singular directions, at most, of the changes of each aligned matrix.
@@ -133,6 +140,18 @@ def overlap_table(
     shapes = np.array([base.tensors[name].shape for name in names], dtype=np.int64)
     rows = tuple(model.id for model in [base, *models])
     return OverlapTable(rows, names, shapes, ranks, left, right, dict(sorted((alignment.left_out | others).items())))
+
+
+def read_overlaps(
+    base: Checkpoint,
+    models: Sequence[Checkpoint],
+    alignment: Alignment,
+    metric: Metric,
+    options: ComparisonOptions,
+    progress: Callable[[int], None],
+) -> OverlapTable:
+    """`overlap_table` for the registry of metrics."""
+    return overlap_table(base, models, alignment, options.rank, progress)
 
 
 def leading_subspaces(change: Float32, rank: int, rounding: float = 0.0) -> tuple[Float64, Float64]:
@@ -200,11 +219,6 @@ def _overlaps(subspaces: Sequence[Float64]) -> Float64:
                 cosines = one.T @ other
                 values[i, j] = values[j, i] = min(1.0, float((cosines**2).sum()) / smaller)
     return values
-
-
-def _mean_of_pairs(matrix: KinshipMatrix) -> float:
-    known = [matrix[pair] for pair in combinations(matrix.ids, 2) if not math.isnan(matrix[pair])]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _read_change(base: Checkpoint, model: Checkpoint, name: str) -> tuple[Float32, float]:

@@ -24,6 +24,7 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import UnsupportedCheckpoint
 from kinship.lanes import dot, fill, total
 from kinship.measures.passes import CHUNK_ELEMENTS, damaged, read_rows
+from kinship.random_bits import random_bits
 from kinship.threads import worker_count
 
 WIDTH = 32
@@ -132,20 +133,12 @@ def _sign_lines() -> NDArray[np.float32]:
     return (1 - 2 * bits.astype(np.float32)).reshape(SIGNS, BLOCK)
 
 
-@numba.njit(inline="always")
-def _mixed(z):  # type: ignore[no-untyped-def]
-    """The output function of SplitMix64 (Steele et al. 2014)."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 @numba.njit(nogil=True, cache=True)
 def _fold(row, first, seed, signs, sums, moments):  # type: ignore[no-untyped-def]
     tile, lanes = np.zeros(BLOCK, dtype=np.float32), np.zeros(2 * WIDTH, dtype=np.float32)
     blocks = (row.size + BLOCK - 1) // BLOCK
     for block in range(blocks):
-        draw = _mixed(seed + np.uint64(first + block + 1) * np.uint64(0x9E3779B97F4A7C15))
+        draw = random_bits(seed, np.uint64(first + block))
         place = np.int64(draw & np.uint64(WIDTH - 1))
         line = signs[np.int64(draw >> np.uint64(8)) & (SIGNS - 1)]
         flip = np.float32(1) if draw >> np.uint64(63) else np.float32(-1)

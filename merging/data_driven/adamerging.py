@@ -120,17 +120,19 @@ def adamerge(
         require_repeatable(stream)
     device = choose_device(device)
     with full_precision(device), evaluating(model, device, gradients=False):
-        blend = task_vectors(model, weights_of(base), [weights_of(one) for one in models], by, device)
-        coefficients = torch.full((len(models), len(blend.labels)), start, dtype=torch.float64)
-        before = _mean_entropies(model, blend, coefficients, batches, device)
+        vectors = task_vectors(model, weights_of(base), [weights_of(one) for one in models], by, device)
+        coefficients = torch.full((len(models), len(vectors.labels)), start, dtype=torch.float64)
+        before = _mean_entropies(model, vectors, coefficients, batches, device)
         optimiser = torch.optim.Adam([coefficients], lr=rate)
         streams = [_repeated(stream, device) for stream in batches]
         for step in range(1, steps + 1):
-            _, coefficients.grad = entropy_gradient(model, blend, coefficients, map(next, streams), f" at step {step}")
+            _, coefficients.grad = entropy_gradient(
+                model, vectors, coefficients, map(next, streams), f" at step {step}"
+            )
             optimiser.step()
             coefficients.clamp_(low, high)
-        after = _mean_entropies(model, blend, coefficients, batches, device) if steps else before
-    return AdaMerged(coefficients.numpy(), blend.labels, blend.groups, before, after)
+        after = _mean_entropies(model, vectors, coefficients, batches, device) if steps else before
+    return AdaMerged(coefficients.numpy(), vectors.labels, vectors.groups, before, after)
 
 
 def task_vectors(
@@ -164,14 +166,14 @@ def task_vectors(
 
 
 def entropy_gradient(
-    model: nn.Module, blend: TaskVectors, coefficients: torch.Tensor, batches: Iterator[Batch], when: str = ""
+    model: nn.Module, vectors: TaskVectors, coefficients: torch.Tensor, batches: Iterator[Batch], when: str = ""
 ) -> tuple[tuple[float, ...], torch.Tensor]:
     """Mean entropy on each task's batch, and the gradient (p, G) of their sum with respect to ``coefficients``.
 
     Raises `NonFiniteWeights` naming the task, counted from 1, and ``when``.
     """
     point = coefficients.detach().clone().requires_grad_()
-    merged = blend.merged(point)
+    merged = vectors.merged(point)
     # The tasks' gradients meet at the merged weights, so that one task's activations are gone before the next's come.
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in merged.items()}
     found = []
@@ -195,12 +197,12 @@ def entropy_gradient(
 
 
 def _mean_entropies(
-    model: nn.Module, blend: TaskVectors, coefficients: torch.Tensor, batches: Sequence[Batches], device: str
+    model: nn.Module, vectors: TaskVectors, coefficients: torch.Tensor, batches: Sequence[Batches], device: str
 ) -> tuple[float, ...]:
     """Over all predictions of each task."""
     means = []
     with torch.no_grad():
-        merged = blend.merged(coefficients)
+        merged = vectors.merged(coefficients)
         for stream in batches:
             total, count = 0.0, 0
             for number, batch in checked(stream, device):

@@ -21,8 +21,8 @@ from kinship.device import full_precision
 from kinship.errors import NonFiniteWeights, about
 from kinship.measures.passes import chunk_elements, damaged
 from kinship.threads import worker_count
-from merging.execution.values import PIECE, Bytes, Evaluator, gram_chunks, pieces, symmetric
-from merging.planning.graph import Merge, Node, Same, coefficients, label_of
+from merging.execution.values import PIECE, Bytes, TensorMaker, gram_chunks, pieces, symmetric
+from merging.planning.graph import MergeNode, Node, Same, coefficients, label_of
 from merging.planning.plan import TensorPlan
 
 # What kernels over whole tensors may hold together; a single tensor that needs more is worked on alone.
@@ -68,9 +68,9 @@ def execute(
     that can run on it (`MergeMethod.on_device`), in full fp32; what is in the span stays on the CPU, which reads it.
     Memory: `peak_memory`. Raises `NonFiniteWeights` and `MismatchedModels` naming the tensor, and what kernels raise.
     """
-    evaluator = Evaluator(rounding, seed, device)
+    maker = TensorMaker(rounding, seed, device)
     with full_precision(device), _workers(with_torch=any(map(_is_whole, tensors))) as pool:
-        jobs = _jobs(tensors, evaluator, _resolved(tensors, evaluator, pool, observer), into)
+        jobs = _jobs(tensors, maker, _resolved(tensors, maker, pool, observer), into)
         if inspect is not None:
             jobs = ((tag, _Job(partial(_inspected, inspect, tag, job), job.cost)) for tag, job in jobs)
         for tag, data in _in_order(pool, jobs):
@@ -93,7 +93,7 @@ def peak_memory(tensors: Sequence[TensorPlan]) -> int:
 
 def _jobs(
     tensors: Sequence[TensorPlan],
-    evaluator: Evaluator,
+    maker: TensorMaker,
     resolved: Iterator[Float64 | None],
     into: Callable[[TensorPlan], Bytes] | None,
 ) -> Iterator[tuple[tuple[TensorPlan, int, bool], _Job]]:
@@ -103,28 +103,28 @@ def _jobs(
         out = into(tensor) if into else None
         total = tensor.spec.nbytes
         if _is_whole(tensor):
-            assert isinstance(node, Merge)
+            assert isinstance(node, MergeNode)
             if total:
-                yield (tensor, 0, True), _Job(partial(evaluator.whole, name, node, dtype, out), _cost_of_whole(node))
+                yield (tensor, 0, True), _Job(partial(maker.whole, name, node, dtype, out), _cost_of_whole(node))
             continue
         for start, count in pieces(node):
             first, end = start * dtype.itemsize, (start + count) * dtype.itemsize
             place = None if out is None else out[first:end]
             if factors is None:
-                run = partial(evaluator.copy, name, node.leaves, start, count, place)
+                run = partial(maker.copy, name, node.leaves, start, count, place)
             else:
-                run = partial(evaluator.blend, name, node.leaves, factors, start, count, dtype, place)
+                run = partial(maker.weighted_sum, name, node.leaves, factors, start, count, dtype, place)
             yield (tensor, first, end == total), _Job(run)
 
 
 def _resolved(
     tensors: Sequence[TensorPlan],
-    evaluator: Evaluator,
+    maker: TensorMaker,
     pool: ThreadPoolExecutor,
     observer: Callable[[TensorPlan, Float64], None] | None,
 ) -> Iterator[Float64 | None]:
     """The coefficients of each tensor on its leaves; None where it is no linear combination of them."""
-    grams = _grams([tensor for tensor in tensors if _needs_gram(tensor) and tensor.spec.nbytes], evaluator, pool)
+    grams = _grams([tensor for tensor in tensors if _needs_gram(tensor) and tensor.spec.nbytes], maker, pool)
     for tensor in tensors:
         if _is_whole(tensor) or isinstance(tensor.node, Same) or not tensor.spec.nbytes:
             yield None
@@ -137,10 +137,10 @@ def _resolved(
         yield factors
 
 
-def _grams(tensors: Sequence[TensorPlan], evaluator: Evaluator, pool: ThreadPoolExecutor) -> Iterator[Float64]:
+def _grams(tensors: Sequence[TensorPlan], maker: TensorMaker, pool: ThreadPoolExecutor) -> Iterator[Float64]:
     """Inner products of the leaves of each of ``tensors``; reading goes on ahead of what is asked for."""
     jobs = (
-        (tensor, _Job(partial(evaluator.gram, tensor.node.leaves, *chunk)))
+        (tensor, _Job(partial(maker.gram, tensor.node.leaves, *chunk)))
         for tensor in tensors
         for chunk in gram_chunks(tensor.node)
     )
@@ -194,17 +194,17 @@ def _workers(with_torch: bool) -> Iterator[ThreadPoolExecutor]:
 
 
 def _is_whole(tensor: TensorPlan) -> bool:
-    return isinstance(tensor.node, Merge) and not tensor.node.in_span
+    return isinstance(tensor.node, MergeNode) and not tensor.node.in_span
 
 
 def _needs_gram(tensor: TensorPlan) -> bool:
     node = tensor.node
-    return isinstance(node, Merge) and node.in_span and node.needs_products
+    return isinstance(node, MergeNode) and node.in_span and node.needs_products
 
 
 def _cost_of_whole(node: Node) -> int:
     """Bytes: the operands in fp32, as much again and a little more for what kernels keep beside them."""
-    if not isinstance(node, Merge) or node.in_span:
+    if not isinstance(node, MergeNode) or node.in_span:
         return 0
     own = 4 * node.leaves[0].entry.count * (2 * len(node.inputs) + 2)
     return own + max(map(_cost_of_whole, node.operands))

@@ -14,20 +14,20 @@ from kinship.errors import MismatchedModels, NonFiniteWeights, about
 from kinship.measures.moments import task_vector_moments
 from kinship.measures.passes import chunk_elements, read_rows
 from merging.kernels.rounding import narrow, rounds
-from merging.kernels.weighted_sum import blend_rows
+from merging.kernels.weighted_sum import sum_rows
 from merging.offspring.span import child_row
-from merging.planning.graph import Leaf, Merge, Node, coefficients, label_of
+from merging.planning.graph import Leaf, MergeNode, Node, coefficients, label_of
 
 # Elements of a result that are one piece of work: enough that handing pieces on costs little. Elements of all leaves
-# that are read before they are blended: few enough to be in cache still, enough that a call to read costs little.
+# that are read before they are summed: few enough to be in cache still, enough that a call to read costs little.
 PIECE, IN_CACHE = 1 << 22, 1 << 20
 
 Bytes = NDArray[np.uint8]
 Read = Callable[[int, int], Float32]
 
 
-class Evaluator:
-    """Evaluates nodes; several threads may use one.
+class TensorMaker:
+    """Makes the tensors that nodes stand for; several threads may use one.
 
     rounding: dtype that leaves are rounded to first. device: where kernels run that can run on it; UNTESTED on CUDA.
     """
@@ -45,7 +45,7 @@ class Evaluator:
         task_vector_moments(rows, gram, sums)
         return gram
 
-    def blend(
+    def weighted_sum(
         self,
         name: str,
         leaves: Sequence[Leaf],
@@ -71,7 +71,7 @@ class Evaluator:
         for first in range(0, count, step):
             size = min(step, count - first)
             part = out[first * dtype.itemsize : (first + size) * dtype.itemsize]
-            _blend_into(part, name, self._read(leaves, start + first, size), factors, dtype)
+            _sum_into(part, name, self._read(leaves, start + first, size), factors, dtype)
         return out
 
     def copy(self, name: str, leaves: Sequence[Leaf], start: int, count: int, out: Bytes | None) -> Bytes:
@@ -87,7 +87,7 @@ class Evaluator:
         out[:] = first
         return out
 
-    def whole(self, name: str, node: Merge, dtype: DType, out: Bytes | None) -> Bytes:
+    def whole(self, name: str, node: MergeNode, dtype: DType, out: Bytes | None) -> Bytes:
         """All of tensor ``name`` as bytes of ``dtype``; raises `NonFiniteWeights`."""
         if out is None:
             out = np.empty(_count(node) * dtype.itemsize, dtype=np.uint8)
@@ -101,7 +101,7 @@ class Evaluator:
             out[start * dtype.itemsize : (start + count) * dtype.itemsize] = stored
         return out
 
-    def _merge(self, name: str, node: Merge) -> tuple[Float32, Read | None]:
+    def _merge(self, name: str, node: MergeNode) -> tuple[Float32, Read | None]:
         """The numbers of a ``node`` outside the span (flat), and its base where that is still to be added.
 
         A base that is only subtracted and added is read twice, piece by piece, rather than held.
@@ -113,27 +113,25 @@ class Evaluator:
                 self._fill(name, operand, row)
             with about(label_of(name, node)):
                 factors = _factors(node, rows)
-            return blended(rows, factors), None
+            return summed(rows, factors), None
         import torch
 
         base = None if node.base is None else self._reader(name, node.base)
         vectors = np.empty((len(node.inputs), _count(node)), dtype=np.float32)
         for row, operand in zip(vectors, node.inputs, strict=True):
             self._fill(name, operand, row)
-            if base is not None and method.on_task_vectors:
+            if base is not None and method.subtracts_base:
                 for start, count in pieces(node):
                     row[start : start + count] -= base(start, count)
-        held = base(0, _count(node)) if base is not None and method.sees_base else None
         device = self._device if method.on_device else "cpu"
         with about(label_of(name, node)):
             merged = method.tensor(
                 torch.from_numpy(vectors).view(len(vectors), *node.shape).to(device),
                 node.values,
                 has_base=base is not None,
-                base=None if held is None else torch.from_numpy(held).view(node.shape).to(device),
                 generator=torch.Generator().manual_seed(self._seed_of(name, node)) if method.random else None,
             )
-        return merged.reshape(-1).cpu().numpy(), base if method.on_task_vectors else None
+        return merged.reshape(-1).cpu().numpy(), base if method.subtracts_base else None
 
     def _fill(self, name: str, node: Node, out: Float32) -> None:
         """Put the numbers of ``node`` (flat) into ``out``."""
@@ -143,19 +141,19 @@ class Evaluator:
 
     def _reader(self, name: str, node: Node) -> Read:
         """Gives the numbers of ``node``, flat, from ``start`` on; what is not in the span is made whole beforehand."""
-        if isinstance(node, Merge) and not node.in_span:
+        if isinstance(node, MergeNode) and not node.in_span:
             merged, base = self._merge(name, node)
             if base is not None:
                 for start, count in pieces(node):
                     merged[start : start + count] += base(start, count)
             return lambda start, count: merged[start : start + count]
-        gram = self._whole_gram(node) if isinstance(node, Merge) and node.needs_products else None
+        gram = self._whole_gram(node) if isinstance(node, MergeNode) and node.needs_products else None
         with about(label_of(name, node)):
             factors = coefficients(node, node.leaves, gram)
 
         def read(start: int, count: int) -> Float32:
             out = np.empty(count, dtype=np.float32)
-            self.blend(name, node.leaves, factors, start, count, FLOAT32, out.view(np.uint8))
+            self.weighted_sum(name, node.leaves, factors, start, count, FLOAT32, out.view(np.uint8))
             return out
 
         return read
@@ -166,7 +164,7 @@ class Evaluator:
             gram += self.gram(node.leaves, *chunk)
         return symmetric(gram)
 
-    def _seed_of(self, name: str, node: Merge) -> int:
+    def _seed_of(self, name: str, node: MergeNode) -> int:
         """Seed of what is random in one tensor: the same whatever else is merged, by whom and in what order."""
         return int.from_bytes(blake2b(f"{self._seed}:{node.place}:{name}".encode(), digest_size=7).digest(), "little")
 
@@ -183,10 +181,10 @@ class Evaluator:
         return rows
 
 
-def blended(rows: NDArray[Any], factors: Float64) -> Float32:
+def summed(rows: NDArray[Any], factors: Float64) -> Float32:
     """The weighted sum of ``rows`` (R, m) in fp32, whatever it holds."""
     out = np.empty(rows.shape[1], dtype=np.float32)
-    blend_rows(rows, factors, out)
+    sum_rows(rows, factors, out)
     return out
 
 
@@ -205,19 +203,19 @@ def _cut(node: Node, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(size, total - start)) for start in range(0, total, size))
 
 
-def _blend_into(out: Bytes, name: str, rows: NDArray[Any], factors: Float64, dtype: DType) -> None:
+def _sum_into(out: Bytes, name: str, rows: NDArray[Any], factors: Float64, dtype: DType) -> None:
     """The weighted sum of ``rows`` (R, m) as bytes of ``dtype``; raises `NonFiniteWeights`."""
     direct = {FLOAT32: np.float32, BFLOAT16: np.uint16}.get(dtype)
     if direct is not None:
-        if not blend_rows(rows, factors, out.view(direct)):
-            raise _non_finite(name, dtype, blended(rows, factors))
+        if not sum_rows(rows, factors, out.view(direct)):
+            raise _non_finite(name, dtype, summed(rows, factors))
         return
-    wide = blended(rows, factors)
+    wide = summed(rows, factors)
     out[:] = narrow(wide, dtype).view(np.uint8)
     _require_finite(name, out, dtype, wide)
 
 
-def _factors(node: Merge, rows: Float32) -> Float64:
+def _factors(node: MergeNode, rows: Float32) -> Float64:
     """Coefficients of a merge that is a linear combination of its operands, which are not all on disk: ``rows``."""
     everyone = np.eye(len(rows))
     base, parents = (None, everyone) if node.base is None else (everyone[0], everyone[1:])

@@ -6,23 +6,16 @@ import torch
 
 from kinship.errors import InvalidConfig
 from merging.kernels.sparsify import ALWAYS, Keep, drawn
-from merging.registry import Parameter
-
-EPSILON = Parameter(
-    "epsilon", "how far, up and down from density, the chance to be kept goes in a row", 0.15, per_model=True, low=0.0
-)
 
 _COARSE, _FINE = 11, 10  # 31 bits of magnitude: sorted by 11, then by 10 and by 10
 
 
-def magprune(
-    vector: torch.Tensor, density: float, epsilon: float, *, rescale: bool, generator: torch.Generator
-) -> Keep:
-    """Set elements of ``vector`` (\\*shape) fp32, contiguous, to zero in place; says by how much to stretch the rest.
+def magprune(vector: torch.Tensor, density: float, epsilon: float, *, generator: torch.Generator) -> Keep:
+    """Set elements of ``vector`` (\\*shape) fp32, contiguous, to zero in place; says what gives the rest its L1 norm.
 
     The chance to stay grows with the rank of |x| in its row (along the last dimension), linearly from density - epsilon
     to density + epsilon (DELLA, arXiv 2406.11617, section 3.1); equals rank by index; in rows of one element it is
-    ``density``. ``rescale`` stretches to the L1 norm before. Density 1 keeps everything. Raises `InvalidConfig` where
+    ``density``. Density 1 keeps everything. Raises `InvalidConfig` where
     chances leave 0 .. 1.
 
     Draws one number from ``generator``. Cost: a radix sort of each row; memory: 16 bytes an element of a row.
@@ -38,7 +31,7 @@ def magprune(
     seed = int(torch.randint(-(2**63), 2**63 - 1, (), generator=generator, device=generator.device)) % 2**64
     rows = vector.view(-1, vector.shape[-1] if vector.dim() else 1).numpy()
     before, after = _prune(rows, rows.view(np.uint32), density, epsilon, np.uint64(seed))
-    return Keep(stretch=before / after if rescale and after > 0.0 else 1.0)
+    return Keep(stretch=before / after if after > 0.0 else 1.0)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -16,28 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from merging.kernels.magnitude import EVERY, NONE, cuts
-from merging.registry import Parameter
 
 TILE = 2048
 ALWAYS = 2**32
-
-DENSITY = Parameter(
-    "density", "fraction of this task vector's elements to keep", 1.0, per_model=True, low=0.0, high=1.0
-)
-
-GAMMA = Parameter("gamma", "fraction of the largest elements to drop", 0.01, per_model=True, low=0.0, high=1.0)
-
-
-def sum_parameters(*own: Parameter, normalize: bool = False, rescale: bool = False) -> tuple[Parameter, ...]:
-    """The parameters of methods that end in `sparse_sum`, ``own`` ones second; defaults differ by method."""
-    return (
-        Parameter("weight", "factor of this model's task vector", per_model=True),
-        *own,
-        Parameter("normalize", "divide by the weights that took part", default=normalize),
-        Parameter("rescale", "stretch what is kept of each task vector to its L1 norm before", default=rescale),
-        Parameter("lambda", "factor of the merged task vector", default=1.0),
-        Parameter("int8_mask", "accepted for mergekit's sake; changes nothing", default=False),
-    )
 
 
 class Keep(NamedTuple):
@@ -45,14 +26,14 @@ class Keep(NamedTuple):
 
     low, high: keys (`merging.kernels.magnitude`); an element is in the band if low <= key < high. seed, chance: element
     i is drawn if the i-th number of the stream ``seed``, uniform in 0 .. 2**32 - 1, is below ``chance``. stretch:
-    factor of what stays.
+    the factor that gives what stays the L1 norm of all, where it is known.
     """
 
     low: int = EVERY
     high: int = NONE
     seed: int = 0
     chance: int = ALWAYS
-    stretch: float = 1.0
+    stretch: float | None = None
 
 
 def keep_magnitudes(vector: NDArray[np.float32], skip: int, count: int) -> Keep:
@@ -94,10 +75,9 @@ def sparse_sum(
     elect: bool,
     normalize: bool,
     rescale: bool,
-    int8_mask: bool = False,
-    **scale: float,
+    factor: float = 1.0,
 ) -> torch.Tensor:
-    """``lambda * sum_i w_i s_i k_i(v_i) / divisor`` of task vectors (p, \\*shape) fp32: (\\*shape) fp32.
+    """``factor * sum_i w_i s_i k_i(v_i) / divisor`` of task vectors (p, \\*shape) fp32: (\\*shape) fp32.
 
     k_i keeps elements; s_i is 1, or with ``rescale`` |v_i|_1 / |k_i(v_i)|_1. With ``elect``, an element takes part only
     where its weighted sign is that of the weighted sum, a sum of zero being positive and zeros never taking part (TIES,
@@ -108,9 +88,8 @@ def sparse_sum(
     """
     rows = flat(vectors)
     stretch = [_l1_ratio(row, keep) if rescale else 1.0 for row, keep in zip(rows, keeps, strict=True)]
-    factors = np.array([w * s * keep.stretch for w, s, keep in zip(weight, stretch, keeps, strict=True)])
+    factors = np.array([w * s for w, s in zip(weight, stretch, strict=True)])
     out = rows[0]  # each tile of it is read before it is written
-    factor = scale.get("lambda", 1.0)
     if elect:
         votes = np.array(weight if normalize else [0.0] * len(rows))
         elected_sum(rows, keeps, factors, factors, votes, floor=1e-8, instead=1.0, out=out)
@@ -145,6 +124,8 @@ def elected_sum(
 
 def _l1_ratio(row: NDArray[np.float32], keep: Keep) -> float:
     """The factor that gives the kept elements the L1 norm of all; 1 where that is all or none of it."""
+    if keep.stretch is not None:
+        return keep.stretch
     if keep == Keep():
         return 1.0
     before, after = _l1_norms(row, row.view(np.uint32), *(column[0] for column in _columns([keep])))

@@ -21,7 +21,7 @@ TILE = 2048
 _EXPONENT, _INT32 = 0x7F800000, ir.IntType(32)
 
 
-def blend_rows(rows: NDArray[Any], coefficients: NDArray[np.float64], out: NDArray[Any]) -> bool:
+def sum_rows(rows: NDArray[Any], coefficients: NDArray[np.float64], out: NDArray[Any]) -> bool:
     """Write ``sum_i c_i x_i`` to ``out`` (m,); returns whether all of it is finite there.
 
     rows (R, m) and out (m,) are float32, or bfloat16 as uint16 bit patterns, each on its own. coefficients: (R,)
@@ -30,7 +30,7 @@ def blend_rows(rows: NDArray[Any], coefficients: NDArray[np.float64], out: NDArr
     factors = coefficients.astype(np.float32)
     factors[0] = coefficients.sum()
     tiles = np.empty((2, TILE), dtype=np.float32)
-    return not _blend(rows, factors, tiles, out)
+    return not _sum(rows, factors, tiles, out)
 
 
 def to_bf16(numbers: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -40,7 +40,7 @@ def to_bf16(numbers: NDArray[np.float32]) -> NDArray[np.uint16]:
     [16256, 16256]
     """
     out = np.empty(numbers.shape, dtype=np.uint16)
-    blend_rows(np.ascontiguousarray(numbers).reshape(1, -1), np.ones(1), out.reshape(-1))
+    sum_rows(np.ascontiguousarray(numbers).reshape(1, -1), np.ones(1), out.reshape(-1))
     return out
 
 
@@ -73,7 +73,7 @@ def _exponent_is_full(typing_context, number):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _blend(rows, factors, tiles, out):  # type: ignore[no-untyped-def]
+def _sum(rows, factors, tiles, out):  # type: ignore[no-untyped-def]
     """Returns not zero where something in ``out`` is not finite. The first rows, and the last, share a loop."""
     bad = np.uint32(0)
     last = rows.shape[0] - 1

@@ -1,1 +1,13 @@
-"""The merge methods, one pure kernel a file, and each file named after its method."""
+"""One file per method, named after it; those that share a kernel share a file."""
+
+# The file of each method that is not in one of its own name, so that a method is loaded without the others.
+SHARED_FILES = {
+    "breadcrumbs": "sparse",
+    "breadcrumbs_ties": "sparse",
+    "dare_linear": "sparse",
+    "dare_ties": "sparse",
+    "della": "sparse",
+    "della_linear": "sparse",
+    "ramplus_tl": "ram",
+    "ties": "sparse",
+}

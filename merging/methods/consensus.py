@@ -20,14 +20,15 @@ from merging.registry import Parameter, tensor_method
         "agree", "how many models must use an entry for it to stay (the paper's k)", default=2, kind="integer", low=0
     ),
     Parameter("lambda", "factor of the merged task vector", default=1.0),
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     on_device=True,
     taxon="sparsified",
     formula="base + lambda * m * sum_i d_i;  m = [sum_i [|d_i| >= threshold_i * |sum_j d_j - d_i|] >= agree]",
     reference="Wang et al., Localizing Task Information, arXiv 2405.07813",
 )
-def consensus(vectors: torch.Tensor, *, threshold: Sequence[float], agree: int = 2, **scale: float) -> torch.Tensor:
+def consensus(
+    vectors: torch.Tensor, *, threshold: Sequence[float], agree: int = 2, lambda_: float = 1.0
+) -> torch.Tensor:
     """Consensus task arithmetic of task vectors (p, \\*shape) fp32: (\\*shape) fp32 (arXiv 2405.07813).
 
     A task uses the entries that its TALL mask keeps. ``agree`` 1 drops what no task uses (catastrophic weights), 2
@@ -41,4 +42,4 @@ def consensus(vectors: torch.Tensor, *, threshold: Sequence[float], agree: int =
     users = torch.zeros(total.shape, dtype=torch.int16, device=total.device)
     for vector, factor in zip(vectors, threshold, strict=True):
         users += vector.abs() >= factor * (total - vector).abs()  # TALL mask
-    return scale.get("lambda", 1.0) * total * (users >= agree)
+    return lambda_ * total * (users >= agree)

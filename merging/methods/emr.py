@@ -64,8 +64,7 @@ def restore(unified: torch.Tensor, kept: torch.Tensor, factor: float) -> torch.T
 @tensor_method(
     "emr",
     Parameter("task", "whose model to restore, by its place in the list of models, from 0", kind="integer", low=0),
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     on_device=True,
     taxon="sparsified",
     formula="base + (|d_t|_1 / |m_t u|_1) m_t u;  u = s max_i(s d_i), s = sign(sum_i d_i);  m_t = [d_t u > 0]",

@@ -9,14 +9,13 @@ from merging.registry import Parameter, tensor_method
 @tensor_method(
     "iso_c",
     Parameter("lambda", "factor of the merged task vector (the paper's alpha)", default=1.0),
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     on_device=True,
     taxon="subspace",
     formula="base + lambda * mean(S) U V^T;  U S V^T = sum_i d_i",
     reference="Marczak et al., No Task Left Behind, arXiv 2502.04959",
 )
-def iso_c(vectors: torch.Tensor, **factor: float) -> torch.Tensor:
+def iso_c(vectors: torch.Tensor, *, lambda_: float = 1.0) -> torch.Tensor:
     """Iso-C of task vectors (p, \\*shape) fp32: (\\*shape) fp32 (arXiv 2502.04959).
 
     The singular values of the summed matrices are all replaced by their mean. Tensors that are no matrices are
@@ -31,8 +30,7 @@ def iso_c(vectors: torch.Tensor, **factor: float) -> torch.Tensor:
     tensor([[ 2.,  0.],
             [ 0., -2.]])
     """
-    scale = factor.get("lambda", 1.0)
     if vectors.dim() != 3:
-        return scale * vectors.mean(dim=0)
+        return lambda_ * vectors.mean(dim=0)
     u, s, vh = svd(vectors.sum(dim=0, dtype=torch.float64))
-    return ((u * (scale * s.sum() / max(1, len(s)))) @ vh).float()
+    return ((u * (lambda_ * s.sum() / max(1, len(s)))) @ vh).float()

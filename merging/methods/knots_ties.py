@@ -12,14 +12,13 @@ from merging.registry import Parameter, tensor_method
     "knots_ties",
     Parameter("density", "share of this model's aligned entries that is kept", 1.0, per_model=True, low=0.0, high=1.0),
     Parameter("lambda", "factor of the merged task vector", default=1.0),
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     on_device=True,
     taxon="subspace",
     formula="base + lambda * U TIES(S V_1^T, .., S V_p^T);  U S [V_1^T .. V_p^T] = [d_1 .. d_p]",
     reference="Stoica et al., Model Merging with SVD to Tie the Knots, arXiv 2410.19735",
 )
-def knots_ties(vectors: torch.Tensor, *, density: Sequence[float], **factor: float) -> torch.Tensor:
+def knots_ties(vectors: torch.Tensor, *, density: Sequence[float], lambda_: float = 1.0) -> torch.Tensor:
     """KnOTS-TIES of task vectors (p, \\*shape) fp32: (\\*shape) fp32 (arXiv 2410.19735; TIES: arXiv 2306.01708).
 
     The p matrices (m, n) side by side give one basis U of their common output space; TIES trims, elects signs and
@@ -35,13 +34,12 @@ def knots_ties(vectors: torch.Tensor, *, density: Sequence[float], **factor: flo
     tensor([[ 3.,  0.],
             [ 0., -6.]])
     """
-    scale = factor.get("lambda", 1.0)
     if vectors.dim() != 3:
-        return scale * _ties(vectors, density)
+        return lambda_ * _ties(vectors, density)
     basis, _, _ = svd(torch.cat(list(vectors.double()), dim=1))
     # One product each, so that exactly opposite updates stay so; U^T d_i is S V_i^T.
     parts = torch.stack([basis.T @ vector.double() for vector in vectors])
-    return (scale * basis @ _ties(parts, density)).float()
+    return (lambda_ * basis @ _ties(parts, density)).float()
 
 
 def _ties(vectors: torch.Tensor, density: Sequence[float]) -> torch.Tensor:

@@ -29,7 +29,7 @@ def ratio(products: Float64) -> Float64:
     return share
 
 
-def model_stock_lines(vectors: "torch.Tensor", *, filter_wise: bool = True) -> "torch.Tensor":
+def model_stock_lines(vectors: "torch.Tensor", *, filter_wise: bool) -> "torch.Tensor":
     """Model Stock with a share for each line along the last dimension of (p, \\*shape) fp32: (\\*shape) fp32."""
     share = ratio(line_products(vectors, -1))[:, None] / len(vectors)
     return combine(vectors, np.repeat(share, len(vectors), axis=1), -1)
@@ -41,8 +41,7 @@ def model_stock_lines(vectors: "torch.Tensor", *, filter_wise: bool = True) -> "
     merge=model_stock_lines,
     outside_span=lambda values: bool(values["filter_wise"]),
     min_models=2,
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     needs_products=True,
     taxon="weighted",
     formula="θ = t mean(θᵢ) + (1-t) θ₀;  t = N cos φ / (1 + (N-1) cos φ)",

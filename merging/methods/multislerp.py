@@ -17,7 +17,7 @@ VANISHES = 1e-5  # length of a mean direction, of unit vectors, that the roundin
     Parameter("weight", "share of this model", per_model=True),
     Parameter("normalize_weights", "divide the weights by their sum", default=True, kind="boolean"),
     Parameter("eps", "added to norms; shorter mean directions count as none", default=1e-8, low=0.0),
-    on_task_vectors=True,
+    base="optional",
     needs_products=True,
     taxon="weighted",
     formula="τ = (Σᵢ wᵢ |τᵢ|) μ / |μ|;  μ = Σᵢ wᵢ τᵢ / |τᵢ|",

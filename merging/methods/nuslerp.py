@@ -35,7 +35,7 @@ def nuslerp_lines(
     *,
     weight: Sequence[float],
     nuslerp_row_wise: bool = False,
-    nuslerp_flatten: bool = False,
+    nuslerp_flatten: bool,
     has_base: bool = False,
 ) -> "torch.Tensor":
     """NuSLERP of each line of (2, \\*shape) fp32 apart: (\\*shape) fp32.
@@ -56,7 +56,7 @@ def nuslerp_lines(
     outside_span=lambda values: not values["nuslerp_flatten"],
     min_models=2,
     max_models=2,
-    on_task_vectors=True,
+    base="optional",
     needs_products=True,
     taxon="weighted",
     formula="τ = (sin((1-t)φ) τ₁ + sin(tφ) τ₂) / sin φ;  t = w₂ / (w₁ + w₂),  φ = ∠(τ₁, τ₂)",

@@ -9,14 +9,13 @@ from merging.registry import Parameter, tensor_method
     "pcb",
     Parameter("density", "share of each model's entries that is kept", default=0.1, low=0.0, high=1.0),
     Parameter("lambda", "factor of the merged task vector", default=1.0),
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     on_device=True,
     taxon="weighted",
     formula="base + lambda * sum_i b_i d_i / sum_i b_i;  b_i: top of softmax(p N(d_i d_i)) sum_j softmax(N(d_i d_j))",
     reference="Du et al., Parameter Competition Balancing for Model Merging, arXiv 2410.02396",
 )
-def pcb(vectors: torch.Tensor, *, density: float = 0.1, **scale: float) -> torch.Tensor:
+def pcb(vectors: torch.Tensor, *, density: float = 0.1, lambda_: float = 1.0) -> torch.Tensor:
     """PCB-Merging of task vectors (p, \\*shape) fp32: (\\*shape) fp32 (arXiv 2410.02396).
 
     N rescales to 0 .. 1. Where the authors' code weighs by ``exp`` and ``tanh`` without softmax, clips outliers and
@@ -37,7 +36,7 @@ def pcb(vectors: torch.Tensor, *, density: float = 0.1, **scale: float) -> torch
         balance[balance < least] = 0.0
         merged += balance * vector
         total += balance
-    return torch.where(total > 0, scale.get("lambda", 1.0) * merged / total, 0.0).reshape(vectors.shape[1:])
+    return torch.where(total > 0, lambda_ * merged / total, 0.0).reshape(vectors.shape[1:])
 
 
 def _softmax(scores: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:

@@ -14,8 +14,7 @@ EPSILON = Parameter("epsilon", "elements no larger than this count as unchanged"
 @tensor_method(
     "ram",
     EPSILON,
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     taxon="sparsified",
     formula="θ = θ₀ + Σᵢ∈C τᵢ / |C|;  C = {i : |τᵢ| > ε}",
     reference="Yuan et al., Behavior Knowledge Merge in Reinforced Agentic Models, arXiv 2601.13572",
@@ -29,6 +28,31 @@ def ram(vectors: torch.Tensor, *, epsilon: float = 1e-5) -> torch.Tensor:
     tensor([3., 4., 0.])
     """
     return shared_mean(vectors, epsilon, np.ones(len(vectors)))
+
+
+@tensor_method(
+    "ramplus_tl",
+    EPSILON,
+    Parameter("r", "strength of the reinforcement", default=0.1),
+    Parameter("alpha", "bound of the ratio of shared to unique elements", default=0.2, low=0.0),
+    base="needed",
+    summary="RAM+: RAM that reinforces what one model changed alone, as much as sharing dilutes the rest of that "
+    "model.",
+    taxon="sparsified",
+    formula="as RAM, with τᵢ λᵢ where i alone changed;  λᵢ = 1 + r clip(sharedᵢ / uniqueᵢ, 0, alpha)",
+    reference="Yuan et al., Behavior Knowledge Merge in Reinforced Agentic Models, arXiv 2601.13572",
+)
+def ramplus_tl(vectors: torch.Tensor, *, epsilon: float = 1e-5, r: float = 0.1, alpha: float = 0.2) -> torch.Tensor:
+    """RAM+ of task vectors (p, \\*shape) fp32, tensor-local: (\\*shape) fp32 (arXiv 2601.13572).
+
+    The paper counts shared and unique elements over the whole model; here, as in mergekit, each tensor counts its own.
+    A model without unique elements in a tensor has nothing to reinforce there. Two passes.
+
+    >>> ramplus_tl(torch.tensor([[2.0, 4.0, 0.0], [4.0, 0.0, 0.0]]), r=0.5, alpha=1.0)
+    tensor([3., 6., 0.])
+    """
+    unique, shared = overlaps(vectors, epsilon).T
+    return shared_mean(vectors, epsilon, 1.0 + r * np.clip(shared / np.maximum(unique, 1), 0.0, alpha))
 
 
 def shared_mean(vectors: torch.Tensor, epsilon: float, gains: NDArray[np.float64]) -> torch.Tensor:

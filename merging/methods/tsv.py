@@ -9,14 +9,13 @@ from merging.registry import Parameter, tensor_method
 @tensor_method(
     "tsv",
     Parameter("lambda", "factor of the merged task vector (the paper's alpha)", default=1.0),
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     on_device=True,
     taxon="subspace",
     formula="base + lambda * polar([U_1 .. U_p]) [S_1 .. S_p] polar([V_1 .. V_p])^T;  U_i S_i V_i^T: d_i at rank 1/p",
     reference="Gargiulo et al., Task Singular Vectors, arXiv 2412.00081",
 )
-def tsv(vectors: torch.Tensor, **factor: float) -> torch.Tensor:
+def tsv(vectors: torch.Tensor, *, lambda_: float = 1.0) -> torch.Tensor:
     """TSV-Merge of task vectors (p, \\*shape) fp32: (\\*shape) fp32 (arXiv 2412.00081).
 
     Of each matrix (m, n) the min(m, n) // p leading singular triplets are kept (at least one). All left vectors side
@@ -32,10 +31,9 @@ def tsv(vectors: torch.Tensor, **factor: float) -> torch.Tensor:
     tensor([[3., 0.],
             [0., 2.]])
     """
-    scale = factor.get("lambda", 1.0)
     if vectors.dim() != 3:
-        return scale * vectors.mean(dim=0)
+        return lambda_ * vectors.mean(dim=0)
     count = max(1, min(vectors.shape[1:]) // len(vectors))
     lefts, values, rights = zip(*(svd(vector.double(), count) for vector in vectors), strict=True)
     left, spectrum, right = torch.cat(lefts, dim=1), torch.cat(values), torch.cat(rights)
-    return ((polar(left) * (scale * spectrum)) @ polar(right)).float()
+    return ((polar(left) * (lambda_ * spectrum)) @ polar(right)).float()

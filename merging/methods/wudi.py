@@ -4,16 +4,12 @@ import torch
 
 from merging.registry import Parameter, tensor_method
 
-# Adam as by default (Kingma and Ba, arXiv 1412.6980), which the authors use. Epsilon is not negligible here.
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-
 
 @tensor_method(
     "wudi",
     Parameter("steps", "steps of Adam; 0 leaves the sum of the task vectors", default=300, kind="integer", low=0),
     Parameter("rate", "learning rate: how far an entry moves in a step", default=1e-5, low=0.0),
-    needs_base=True,
-    on_task_vectors=True,
+    base="needed",
     on_device=True,
     taxon="optimised",
     formula="base + argmin_d sum_i |(d - d_i) d_i^T|^2 / |d_i|^2, by Adam from d = sum_i d_i",
@@ -44,11 +40,9 @@ def wudi(vectors: torch.Tensor, *, steps: int = 300, rate: float = 1e-5) -> torc
             products = vector.T @ (vector / square)
             hessian += products
             target += vector @ products
-    mean, spread = torch.zeros_like(merged), torch.zeros_like(merged)
-    for step in range(1, int(steps) + 1):
-        gradient = torch.addmm(target, merged, hessian, beta=-1.0).mul_(2.0)
-        mean.lerp_(gradient, 1.0 - BETAS[0])
-        spread.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
-        width = (spread / (1.0 - BETAS[1] ** step)).sqrt_().add_(EPSILON)
-        merged.addcdiv_(mean, width, value=-rate / (1.0 - BETAS[0] ** step))
+    adam = torch.optim.Adam([merged], lr=rate, foreach=False)
+    for _ in range(steps):
+        merged.grad = torch.addmm(target, merged, hessian, beta=-1.0).mul_(2.0)
+        adam.step()
+    merged.grad = None
     return merged

@@ -26,7 +26,7 @@ from merging.kernels.rounding import promoted
 from merging.offspring.span import Genome, Span
 from merging.offspring.weights import combination
 from merging.output.writer import SafetensorsFile, header_of, require_free
-from merging.planning.graph import Merge, Same
+from merging.planning.graph import MergeNode, Same
 from merging.planning.plan import TensorPlan
 from merging.recipe.schema import Recipe
 
@@ -148,7 +148,7 @@ class Basis:
         Its parents are taken in fp32, whatever they are stored in. The file takes its name when it is complete and on
         disk; ``force`` replaces one that is there, as a run that was killed before it took note of it wants. The same
         ``seed`` (see `child_seed`) gives the same bytes, whatever the number of threads; of members, those that
-        `run_merge` writes. ``progress`` is told (bytes done, bytes in all). Cost: reads the parents' members, and all
+        `write_merge` writes. ``progress`` is told (bytes done, bytes in all). Cost: reads the parents' members, and all
         members once. Raises `OutputExists`, `OutputNotWritable`, and the errors of `Span.merge` and `execute`; nothing
         half-written remains.
         """
@@ -179,7 +179,7 @@ class Basis:
                 plans.append(TensorPlan(name, stored[0], Same(leaves)))
             else:
                 base = None if start is None else combination(start.coefficients[index], name, self.models)
-                node = Merge(method, values, inputs, base, _PLACE)
+                node = MergeNode(method, values, inputs, base, _PLACE)
                 plans.append(TensorPlan(name, self.dtype or promoted(stored), node))
         return plans
 

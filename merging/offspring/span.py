@@ -101,7 +101,7 @@ class Span:
             (rows @ founders.sums[:, :, None])[:, :, 0],
             _transform(founders.grams, rows),
         )
-        return KinshipMatrix.from_gram(table, metric)
+        return table.matrix(metric)
 
     def merge(self, recipe: Recipe, parents: Mapping[str, Genome]) -> Genome:
         """The child that ``recipe`` makes; its model names are keys of ``parents``.
@@ -166,7 +166,7 @@ def child_row(
     """
     products = None
     if method.needs_products and gram is not None:
-        rows = _on_gram_rows(parents - base if method.on_task_vectors and base is not None else parents)
+        rows = _on_gram_rows(parents - base if method.subtracts_base and base is not None else parents)
         products = _transform(gram, rows)
     combination = method.coefficients(products, values, has_base=base is not None)
     child = np.array(combination.models) @ parents

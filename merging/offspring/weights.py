@@ -14,7 +14,7 @@ from kinship.errors import MismatchedModels, NonFiniteWeights
 from merging.execution.streaming import execute
 from merging.kernels.rounding import promoted
 from merging.offspring.span import Genome
-from merging.planning.graph import Blend, Leaf, Same, Spec
+from merging.planning.graph import Leaf, Same, Spec, WeightedSum
 from merging.planning.plan import TensorPlan
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class TensorStream(Iterator[tuple[str, "torch.Tensor"]]):
         self,
         specs: Iterable[Spec],
         tensors: Tensors,
-        fill: "Callable[[Mapping[str, torch.Tensor]], None] | None" = None,
+        fill: Fill | None = None,
     ) -> None:
         self.specs = list(specs)
         self.fill = fill
@@ -121,11 +121,11 @@ def genome_plan(
     return tuple(plans)
 
 
-def combination(row: Float64, name: str, models: Sequence[Checkpoint]) -> Blend | Same:
+def combination(row: Float64, name: str, models: Sequence[Checkpoint]) -> WeightedSum | Same:
     """Tensor ``name`` as coefficients ``row`` on its ``models``, of which those without a share are left out."""
     used = np.flatnonzero(row).tolist() or [0]
     leaves = tuple(Leaf(models[index], name) for index in used)
-    return Blend(leaves, row[used]) if leaves[0].entry.dtype.is_floating_point else Same(leaves)
+    return WeightedSum(leaves, row[used]) if leaves[0].entry.dtype.is_floating_point else Same(leaves)
 
 
 def _tensors(plans: Sequence[TensorPlan]) -> Tensors:

@@ -52,7 +52,7 @@ class Same:
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
+class WeightedSum:
     """``sum_i factors[i] * leaves[i]``, known beforehand."""
 
     leaves: tuple[Leaf, ...]
@@ -65,7 +65,7 @@ class Blend:
 
 
 @dataclass(frozen=True, eq=False)
-class Merge:
+class MergeNode:
     """What ``method`` with ``values`` makes of ``inputs`` and, where there is one, the ``base``.
 
     place: where in a recipe of recipes it stands; with the tensor's name it seeds what is random.
@@ -91,7 +91,7 @@ class Merge:
     def in_span(self) -> bool:
         """Whether it is a linear combination of its leaves."""
         return self.method.in_span(self.values) and all(
-            node.in_span for node in self.operands if isinstance(node, Merge)
+            node.in_span for node in self.operands if isinstance(node, MergeNode)
         )
 
     @cached_property
@@ -104,12 +104,12 @@ class Merge:
         """The base, where there is one, and the inputs."""
         return self.inputs if self.base is None else (self.base, *self.inputs)
 
-    def merges(self) -> "Iterator[Merge]":
+    def merges(self) -> "Iterator[MergeNode]":
         """The merges directly inside."""
-        return (node for node in self.operands if isinstance(node, Merge))
+        return (node for node in self.operands if isinstance(node, MergeNode))
 
 
-Node = Leaf | Same | Blend | Merge
+Node = Leaf | Same | WeightedSum | MergeNode
 
 
 def label_of(name: str, node: Node) -> str:
@@ -123,9 +123,9 @@ def coefficients(node: Node, leaves: Sequence[Leaf], gram: Float64 | None) -> Fl
     gram: (R, R) inner products of [t0, t1 - t0, ..] for the leaves t0, t1, ..; None where nothing asks for them. So the
     merges of a lineage become one: nothing is rounded in between.
     """
-    if not isinstance(node, Merge):
+    if not isinstance(node, MergeNode):
         row = np.zeros(len(leaves))
-        row[[leaves.index(leaf) for leaf in node.leaves]] = node.factors if isinstance(node, Blend) else 1.0
+        row[[leaves.index(leaf) for leaf in node.leaves]] = node.factors if isinstance(node, WeightedSum) else 1.0
         return row
     rows = np.stack([coefficients(part, leaves, gram) for part in node.inputs])
     base = None if node.base is None else coefficients(node.base, leaves, gram)

@@ -14,7 +14,7 @@ from kinship.errors import MismatchedModels, about
 from merging.kernels.rounding import promoted
 from merging.planning.chat import chat_template_files
 from merging.planning.config import with_dtype, with_layers, with_vocabulary
-from merging.planning.graph import Leaf, Merge, Node, Same, Spec, coefficients, label_of
+from merging.planning.graph import Leaf, MergeNode, Node, Same, Spec, coefficients, label_of
 from merging.planning.layers import is_before_layers, take_layers
 from merging.planning.vocabulary import align_vocabularies
 from merging.recipe.parameters import Layers, Scope, values_for
@@ -40,7 +40,7 @@ class TensorPlan:
     @property
     def kind(self) -> str:
         """The method at the root, or ``copy``."""
-        return self.node.method.name if isinstance(self.node, Merge) else "copy"
+        return self.node.method.name if isinstance(self.node, MergeNode) else "copy"
 
     @property
     def is_random(self) -> bool:
@@ -51,7 +51,7 @@ class TensorPlan:
     def bytes_read(self) -> int:
         """Bytes of its leaves, twice where inner products are taken first."""
         once = sum(leaf.entry.nbytes for leaf in self.node.leaves)
-        twice = isinstance(self.node, Merge) and self.node.in_span and self.node.needs_products
+        twice = isinstance(self.node, MergeNode) and self.node.in_span and self.node.needs_products
         return 2 * once if twice else once
 
 
@@ -99,7 +99,7 @@ def plan_merge(recipe: Recipe, models: Mapping[str, Checkpoint]) -> MergePlan:
     Raises `MismatchedModels` for models that cannot be merged, and `InvalidConfig` for parameters without a value.
     """
     template = models[recipe.references[0]]
-    tokenizer, files, vocabulary = template, {}, recipe.vocabulary
+    tokenizer, files, vocabulary = template, {}, recipe.tokenizer_settings
     _require_one_architecture(models.values())
     config = dict(template.config)
     if vocabulary is not None:
@@ -116,7 +116,7 @@ def plan_merge(recipe: Recipe, models: Mapping[str, Checkpoint]) -> MergePlan:
     for name, node in sorted(_Expansion(models, opened).of(recipe).items()):
         stored = [leaf.entry.dtype for leaf in node.leaves]
         tensors.append(TensorPlan(name, stored[0] if isinstance(node, Same) else wanted or promoted(stored), node))
-        if isinstance(node, Merge) and node.in_span and not node.needs_products:
+        if isinstance(node, MergeNode) and node.in_span and not node.needs_products:
             with about(label_of(name, node)):
                 coefficients(node, node.leaves, None)  # raises what is wrong with the parameters
     config = _config(config, recipe, opened[0], tensors) if config else {}
@@ -217,7 +217,7 @@ class _Group:
         floats = [leaf.entry.dtype.is_floating_point for leaf in leaves]
         if all(floats):
             values = values_for(self.method, self.scopes, name, position)
-            return Merge(self.method, values, inputs, base, self.place)
+            return MergeNode(self.method, values, inputs, base, self.place)
         odd = next((leaf for leaf in leaves if leaf.entry.dtype != leaves[0].entry.dtype), None)
         if odd is not None:
             raise MismatchedModels(
@@ -235,7 +235,7 @@ def _ties(model: Checkpoint, head: str) -> bool:
 
 
 def _is_random(node: Node) -> bool:
-    return isinstance(node, Merge) and (node.method.random or any(map(_is_random, node.operands)))
+    return isinstance(node, MergeNode) and (node.method.random or any(map(_is_random, node.operands)))
 
 
 def _require_one_architecture(models: Iterable[Checkpoint]) -> None:

@@ -38,7 +38,7 @@ class Layers:
         """Count the layers that tensor ``names`` speak of."""
         counts: dict[str, int] = {}
         for layer in filter(None, map(layer_of, names)):
-            counts[layer.stack] = max(counts.get(layer.stack, 0), layer.index + 1)
+            counts[layer.stack] = max(counts.get(layer.stack, 0), layer.number + 1)
         return cls(counts)
 
     @property
@@ -52,7 +52,7 @@ class Layers:
         if layer is None:
             return 0.0
         count = self.counts.get(layer.stack, self.count)
-        return layer.index / (count - 1) if count > 1 else 1.0
+        return layer.number / (count - 1) if count > 1 else 1.0
 
 
 def values_for(

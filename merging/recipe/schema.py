@@ -100,9 +100,9 @@ class Part:
         """
         if self.base is None:
             return self.inputs
-        if method.base_is_input:
+        if method.base == "merged":
             return tuple(sorted(self.inputs, key=lambda entry: entry.model != self.base))
-        if method.needs_base or method.on_task_vectors:
+        if method.subtracts_base:
             return tuple(entry for entry in self.inputs if entry.model != self.base)
         return self.inputs
 
@@ -160,7 +160,7 @@ class Recipe(Strict):
         return [model for model in self._models() if isinstance(model, Recipe)]
 
     @property
-    def vocabulary(self) -> TokenizerSettings | None:
+    def tokenizer_settings(self) -> TokenizerSettings | None:
         """What the recipe says of the tokenizer, in either form."""
         if self.tokenizer_source is not None:
             return TokenizerSettings(source=self.tokenizer_source)
@@ -266,13 +266,12 @@ def _check_models(recipe: Recipe, method: MergeMethod, part: Part) -> None:
     if (method.needs_base or recipe.scales()) and part.base is None:
         raise InvalidConfig(f"{method.name} needs a base model here.", hint="Add base_model: to the recipe.")
     listed = [entry.model for entry in part.inputs]
-    if method.base_is_input and part.base not in listed:
+    if method.base == "merged" and part.base not in listed:
         raise InvalidConfig(
             f"base_model {label(part.base or '')!r} is not among the models of this {method.name} merge.",
             hint="Set base_model to the one of the two models that t = 0 stands for.",
         )
-    uses_base = method.needs_base or method.base_is_input or method.on_task_vectors or method.sees_base
-    if not uses_base and not recipe.scales() and part.base is not None and part.base not in listed:
+    if method.base == "none" and not recipe.scales() and part.base is not None and part.base not in listed:
         raise InvalidConfig(
             f"base_model {label(part.base)!r} has no part in a {method.name} merge.",
             hint="Leave it out; or list it among the models, as mergekit would take it.",
@@ -281,7 +280,7 @@ def _check_models(recipe: Recipe, method: MergeMethod, part: Part) -> None:
     if not method.min_models <= count <= (method.max_models or count):
         least, most = method.min_models, method.max_models
         wanted = least if least == most else f"at least {least}" if most is None else f"{least} to {most}"
-        aside = " beside the base" if method.needs_base and not method.base_is_input else ""
+        aside = " beside the base" if method.base == "needed" else ""
         raise InvalidConfig(f"{method.name} merges {wanted} models{aside}; the recipe lists {count}.")
 
 

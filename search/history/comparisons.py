@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evaluators.scores.aggregates import differences, gain
-from evaluators.scores.intervals import Sample, compare_all
+from evaluators.scores.intervals import Sample, paired_differences
 from evaluators.scores.score import Estimate, Score, TaskScore
 from evaluators.scores.splits import SPLITS, Split
 from search.ledger.ledger import Ledger, RunFacts
@@ -45,7 +45,7 @@ class Differences:
         }
 
     def intervals(self, pairs: Sequence[tuple[str, str]]) -> list[dict[Split, dict[str, Any]]]:
-        """The same as `evaluators.scores.intervals.Comparison`, as plain data, of several pairs at once."""
+        """The same as `evaluators.scores.intervals.PairedDifference`, as plain data, of several pairs at once."""
         found: list[dict[Split, dict[str, Any]]] = [{} for _ in pairs]
         for split in SPLITS:
             samples: dict[int, list[Sample]] = {}
@@ -53,7 +53,7 @@ class Differences:
                 mine, theirs = self.score(id, split), self.score(other, split)
                 if mine and theirs:
                     samples[place] = differences(mine, theirs, self._aggregate, self._founders(split))
-            for place, comparison in zip(samples, compare_all(list(samples.values())), strict=True):
+            for place, comparison in zip(samples, paired_differences(list(samples.values())), strict=True):
                 found[place][split] = comparison.to_dict()
         return found
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from evaluators.base import Candidate, Evaluator
+from evaluators.base import Candidate, Documents, Evaluator
 from evaluators.cache import ScoreCache
+from evaluators.cached import CachedEvaluator
 from evaluators.make import require_acknowledged
-from evaluators.scorer import Scorer
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
@@ -33,7 +33,7 @@ from search.running.events import Observer, failure, silent, standing
 from search.running.founders import open_founders
 from search.running.resuming import require_proposed, require_resumable
 from search.running.stopping import Progress, reason_to_stop
-from search.running.workers import Description, Documents, Work, describe, open_workers
+from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Proposal
 from search.strategies.recipes import BASE
 
@@ -93,7 +93,7 @@ class Search:
                 observer,
             )
             self._stack.callback(lambda: self._breeder.basis.close())
-            scorer = Scorer(description, cache)
+            scorer = CachedEvaluator(description, cache)
             self._evaluation = Evaluation(
                 self._individuals, self.ledger, scorer, pool, config.aggregate, self._work, observer
             )

@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from evaluators.base import Documents
+from evaluators.cached import CachedEvaluator
 from evaluators.racing.race import Race, RaceSettings, Verdict
-from evaluators.scorer import Scorer
 from evaluators.scores.aggregates import Aggregate, fitness, shares
 from evaluators.scores.score import Estimate, Results, Score, as_dict
 from evaluators.scores.splits import Split
@@ -19,7 +20,7 @@ from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger
 from search.ledger.records import Failed, Record, Summary
 from search.running.events import Observer, failure
-from search.running.workers import Documents, Work
+from search.running.workers import Work
 from search.strategies.recipes import BASE
 
 
@@ -34,7 +35,7 @@ class Evaluation:
         self,
         individuals: Individuals,
         ledger: Ledger,
-        scorer: Scorer,
+        scorer: CachedEvaluator,
         pool: WorkerPool,
         aggregate: Aggregate,
         work: Callable[[str, Documents], Work],

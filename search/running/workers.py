@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from evaluators.base import Candidate, Evaluator, Task
+from evaluators.base import Candidate, Documents, Evaluator, Task
 from evaluators.workers import Failure, WorkerPool, make_pool
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
@@ -19,8 +19,6 @@ from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
 from search.running.founders import open_founders
-
-Documents = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ def recipe_of(
     """
     scaled = method.name == "linear" and parameters.get("scale", 1.0) != 1.0
     base: str | None = None
-    if method.base_is_input:
+    if method.base == "merged":
         base = models[0][0]
-    elif method.needs_base or method.on_task_vectors or method.sees_base or scaled:
+    elif method.subtracts_base or scaled:
         base = BASE
     return Recipe.model_validate(
         {

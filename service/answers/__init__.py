@@ -1,1 +1,45 @@
-"""What commands, routes and pages show: arguments in, one documented object out; nothing is printed."""
+"""What commands, routes and pages show: arguments in, one documented object out; nothing is printed.
+
+docs/formats.md describes every schema. Names are imported when they are asked for.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "base": ("Answer", "Part"),
+    "error": ("Error",),
+    "matrix": ("Matrix", "MatrixPlan", "measure_matrix", "plan_matrix"),
+    "advice": ("Advice", "advise_pairs"),
+    "dendrogram": ("Dendrogram", "join_models"),
+    "tree": ("FamilyTree", "RecoveredHeritage", "RunLineage", "findings_of", "trace_models", "trace_run"),
+    "merge": ("MergePlan", "Merged", "merge_models", "plan_merging"),
+    "methods": ("Methods", "list_methods"),
+    "checks": ("FolderChecks", "RunChecks", "check_folder", "check_run"),
+    "score": ("Scores", "score_models"),
+    "dry_run": ("SearchPlan", "plan_search"),
+    "events": (
+        "Finished", "Generation", "IndividualFailed", "IndividualScored", "Phase", "Results", "SearchStopped",
+        "Started", "event_of", "read_event",
+    ),
+    "evolve": ("run_evolution",),
+    "runs": ("Failures", "ImportedRun", "Runs", "failures_of", "import_run", "list_runs", "open_run"),
+    "export": ("RunArchive", "RunExport", "archive_of", "export_of"),
+    "comparison": ("ComparedRuns", "compare_runs"),
+    "cache": (
+        "CacheChecks", "CacheList", "CachePrune", "CacheSize", "check_cache", "list_cache", "measure_cache",
+        "prune_cache",
+    ),
+    "index": (
+        "IndexedModels", "Relatives", "add_models", "find_relatives", "list_index", "remove_models",
+    ),
+}  # fmt: skip
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

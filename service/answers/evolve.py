@@ -24,14 +24,13 @@ from merging.offspring.weights import cast, common_dtype
 from merging.output.folder import write_model_folder
 from merging.recipe.schema import Recipe
 from search.config import RunConfig
-from search.history.export import to_json
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import CHILDREN, Search
 from search.running.events import Observer
 from service.pages.charts import drawn
-from service.pages.figures import save_figure
-from service.pages.page import write_report
-from service.pages.view import RunView
+from service.pages.contents import RunContents
+from service.pages.files import save_figure
+from service.pages.report import write_report
 
 REPORT = "report.html"
 
@@ -44,7 +43,7 @@ def run_evolution(
     cache: ScoreCache | None,
     observer: Observer,
     ledger: str | None = None,
-) -> RunView:
+) -> RunContents:
     """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found.
 
     ``ledger``: the URL of a run in a database; by default it is in the folder.
@@ -56,15 +55,15 @@ def run_evolution(
         best = best_offspring(search.records)
         if best is not None:
             _write_best(search, best, folder, root)
-    view = RunView.open(folder, ledger)
-    _write_text(folder / "export.json", to_json(view.export))
+    view = RunContents.open(folder, ledger)
+    _write_text(folder / "export.json", view.run.canonical())
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
     save_figure(heatmap(view.kinship), folder / "kinship.png", force=True)
     figure = family_figure(drawn(view.export))
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"lineage.{suffix}", force=True)
     write_report(folder / REPORT, {label_of(config): view}, f"Merge search: {folder.name}", force=True)
-    observer("finished", {"report": str(folder / REPORT), "verdict": view.verdict()})
+    observer("finished", {"report": str(folder / REPORT), "verdict": view.run.verdict()})
     return view
 
 

@@ -4,17 +4,17 @@ Tokens and offline mode are those of `huggingface_hub`.
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from kinship.checkpoints.hub import hub_endpoint
 from kinship.errors import InvalidConfig, KinshipError, OutputExists, OutputNotWritable
 from merging.output.folder import SUMS_NAME
+from service.answers.base import Part
 
 CARD_NAME = "README.md"
 
@@ -27,17 +27,15 @@ _REFUSALS = {
 }
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """Where a folder went: repository, commit, and the address of the commit."""
+class Pushed(Part):
+    """Where a folder went."""
 
     repo: str
+    """The Hub repository."""
     commit: str
+    """Its identity."""
     url: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain data."""
-        return {"repo": self.repo, "commit": self.commit, "url": self.url}
+    """The address of the commit."""
 
 
 def require_pushable(repo: str, *, private: bool = False, force: bool = False) -> list[str] | None:
@@ -60,7 +58,7 @@ def require_pushable(repo: str, *, private: bool = False, force: bool = False) -
                 hint="Log in with `hf auth login`, or set HF_TOKEN, with a token that may write.",
             )
         try:
-            found = HfApi(endpoint=_endpoint(), token=token).model_info(repo)
+            found = HfApi(endpoint=hub_endpoint(), token=token).model_info(repo)
         except GatedRepoError:
             raise
         except RepositoryNotFoundError:
@@ -88,7 +86,7 @@ def push_folder(folder: Path, repo: str, *, private: bool = False, force: bool =
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
     old = require_pushable(repo, private=private, force=force)
-    api, files = HfApi(endpoint=_endpoint(), token=get_token()), _contents(folder)
+    api, files = HfApi(endpoint=hub_endpoint(), token=get_token()), _contents(folder)
     with _in_our_words(repo):
         if old is None:
             api.create_repo(repo, private=private or None)
@@ -97,7 +95,7 @@ def push_folder(folder: Path, repo: str, *, private: bool = False, force: bool =
         ]
         operations += [CommitOperationDelete(path_in_repo=name) for name in old or [] if name not in files]
         commit = api.create_commit(repo, operations, commit_message=f"Upload {folder.name} with model-kinship")
-    return Pushed(repo, commit.oid, commit.commit_url)
+    return Pushed(repo=repo, commit=commit.oid, url=commit.commit_url)
 
 
 def hub_ids(reference: str) -> list[str]:
@@ -172,7 +170,3 @@ def _in_our_words(repo: str) -> Iterator[None]:
         lines = [f"{type(error).__name__}:", *(line.strip("- ") for line in told.splitlines() if line.strip())]
         reason, hint = _REFUSALS.get(status, (" ".join(lines), "Try again: what was uploaded is not uploaded twice."))
         raise OutputNotWritable(f"{repo} could not be written on the Hub ({reason}).", hint=hint) from error
-
-
-def _endpoint() -> str | None:
-    return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None

@@ -1,15 +1,18 @@
 """Scores of several models, compared document by document."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
 
 from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
-from evaluators.live import DTYPES, PROVENANCE, without
-from evaluators.scorer import Scorer
-from evaluators.scores.intervals import Comparison, compare
+from evaluators.cached import CachedEvaluator
+from evaluators.conditions import DTYPES, PROVENANCE, without
+from evaluators.scores.intervals import PairedDifference, paired_difference
 from evaluators.scores.score import Score
 from evaluators.scores.splits import SPLITS, Split
 from evaluators.settings import EvaluateSettings
@@ -19,6 +22,35 @@ from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
 from kinship.errors import EvaluationFailed, IncomparableScores, KinshipError, MismatchedModels, NonFiniteWeights
 from merging.offspring.weights import stream_of
+from service.answers.base import Answer, Part, named
+from service.answers.error import Error
+from service.answers.scores import Difference, SplitScore
+
+
+class ModelScores(Part):
+    """What was found of one model."""
+
+    model: str
+    """Its reference, as given."""
+    error: Error | None
+    """In place of scores, where it could not be scored."""
+    conditions: dict[str, str]
+    """What the scores were made with: versions, device, dtype, batch size, seed."""
+    splits: dict[Split, SplitScore]
+    """Scores by split."""
+    versus_first: dict[Split, Difference]
+    """By how much it is better than the first model; empty where the two were not run under the same conditions."""
+
+
+class Scores(Answer):
+    """Scores of models on tasks."""
+
+    schema_: Literal["kinship.score/2"] = named("kinship.score/2")
+    settings: dict[str, JsonValue]
+    """The ``evaluate`` settings in full."""
+    models: list[ModelScores]
+    """In the order asked for."""
+
 
 # What decides, beside the weights, how a model runs.
 FRAME = (
@@ -30,29 +62,47 @@ Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 @dataclass
-class Scored:
+class _Scored:
     """What was found of one model; ``error`` in place of scores where it could not be scored."""
 
     model: str
     conditions: Mapping[str, str] = field(default_factory=dict)
     scores: dict[Split, Score] = field(default_factory=dict)
-    versus_first: dict[Split, Comparison] = field(default_factory=dict)
+    versus_first: dict[Split, PairedDifference] = field(default_factory=dict)
     error: KinshipError | None = None
+
+    def told(self) -> ModelScores:
+        """The same as an answer has it."""
+        return ModelScores.model_validate(
+            {
+                "model": self.model,
+                "error": Error.of(self.error) if self.error else None,
+                "conditions": dict(self.conditions),
+                "splits": {split: score.to_dict() for split, score in self.scores.items()},
+                "versus_first": {split: gain.to_dict() for split, gain in self.versus_first.items()},
+            }
+        )
 
 
 def score_models(
-    models: Sequence[str], settings: EvaluateSettings, root: Path, cache: ScoreCache | None, watch: Watch
-) -> list[Scored]:
+    models: Sequence[str],
+    settings: EvaluateSettings,
+    root: Path,
+    cache: ScoreCache | None = None,
+    watch: Watch = lambda label: nullcontext(lambda done, total: None),
+) -> Scores:
     """Score each of ``models`` on both splits; one that fails costs only itself, unless it is the only one.
 
     Models that differ in nothing but their weights share one evaluator. ``watch`` is given a label and yields what is
-    told of (documents done, documents in all). Paths in ``settings`` count from ``root``.
+    told of (documents done, documents in all). Paths in ``settings`` count from ``root``. Raises the errors of
+    `open_checkpoint` and `make_evaluator`, and of a single model `EvaluationFailed`, `NonFiniteWeights` or
+    `MismatchedModels`.
     """
     from evaluators.make import make_evaluator
 
     # A live model has the dtype of the settings, a written one that of its config.
     ignored = PROVENANCE if settings.written else PROVENANCE | DTYPES
-    found: list[Scored] = []
+    found: list[_Scored] = []
     evaluator: Evaluator | None = None
     last: dict[str, object] = {}
     with ExitStack() as stack:
@@ -62,19 +112,19 @@ def score_models(
                 this = frame(checkpoint, ignored)
                 if evaluator is None or this != last:
                     evaluator, last = make_evaluator(settings, checkpoint, root), this
-                scorer = Scorer(evaluator, cache)
-                one = Scored(checkpoint.id, dict(evaluator.conditions))
+                scorer = CachedEvaluator(evaluator, cache)
+                one = _Scored(checkpoint.id, dict(evaluator.conditions))
                 for split in SPLITS:
                     with watch(f"{name}, {split.replace('_', '-')}") as progress:
                         one.scores[split] = scorer.score(_candidate(checkpoint), split, progress)
             except (EvaluationFailed, NonFiniteWeights, MismatchedModels) as error:
                 if len(models) == 1:
                     raise
-                one = Scored(checkpoint.id, error=error)
+                one = _Scored(checkpoint.id, error=error)
             found.append(one)
     for one in found[1:]:
         _compare_with(found[0], one)
-    return found
+    return Scores(settings=settings.model_dump(mode="json"), models=[one.told() for one in found])
 
 
 def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, object]:
@@ -97,11 +147,11 @@ def _candidate(checkpoint: Checkpoint) -> Candidate:
     return Candidate(checkpoint.id, checkpoint.digest, lambda: stream_of(checkpoint))
 
 
-def _compare_with(first: Scored, one: Scored) -> None:
+def _compare_with(first: _Scored, one: _Scored) -> None:
     """Differences on the same documents; none where the tasks are not the same ones, which the result then says."""
     for split in SPLITS:
         if split in first.scores and split in one.scores:
             try:
-                one.versus_first[split] = compare(one.scores[split], first.scores[split])
+                one.versus_first[split] = paired_difference(one.scores[split], first.scores[split])
             except IncomparableScores:
                 return

@@ -2,14 +2,12 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from evaluators.cache import ScoreCache
+import typer
+
 from kinship.errors import OutputExists
-from kinship.measures.comparison import kinship_matrix
-from search.config import parse_config
-from service.commands.matrix import matrix_table, save
-from service.commands.progress import observed
+from service.commands.options import Force
 from service.console import console, progress_bar
 
 VARIANTS = ("vanilla", "kinship", "random")
@@ -23,11 +21,23 @@ MERGE: dict[str, Any] = {"method": "linear", "parameters": {"scale": 1.2}}
 MASTERED = {"demo_reverse"}
 
 
-def run(out: Path, *, force: bool) -> None:
-    """Make the family on first use, measure, search, report."""
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the family, the runs and the report go.")] = Path("demo"),
+    force: Force = False,
+) -> None:
+    """Train a small family of models and run everything on it.
+
+    Ends with the path of a report to open.
+    """
+    from evaluators.cache import ScoreCache
+    from search.config import parse_config
     from service.answers.evolve import run_evolution
+    from service.answers.matrix import measure_matrix
+    from service.commands.matrix import matrix_table
+    from service.commands.search_progress import observed
     from service.demo.family import DEMO, make_family
-    from service.pages.page import write_report
+    from service.pages.files import save_matrix
+    from service.pages.report import write_report
 
     _prepare(out, force=force)
     with progress_bar() as bar:
@@ -41,10 +51,10 @@ def run(out: Path, *, force: bool) -> None:
         family = make_family(out / FAMILY, DEMO, progress)
     console().print(f"Family of {1 + len(family.founders)} models in {family.folder}")
 
-    matrix = kinship_matrix([str(path) for path in family.founders], str(family.base))
+    matrix = measure_matrix([str(path) for path in family.founders], str(family.base))
     for suffix in ("csv", "png", "svg"):
-        save(matrix, out / f"kinship.{suffix}", force=True)
-    console().print(matrix_table(matrix))
+        save_matrix(matrix, out / f"kinship.{suffix}", force=True)
+    console().print(matrix_table(matrix.matrix()))
 
     tasks = [name for name in family.task_names if name not in MASTERED]
     cache = ScoreCache(out / "scores.sqlite")
@@ -62,7 +72,7 @@ def run(out: Path, *, force: bool) -> None:
         console().print(f"\nSearch, {variant} variant")
         with observed(as_json=False) as observer:
             views[variant] = run_evolution(config, out / f"run-{variant}", root=out, cache=cache, observer=observer)
-        console().print(views[variant].verdict())
+        console().print(views[variant].run.verdict())
 
     report = out / "report.html"
     write_report(report, views, TITLE, force=True)

@@ -2,55 +2,66 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from evaluators.cache import open_cache
+import typer
+
 from kinship.errors import OutputExists
-from kinship.output import require_writable
-from search.config import load_config
-from search.ledger.ledger import Ledger
-from search.ledger.location import LedgerLocation, holds_run
+from service.commands.options import Force, Ledger, ScoreCacheFile
 from service.console import console, notes, print_json
 
+if TYPE_CHECKING:
+    from search.ledger.location import LedgerLocation
+    from service.answers.dry_run import SearchPlan
 
-def run(
-    run_file: Path,
-    out: Path,
-    *,
-    resume: bool,
-    dry_run: bool,
-    timed: bool,
-    cache: Path | None,
-    as_json: bool,
-    force: bool,
-    ledger: str | None = None,
+
+def evolve(
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.yml", help="The run file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder, or start it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan.")] = False,
+    ledger: Ledger = None,
+    timed: Annotated[bool, typer.Option("--time", help="With --dry-run: time a founder on a few documents.")] = False,
+    cache: ScoreCacheFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
+    force: Force = False,
 ) -> None:
-    """Search, or resume, or print the plan."""
+    """Search for better models by merging, over generations.
+
+    Ctrl-C pauses: every result so far is kept, and --resume goes on.
+    """
+    from evaluators.cache import open_cache
+    from search.config import load_config
+
     config = load_config(run_file)
     root = run_file.absolute().parent
     if dry_run:
-        from service.answers.plan import plan
+        from service.answers.dry_run import plan_search
 
-        print_plan(plan(config, root, out, timed=timed), as_json=as_json)
+        plan = plan_search(config, root, out, timed=timed)
+        print_json(plan) if as_json else print_plan(plan)
         return
     prepare_folder(out, resume=resume, force=force, ledger=ledger)
     from service.answers.evolve import run_evolution
-    from service.commands.progress import observed
+    from service.commands.search_progress import observed
 
     with observed(as_json=as_json) as observer:
         try:
-            view = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer, ledger=ledger)
+            found = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer, ledger=ledger)
         except KeyboardInterrupt:
             notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
                           f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
             raise
     if not as_json:
-        console().print(view.verdict())
+        console().print(found.run.verdict())
         console().print(f"Report: {out / 'report.html'}", soft_wrap=True)
 
 
 def prepare_folder(out: Path, *, resume: bool, force: bool, ledger: str | None = None) -> None:
     """Make sure that ``out``, and the run in a database, may be used: new, or a run to resume, or to be replaced."""
+    from kinship.output import require_writable
+    from search.ledger.location import LedgerLocation, holds_run
+
     occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if occupied and not resume:
         if not force:
@@ -68,26 +79,25 @@ def prepare_folder(out: Path, *, resume: bool, force: bool, ledger: str | None =
     require_writable(out, force=True)
 
 
-def _prepare_database(location: LedgerLocation, *, force: bool) -> None:
-    with Ledger(location, exclusive=True) as ledger:
+def _prepare_database(place: "LedgerLocation", *, force: bool) -> None:
+    from search.ledger.ledger import Ledger
+
+    with Ledger(place, exclusive=True) as ledger:
         if ledger.facts() is None:
             return
         if not force:
             raise OutputExists(
-                f"{location} exists already.",
+                f"{place} exists already.",
                 hint="Go on with it by --resume, replace it by --force, or give it another name: URL#NAME.",
             )
         ledger.delete()
 
 
-def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+def print_plan(plan: "SearchPlan") -> None:
     """The plan, for people with units."""
-    if as_json:
-        print_json(plan)
-        return
     from rich.filesize import decimal
 
-    for key, value in plan.items():
+    for key, value in plan.content().items():
         if key == "schema":
             continue
         if value is None:

@@ -1,90 +1,106 @@
 """`kinship index`."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import InvalidConfig
-from kinship.sketches.index import SketchIndex
+import typer
+
+from service.commands.options import AllowPickle, Force, Json, Models
 from service.console import byte_progress, console, notes, print_json
 
 if TYPE_CHECKING:
-    from kinship.sketches.sketch import Sketch
+    from service.answers.index import IndexedModels, Relatives
+
+index = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Find relatives among thousands of models.")
+
+IndexFile = Annotated[Path, typer.Argument(metavar="INDEX", help="The index, one file.", show_default=False)]
 
 
-def add(index: Path, models: list[str], *, allow_pickle: bool, as_json: bool, force: bool) -> None:
-    """Sketch models and keep the sketches, each under its reference, as soon as it is made."""
-    if len(set(models)) < len(models):
-        raise InvalidConfig("A model is given twice.", hint="Name each once.")
-    kept = SketchIndex(index)
-    for model in models:
-        made, state = _sketched(model, allow_pickle=allow_pickle, quiet=as_json)
-        kept.add(model, made, state=state, force=force)
+@index.command("add")
+def add(
+    index: IndexFile, models: Models, allow_pickle: AllowPickle = False, as_json: Json = False, force: Force = False
+) -> None:
+    """Sketch models, reading their weights once, and keep the sketches."""
+    from service.answers.index import add_models
+
+    def tell(model: str) -> None:
         if not as_json:
             console().print(f"Added {model}", soft_wrap=True)
+
+    answer = add_models(index, models, allow_pickle=allow_pickle, force=force, watch=_watch(quiet=as_json), added=tell)
     if as_json:
-        print_json({"schema": "kinship.index/1", "index": str(index), "models": kept.ids})
+        print_json(answer)
 
 
-def remove(index: Path, models: list[str], *, as_json: bool) -> None:
-    """Forget models."""
-    kept = SketchIndex(index)
-    for model in models:
-        kept.remove(model)
-    list_models(index, as_json=as_json)
+@index.command("query")
+def query(
+    index: IndexFile,
+    model: Annotated[str, typer.Argument(help="A model as for index add.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 20,
+    allow_pickle: AllowPickle = False,
+    as_json: Json = False,
+) -> None:
+    """The models of an index that a model is related to, the nearest first."""
+    from service.answers.index import find_relatives
+
+    answer = find_relatives(index, model, allow_pickle=allow_pickle, watch=_watch(quiet=as_json))
+    print_json(answer.nearest(top)) if as_json else print_relatives(answer, top)
 
 
-def list_models(index: Path, *, as_json: bool) -> None:
+@index.command("list")
+def list_models(index: IndexFile, as_json: Json = False) -> None:
     """The models of an index."""
-    ids = SketchIndex(index).ids
+    from service.answers.index import list_index
+
+    print_models(list_index(index), as_json=as_json)
+
+
+@index.command("remove")
+def remove(
+    index: IndexFile,
+    models: Annotated[list[str], typer.Argument(help="As the index lists them.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Forget models."""
+    from service.answers.index import remove_models
+
+    print_models(remove_models(index, models), as_json=as_json)
+
+
+def print_models(answer: "IndexedModels", *, as_json: bool) -> None:
+    """One model a line."""
     if as_json:
-        print_json({"schema": "kinship.index/1", "index": str(index), "models": ids})
+        print_json(answer)
         return
-    for id in ids:
+    for id in answer.models:
         console().print(id, soft_wrap=True)
 
 
-def query(index: Path, model: str, top: int, *, allow_pickle: bool, as_json: bool) -> None:
-    """The relatives of a model, the nearest first."""
-    kept = SketchIndex(index)
-    everyone = kept.query(_sketched(model, allow_pickle=allow_pickle, quiet=as_json)[0])
-    relatives = [relative for relative in everyone if relative.related]
-    if as_json:
-        found = {"schema": "kinship.relatives/1", "model": model, "compared": len(everyone)}
-        print_json(found | {"relatives": [relative.to_dict() for relative in relatives[:top]]})
-        return
-    if not relatives:
-        console().print(f"{model} is related to none of the {len(everyone)} models of its kind there.", soft_wrap=True)
-        return
+def print_relatives(answer: "Relatives", top: int) -> None:
+    """A table of the nearest, and how many there are."""
     from rich.table import Table
 
-    table = Table(title=f"Relatives of {model}", title_justify="left")
+    if not answer.relatives:
+        console().print(
+            f"{answer.model} is related to none of the {answer.compared} models of its kind there.", soft_wrap=True
+        )
+        return
+    table = Table(title=f"Relatives of {answer.model}", title_justify="left")
     table.add_column("model", overflow="fold")
     for header in ("distance", "correlation", "compared"):
         table.add_column(header, justify="right")
-    for relative in relatives[:top]:
+    for relative in answer.nearest(top).relatives:
         row = (f"{relative.distance:.5f}", f"{relative.correlation:.3f}", f"{relative.shared:.0%}")
         table.add_row(relative.id, *row)
     console().print(table)
     notes().print(
-        f"{len(relatives)} of {len(everyone)} models with tensors of the same names and sizes are related to it. "
-        "Distances are estimates, relative to the norm of the weights.",
+        f"{len(answer.relatives)} of {answer.compared} models with tensors of the same names and sizes are related to "
+        "it. Distances are estimates, relative to the norm of the weights.",
         soft_wrap=True,
     )
 
 
-def _sketched(model: str, *, allow_pickle: bool, quiet: bool) -> "tuple[Sketch, str | None]":
-    """The sketch, and the state of the files that it was made from."""
-    from kinship.sketches.sketch import sketch
-
-    with open_checkpoint(model, allow_pickle=allow_pickle) as checkpoint:
-        total, done = sum(entry.nbytes for entry in checkpoint.tensors.values()), 0
-        with byte_progress(f"Sketching {model}", quiet=quiet) as progress:
-
-            def report(count: int) -> None:
-                nonlocal done
-                done += count
-                progress(done, total)
-
-            state = checkpoint.fingerprint
-            return sketch(checkpoint, report), state
+def _watch(*, quiet: bool) -> Callable[[str], AbstractContextManager[Callable[[int, int], None]]]:
+    return lambda model: byte_progress(f"Sketching {model}", quiet=quiet)

@@ -1,84 +1,85 @@
 """`kinship merge`."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from rich.filesize import decimal
-from rich.markup import escape
+import typer
 
-from kinship.errors import InvalidConfig, KinshipError
-from kinship.output import require_writable
-from merging.merge import describe, planned, require_space, run_merge
-from merging.recipe.schema import Recipe, load_recipe
-from service.answers.push import Pushed, local, push_folder, require_pushable
-from service.console import byte_progress, console, notes, print_json
+from service.commands.options import DeviceName, Force, Json
+from service.console import byte_progress, console, note, notes, print_json
+
+if TYPE_CHECKING:
+    from service.answers.merge import MergePlan
 
 
-def run(
-    recipe_file: Path,
-    out: Path,
-    push: str | None = None,
-    *,
-    private: bool,
-    seed: int,
-    device: str,
-    dry_run: bool,
-    as_json: bool,
-    force: bool,
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in mergekit YAML.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of methods that draw at random.")] = 0,
+    device: Annotated[DeviceName, typer.Option(help="For methods that can use it; cuda is untested.")] = "cpu",
+    push: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload the folder to this Hub repository, too.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Of --push: the repository is private.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and tell what it takes, from headers alone.")
+    ] = False,
+    as_json: Json = False,
+    force: Force = False,
 ) -> None:
-    """Merge and write, and upload to the repository ``push``; or tell what that would take."""
-    recipe = load_recipe(recipe_file)
-    require_writable(out, force=force)
-    if push is not None:
-        require_pushable(push, private=private, force=force)
-        warn_of_paths(recipe)
-    elif private:
-        raise InvalidConfig("--private says nothing without --push.", hint="Add --push ORG/NAME.")
+    """Merge models as a recipe says, into a model folder."""
+    from merging.recipe.schema import load_recipe
+    from service.answers.merge import merge_models, plan_merging
+
+    content = load_recipe(recipe)
     if dry_run:
-        with planned(recipe) as plan:
-            require_space(plan, out)
-            print_plan(describe(plan, out), as_json=as_json)
+        plan = plan_merging(content, out, push=push, private=private, force=force, published=warn_of_paths)
+        print_json(plan) if as_json else print_plan(plan)
         return
-    with byte_progress(f"Merging ({recipe.merge_method})", quiet=as_json) as progress:
-        run_merge(recipe, out, seed=seed, device=device, force=force, progress=progress)
-    if not as_json:
-        console().print(f"Wrote {out}", soft_wrap=True)
-    pushed = upload(out, push, private=private, force=force, quiet=as_json) if push is not None else None
+
+    def tell(folder: Path) -> None:
+        stack.close()  # the bar
+        if push and (as_json or not notes().is_terminal):
+            from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+            disable_progress_bars()
+        if not as_json:
+            console().print(f"Wrote {folder}", soft_wrap=True)
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(byte_progress(f"Merging ({content.merge_method})", quiet=as_json))
+        answer = merge_models(
+            content,
+            out,
+            push=push,
+            private=private,
+            seed=seed,
+            device=device,
+            force=force,
+            progress=progress,
+            published=warn_of_paths,
+            written=tell,
+        )
     if as_json:
-        found = {"schema": "kinship.merge/1", "out": str(out), "recipe": recipe.to_dict()}
-        print_json(found | ({"pushed": pushed.to_dict()} if pushed else {}))
-    elif pushed:
-        console().print(f"Uploaded to {pushed.url}", soft_wrap=True)
+        print_json(answer)
+    elif answer.pushed:
+        console().print(f"Uploaded to {answer.pushed.url}", soft_wrap=True)
 
 
-def upload(out: Path, repo: str, *, private: bool, force: bool, quiet: bool) -> Pushed:
-    """Push the folder ``out``; an error says that it is still there."""
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-
-    if quiet or not notes().is_terminal:
-        disable_progress_bars()
-    try:
-        return push_folder(out, repo, private=private, force=force)
-    except KinshipError as error:
-        raise type(error)(error.message, hint=f"{error.hint} The merged model is whole, in {out}.") from error
+def warn_of_paths(paths: Sequence[str]) -> None:
+    """Before it is too late: a recipe is published as it is, and so are the ``paths`` in it."""
+    note(f"recipe, lineage and card will be uploaded and name {', '.join(paths)}.")
 
 
-def warn_of_paths(recipe: Recipe) -> None:
-    """Before it is too late: a recipe is published as it is, and so are the paths in it."""
-    found = local(recipe.references)
-    if found:
-        shown = ", ".join(map(escape, found))
-        notes().print(f"[yellow]Note:[/] recipe, lineage and card will be uploaded and name {shown}.", soft_wrap=True)
-
-
-def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+def print_plan(plan: "MergePlan") -> None:
     """What a merge would do, from headers alone."""
-    if as_json:
-        print_json(plan)
-        return
-    methods = ", ".join(f"{count} by {method}" for method, count in plan["by_method"].items())
-    console().print(f"{plan['tensors']} tensors ({methods}), {plan['parameters']:,} parameters")
-    console().print(f"{decimal(plan['bytes_in'])} to read of {len(plan['models'])} models")
-    console().print(f"{decimal(plan['bytes_out'])} to write ({', '.join(plan['dtypes'])})")
-    console().print(f"{decimal(plan['disk_free'])} free on the disk")
-    console().print(f"about {decimal(plan['peak_memory'])} of memory beside the program")
+    from rich.filesize import decimal
+
+    methods = ", ".join(f"{count} by {method}" for method, count in plan.by_method.items())
+    console().print(f"{plan.tensors} tensors ({methods}), {plan.parameters:,} parameters")
+    console().print(f"{decimal(plan.bytes_in)} to read of {len(plan.models)} models")
+    console().print(f"{decimal(plan.bytes_out)} to write ({', '.join(plan.dtypes)})")
+    console().print(f"{decimal(plan.disk_free)} free on the disk")
+    console().print(f"about {decimal(plan.peak_memory)} of memory beside the program")

@@ -1,70 +1,81 @@
 """`kinship methods`."""
 
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Annotated
 
-from kinship.errors import InvalidConfig
-from kinship.validation import nearest
-from merging.catalogue import HEADINGS, Entry, catalogue, default, limits
+import typer
+
+from service.commands.options import Json
 from service.console import console, print_json
 
+if TYPE_CHECKING:
+    from merging.catalogue import Entry
+    from service.answers.methods import Methods
 
-def run(name: str | None, *, as_json: bool) -> None:
-    """List all merge methods, or tell of the one called ``name`` in full."""
-    entries = catalogue()
-    if name is not None:
-        known = [entry.name for entry in entries]
-        entries = [entry for entry in entries if entry.name == name]
-        if not entries:
-            hint = nearest(name, known)
-            raise InvalidConfig(f"There is no merge method {name!r}.", hint=f"{hint} `kinship methods` lists them all.")
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List the merge methods, or tell all about one."""
+    from service.answers.methods import entries, list_methods
+
     if as_json:
-        print_json({"schema": "kinship.methods/1", "methods": [entry.to_dict() for entry in entries]})
+        print_json(list_methods(name))
     elif name is not None:
-        show(entries[0])
+        print_method(entries(name)[0])
     else:
-        show_all(entries)
+        print_methods(list_methods())
 
 
-def show_all(entries: list[Entry]) -> None:
+def print_methods(answer: "Methods") -> None:
     """One line a method."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from merging.catalogue import HEADINGS
+
     for taxon, heading in HEADINGS.items():
         table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
         for header, width in (("method", 16), ("base", 8), ("in span", 7), ("what it does", 0)):
             table.add_column(header, min_width=width, no_wrap=width > 0)
-        group = [entry for entry in entries if entry.taxon == taxon]
-        for entry in group:
-            table.add_row(*map(escape, (entry.name, entry.base, entry.in_span or "", entry.summary)))
+        group = [method for method in answer.methods if method.taxon == taxon]
+        for method in group:
+            table.add_row(*map(escape, (method.name, method.base, method.in_span or "", method.summary)))
         if group:
             console().print(table)
             console().print()
     console().print("`kinship methods NAME` tells all of one; docs/merging.md helps to choose.", soft_wrap=True)
 
 
-def show(entry: Entry) -> None:
+def print_method(method: "Entry") -> None:
     """Everything of one method."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from merging.catalogue import default, limits
+
     facts = {
-        "formula": entry.formula,
-        "group": entry.taxon,
-        "models": entry.counts,
-        "base": entry.base,
-        "in span": entry.in_span,
-        "random": "yes" if entry.random else "no",
-        "needs": entry.data,
-        "reference": entry.reference,
-        "defined in": entry.module,
+        "formula": method.formula,
+        "group": method.taxon,
+        "models": method.counts,
+        "base": method.base,
+        "in span": method.in_span,
+        "random": "yes" if method.random else "no",
+        "needs": method.data,
+        "reference": method.reference,
+        "defined in": method.module,
     }
-    console().print(f"[bold]{escape(entry.name)}[/]  {escape(entry.summary)}", soft_wrap=True)
+    console().print(f"[bold]{escape(method.name)}[/]  {escape(method.summary)}", soft_wrap=True)
     for label, fact in facts.items():
         if fact:
             console().print(f"  {label:<11}{escape(fact)}", soft_wrap=True)
-    if not entry.parameters:
+    if not method.parameters:
         console().print("It has no parameters.")
         return
     table = Table()
     for header in ("parameter", "default", "values", "by model", "meaning"):
         table.add_column(header, overflow="fold")
-    for parameter in entry.parameters:
+    for parameter in method.parameters:
         by_model = "yes" if parameter.per_model else "no"
         table.add_row(parameter.name, default(parameter), limits(parameter), by_model, escape(parameter.help))
     console().print(table)

@@ -1,197 +1,227 @@
 """`kinship runs`."""
 
-import json
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
+import typer
 
-from kinship.errors import LedgerError, OutputExists
-from kinship.output import output_folder, require_writable
-from search.history.archive import archive, restore
-from search.history.audit import verify_ledger
-from search.history.export import export_run, rank, to_json
-from search.ledger.database import runs_in
-from search.ledger.ledger import Ledger
-from search.ledger.location import LEDGER_NAME, POINTER_NAME, LedgerLocation, holds_run, write_pointer
-from search.ledger.records import best_offspring, ranked
-from service.answers.runs import open_run
-from service.commands.verify import print_checks
+from service.commands.options import Force, Json
 from service.console import console, notes, print_json
-from service.pages.view import verdict
+
+if TYPE_CHECKING:
+    from kinship.errors import LedgerError
+    from service.answers.comparison import ComparedRuns, Incomparable
+    from service.answers.export import RunExport
+    from service.answers.runs import Failures, Runs
+    from service.answers.scores import Difference, Estimate, SplitScore
+
+runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into the ledgers of runs.")
+
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="Folder of a run; in a database, URL#NAME.", show_default=False)
+]
 
 MOST_ROWS = 100
 MOST_NAMED = 20  # of a Pareto front
 
 
-def export(run: str, *, full: bool) -> None:
-    """Print a run's canonical export, or all there is of it."""
-    with open_run(run) as ledger:
-        sys.stdout.write(to_json(archive(ledger) if full else export_run(ledger)))
+@runs.command("list")
+def list_all(
+    where: Annotated[str, typer.Argument(help="A folder, with all below; or the URL of a database.")] = ".",
+    as_json: Json = False,
+) -> None:
+    """The runs in and below a folder, or in a database."""
+    from service.answers.runs import list_runs
+
+    def tell(folder: Path, error: "LedgerError") -> None:
+        notes().print(f"{folder}: {error.message}", markup=False, soft_wrap=True)
+
+    answer = list_runs(where, tell)
+    print_json(answer) if as_json else print_runs(answer, where)
 
 
-def import_run(file: Path, out: Path, ledger: str | None, *, as_json: bool, force: bool) -> None:
-    """Rebuild a run from its full export, in ``out`` or in a database; nothing remains where that fails."""
-    require_writable(out, force=force)
-    if out.exists() and not holds_run(out):
-        raise OutputExists(f"{out} is not the folder of a run; it is not replaced.", hint="Choose another folder.")
-    content = _read_archive(file)
-    if ledger is None:
-        with output_folder(out, force=force) as partial, Ledger(partial / LEDGER_NAME) as run:
-            restore(content, run)
-        place = LedgerLocation.of_file(out / LEDGER_NAME)
-    else:
-        place = LedgerLocation.parse(ledger, out.absolute().name)
-        with output_folder(out, force=force) as partial, Ledger(place, exclusive=True) as run:
-            if run.facts() is not None and not force:
-                raise OutputExists(f"{place} exists already.", hint="Choose another name, or replace it with --force.")
-            run.delete()
-            try:
-                restore(content, run)
-            except BaseException:
-                run.delete()
-                raise
-            write_pointer(partial, place)
-    count = len(content["individuals"])
-    if content["stored"]:
+@runs.command("show")
+def show(
+    run: RunName,
+    failures: Annotated[bool, typer.Option("--failures", help="What failed, with tracebacks, instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The individuals of a run, best first."""
+    if failures:
+        from service.answers.runs import failures_of
+
+        failed = failures_of(run)
+        print_json(failed) if as_json else print_failures(failed)
+        return
+    from service.answers.export import export_of
+
+    answer = export_of(run)
+    print_json(answer) if as_json else print_individuals(answer, run)
+
+
+@runs.command("export")
+def export(
+    run: RunName,
+    full: Annotated[bool, typer.Option("--full", help="All that there is, for import: every document, too.")] = False,
+) -> None:
+    """Print the canonical export: equal runs give equal bytes."""
+    from service.answers.export import archive_of, export_of
+
+    sys.stdout.write(archive_of(run).canonical() if full else export_of(run).canonical())
+
+
+@runs.command("import")
+def import_full(
+    file: Annotated[Path, typer.Argument(metavar="FULL.json", help="What export --full printed.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder of the run, to be made.", show_default=False)],
+    ledger: Annotated[
+        str | None, typer.Option(metavar="URL#NAME", help="Put it into this Postgres database.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    force: Force = False,
+) -> None:
+    """Rebuild a run from its full export."""
+    from service.answers.runs import import_run
+
+    def warn() -> None:
         notes().print(f"To go on with the run, put its children/ into {out}: their weights are not in the file.",
                       markup=False, soft_wrap=True)  # fmt: skip
+
+    answer = import_run(file, out, ledger, force=force, without_weights=warn)
     if as_json:
-        print_json({"schema": "kinship.runs-import/1", "folder": str(out), "ledger": str(place), "individuals": count})
+        print_json(answer)
     else:
-        console().print(f"{count:,} individuals are in {place}.", markup=False, soft_wrap=True)
+        console().print(f"{answer.individuals:,} individuals are in {answer.ledger}.", markup=False, soft_wrap=True)
 
 
-def verify(run: str, *, as_json: bool) -> bool:
-    """Check a run's ledger; whether nothing is wrong."""
-    with open_run(run) as ledger:
-        checks = verify_ledger(ledger)
-    return print_checks(run, checks, "kinship.runs-verify/1", "run", as_json=as_json)
+@runs.command("verify")
+def verify(run: RunName, as_json: Json = False) -> None:
+    """Check a run: keys, genomes, scores against documents, and that it can be gone on with.
+
+    Exit code 1 where something is wrong.
+    """
+    from service.answers.checks import check_run
+    from service.commands.verify import print_checks
+
+    answer = check_run(run)
+    print_json(answer) if as_json else print_checks(answer.run, answer.checks, ok=answer.ok)
+    if not answer.ok:
+        raise typer.Exit(1)
 
 
-def show(folder: str, *, failures: bool, as_json: bool) -> None:
-    """Print a run's individuals, best first, or its failures with their tracebacks."""
-    with open_run(folder) as ledger:
-        if failures:
-            _failures(ledger, as_json=as_json)
-            return
-        content = export_run(ledger)
-    if as_json:
-        print_json(content)
-        return
-    table = Table(title=f"Run in {folder}", title_justify="left")
-    for header in ("id", "parents", "role", "kinship", "gain", "search", "held-out"):
-        table.add_column(header, justify="left" if header in {"id", "parents", "role"} else "right")
-    people = sorted(content["individuals"], key=rank)
-    for person in people[:MOST_ROWS]:
-        table.add_row(
-            person["id"],
-            " x ".join(person["parents"]),
-            "failed" if person["error"] else f"= {person['twin']}" if person["twin"] else person["role"],
-            _number(person["kinship_of_parents"], "{:.3f}"),
-            _number(person["merge_gain"], "{:+.4f}"),
-            *(_score(person["scores"].get(split)) for split in ("search", "held_out")),
-        )
-    console().print(table)
-    if len(people) > MOST_ROWS:
-        console().print(f"{len(people) - MOST_ROWS:,} more: see `kinship runs export`.")
-    if content["pareto_front"]:
-        front = ", ".join(content["pareto_front"][:MOST_NAMED]) + (
-            ", ..." if content["pareto_front"][MOST_NAMED:] else ""
-        )
-        console().print(f"Beaten by nobody on all tasks at once: {front}.", markup=False, soft_wrap=True)
-    console().print(f"{verdict(content)} Stopped because {content['stopped'] or 'it is not finished'}.")
+@runs.command("compare")
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Folders of runs, or URL#NAME.", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Several runs side by side: what each found, at what cost, and the winners against the first run's winner.
+
+    Winners are compared document by document, where both were scored on the same ones.
+    """
+    from service.answers.comparison import compare_runs
+
+    answer = compare_runs(runs)
+    print_json(answer) if as_json else print_comparison(answer)
 
 
-def list_runs(where: str, *, as_json: bool) -> None:
-    """Print the runs in and below a folder, or in a database."""
-    rows = list(_runs(where))
-    if as_json:
-        print_json({"schema": "kinship.runs/1", "runs": rows})
-        return
+def print_runs(answer: "Runs", where: str) -> None:
+    """A table of the runs below ``where``."""
+    from rich.table import Table
+
     table = Table()
     for header in ("run", "strategy", "founders", "offspring", "failed", "best", "score", "hours", "stopped"):
         table.add_column(
             header, justify="right" if header in {"founders", "offspring", "failed", "score", "hours"} else "left"
         )
-    for row in rows:
-        counts = (str(row[key]) for key in ("founders", "offspring", "failed"))
-        stopped = row["stopped"] or "not finished"
-        name = row["folder"] if "://" in where else str(Path(row["folder"]).relative_to(where))
-        score, hours = _number(row["score"], "{:.4f}"), f"{row['hours']:.2f}"
-        table.add_row(name, row["strategy"], *counts, row["best"] or "", score, hours, stopped)
+    for run in answer.runs:
+        name = run.folder if "://" in where else str(Path(run.folder).relative_to(where))
+        counts = (str(count) for count in (run.founders, run.offspring, run.failed))
+        score, hours = _number(run.score, "{:.4f}"), f"{run.hours:.2f}"
+        table.add_row(name, run.strategy, *counts, run.best or "", score, hours, run.stopped or "not finished")
     console().print(table)
 
 
-def _runs(where: str) -> Iterator[dict[str, Any]]:
-    if "://" in where:
-        place = LedgerLocation.parse(where, "any")
-        for run in runs_in(place):
-            found = replace(place, run=run)
-            with Ledger(found) as ledger:
-                yield from _row(ledger, str(found))
-        return
-    files = [*Path(where).rglob(LEDGER_NAME), *Path(where).rglob(POINTER_NAME)]
-    for folder in sorted({file.parent for file in files}):
-        try:
-            with Ledger.of_run(folder) as ledger:
-                yield from _row(ledger, str(folder))
-        except LedgerError as error:
-            notes().print(f"{folder}: {error.message}", markup=False, soft_wrap=True)
+def print_individuals(answer: "RunExport", name: str) -> None:
+    """A table of the individuals, best first, and what came of the run."""
+    from rich.table import Table
+
+    table = Table(title=f"Run in {name}", title_justify="left")
+    for header in ("id", "parents", "role", "kinship", "gain", "search", "held-out"):
+        table.add_column(header, justify="left" if header in {"id", "parents", "role"} else "right")
+    people = sorted(answer.individuals, key=lambda person: person.place)
+    for person in people[:MOST_ROWS]:
+        table.add_row(
+            person.id,
+            " x ".join(person.parents),
+            "failed" if person.error else f"= {person.twin}" if person.twin else person.role,
+            _number(person.kinship_of_parents, "{:.3f}"),
+            _number(person.merge_gain, "{:+.4f}"),
+            *(_score(score) for score in (person.scores.get("search"), person.scores.get("held_out"))),
+        )
+    console().print(table)
+    if len(people) > MOST_ROWS:
+        console().print(f"{len(people) - MOST_ROWS:,} more: see `kinship runs export`.")
+    if answer.pareto_front:
+        front = ", ".join(answer.pareto_front[:MOST_NAMED]) + (", ..." if answer.pareto_front[MOST_NAMED:] else "")
+        console().print(f"Beaten by nobody on all tasks at once: {front}.", markup=False, soft_wrap=True)
+    console().print(f"{answer.verdict()} Stopped because {answer.stopped or 'it is not finished'}.")
 
 
-def _row(ledger: Ledger, name: str) -> Iterator[dict[str, Any]]:
-    """What is listed of a run; nothing where none has begun."""
-    facts, records = ledger.facts(), ledger.records()
-    if facts is None:
-        return
-    best, winner = next(iter(ranked(records)), None), best_offspring(records)
-    offspring = [record for record in records if record.generation > 0]
-    yield {
-        "folder": name,
-        "strategy": facts.config.strategy.name,
-        "founders": sum(record.role == "founder" for record in records),
-        "offspring": len(offspring),
-        "failed": sum(record.error is not None for record in offspring),
-        "best": best.id if best else None,
-        "best_offspring": winner.id if winner else None,
-        "score": best.fitness if best else None,
-        "hours": ledger.seconds() / 3600,
-        "stopped": ledger.stopped(),
-    }
-
-
-def _read_archive(file: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LedgerError(f"{file} cannot be read: {error.strerror}.", hint="Give a full export.") from None
-    except ValueError as error:
-        raise LedgerError(f"{file} is no JSON: {error}.", hint="Make it with `kinship runs export --full`.") from None
-    return content
-
-
-def _failures(ledger: Ledger, *, as_json: bool) -> None:
-    found = [{"id": id, **vars(failed)} for id, all in ledger.failures().items() for failed in all]
-    if as_json:
-        print_json({"schema": "kinship.failures/1", "failures": found})
-        return
-    for failed in found:
-        tries = f", tried {failed['attempts']} times" if failed["attempts"] > 1 else ""
-        console().print(f"{failed['id']} ({failed['stage'].replace('_', '-')}, {failed['kind']}{tries}): "
-                        f"{failed['message']}", markup=False, soft_wrap=True)  # fmt: skip
-        if failed["traceback"]:
-            console().print(failed["traceback"].rstrip(), markup=False, soft_wrap=True)
-    if not found:
+def print_failures(answer: "Failures") -> None:
+    """What failed, with tracebacks."""
+    for failed in answer.failures:
+        tries = f", tried {failed.attempts} times" if failed.attempts > 1 else ""
+        console().print(f"{failed.id} ({failed.stage.replace('_', '-')}, {failed.kind}{tries}): {failed.message}",
+                        markup=False, soft_wrap=True)  # fmt: skip
+        if failed.traceback:
+            console().print(failed.traceback.rstrip(), markup=False, soft_wrap=True)
+    if not answer.failures:
         console().print("Nothing failed.")
 
 
-def _score(entry: dict[str, Any] | None) -> str:
-    return "" if entry is None else ("" if entry["complete"] else "~") + f"{entry['value']:.4f}"
+def print_comparison(answer: "ComparedRuns") -> None:
+    """A column for each run."""
+    from rich.table import Table
+
+    table = Table("")
+    rows = answer.runs
+    for row in rows:
+        table.add_column(row.run.rpartition("#")[2] if "#" in row.run else Path(row.run).absolute().name)
+    table.add_row("strategy", *(row.strategy for row in rows))
+    for key in ("seed", "evaluations", "documents", "failed"):
+        table.add_row(key, *(f"{getattr(row, key):,}" for row in rows))
+    table.add_row("hours", *(f"{row.hours:.2f}" for row in rows))
+    best = [row.best_offspring for row in rows]
+    table.add_row("best offspring", *(each.id if each else "" for each in best))
+    table.add_row("search score", *(_figure(each.scores.get("search") if each else None) for each in best))
+    table.add_row("held-out score", *(_figure(each.scores.get("held_out") if each else None) for each in best))
+    gains = (each.gain_over_best_founder.get("held_out") if each else None for each in best)
+    table.add_row("gain, held out", *(_figure(gain, sign=True) for gain in gains))
+    table.add_row("versus first", *(_versus(row.versus_first.get("held_out")) for row in rows))
+    console().print(table)
+    console().print("gain: over the run's best founder. versus first: of the best offspring, on held-out documents. "
+                    "Both are paired by document.")  # fmt: skip
+
+
+def _score(score: "SplitScore | None") -> str:
+    return "" if score is None else ("" if score.complete else "~") + f"{score.value:.4f}"
 
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
+
+
+def _figure(entry: "Estimate | Difference | None", *, sign: bool = False) -> str:
+    if entry is None:
+        return ""
+    error = "" if entry.stderr is None else f" ± {entry.stderr:.4f}"
+    return f"{entry.value:{'+' if sign else ''}.4f}{error}"
+
+
+def _versus(entry: "Difference | Incomparable | None") -> str:
+    from service.answers.comparison import Incomparable
+
+    return "other documents" if isinstance(entry, Incomparable) else _figure(entry, sign=True)

@@ -1,72 +1,89 @@
 """`kinship score`."""
 
-import csv
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
-from pydantic import ValidationError
+import typer
 
-from evaluators.cache import open_cache
-from evaluators.scores.score import Estimate, as_dict
-from evaluators.scores.splits import SPLITS
-from evaluators.settings import EvaluateSettings
-from kinship.checkpoints.references import short_names
 from kinship.errors import InvalidConfig
-from kinship.output import output_file, require_writable
-from kinship.validation import invalid, read_yaml
-from service.answers.score import Scored, score_models
+from service.commands.options import Force, Json, ScoreCacheFile
 from service.console import console, notes, print_json, progress_bar
 
-SCHEMA = "kinship.score/2"
+if TYPE_CHECKING:
+    from evaluators.settings import EvaluateSettings
+    from service.answers.score import Scores
+    from service.answers.scores import Estimate
+
 FORMATS = (".json", ".csv")
 
 
-def run(
-    models: Sequence[str],
-    config: Path | None,
-    options: Mapping[str, Any],
-    assignments: Sequence[str],
-    cache: Path | None,
-    outs: Sequence[Path],
-    *,
-    as_json: bool,
-    force: bool,
-) -> bool:
-    """Score models on both splits, print and write the result; returns whether all could be scored."""
-    settings = read_settings(config, options, assignments)
-    for out in outs:
-        if out.suffix not in FORMATS:
-            raise InvalidConfig(f"{out} cannot be written: unknown ending.", hint=f"Endings: {', '.join(FORMATS)}.")
-        require_writable(out, force=force)
+def score(
+    models: Annotated[list[str], typer.Argument(help="Model folders, Hub ids, or BASE+ADAPTER.", show_default=False)],
+    tasks: Annotated[str | None, typer.Option(help="lm-eval tasks, separated by commas.", show_default=False)] = None,
+    task_path: Annotated[Path | None, typer.Option(help="Folder with task YAML files of your own.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric of every task; default: each task's first.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples before each question.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="At most this many documents a task and split.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Documents in a forward pass, or auto.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with these and all further settings.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, in YAML; may be repeated.")
+    ] = None,
+    cache: ScoreCacheFile = None,
+    out: Annotated[list[Path] | None, typer.Option(help="Also write .csv or .json; may be repeated.")] = None,
+    as_json: Json = False,
+    force: Force = False,
+) -> None:
+    """Score models on tasks, with standard errors.
+
+    Search and held-out documents are scored apart. Several models are compared with the first, document by document.
+    Exit code 1 where one could not be scored.
+    """
+    from evaluators.cache import open_cache
+    from kinship.output import require_writable
+    from service.answers.score import score_models
+
+    options = {
+        "tasks": [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None,
+        "task_path": str(task_path.absolute()) if task_path else None,
+        "metric": metric,
+        "num_fewshot": num_fewshot,
+        "limit": limit,
+        "batch_size": int(batch_size) if batch_size and batch_size.isdigit() else batch_size,
+        "device": device,
+    }
+    settings = read_settings(config, options, assignments or [])
+    for path in out or []:
+        if path.suffix not in FORMATS:
+            raise InvalidConfig(f"{path} cannot be written: unknown ending.", hint=f"Endings: {', '.join(FORMATS)}.")
+        require_writable(path, force=force)
     root = config.absolute().parent if config else Path.cwd()
     try:
-        found = score_models(models, settings, root, open_cache(cache), documents_bar)
+        answer = score_models(models, settings, root, open_cache(cache), documents_bar)
     except KeyboardInterrupt:
         notes().print("\nStopped. Documents done so far are in the score cache, if there is one.")
         raise
-    content = describe(found, settings)
-    for out in outs:
-        with output_file(out, force=force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-            if out.suffix == ".json":
-                file.write(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-            else:
-                csv.writer(file).writerows(rows(found))
-    if as_json:
-        print_json(content)
-    else:
-        print_tables(found)
-    return all(one.error is None for one in found)
+    for path in out or []:
+        save_scores(answer, path, force=force)
+    print_json(answer) if as_json else print_scores(answer)
+    if any(one.error for one in answer.models):
+        raise typer.Exit(1)
 
 
-def read_settings(config: Path | None, options: Mapping[str, Any], assignments: Sequence[str]) -> EvaluateSettings:
+def read_settings(config: Path | None, options: Mapping[str, Any], assignments: Sequence[str]) -> "EvaluateSettings":
     """Settings from a YAML file (its ``evaluate`` part, where it has one), then ``options``, then KEY=VALUE.
 
     Options that are None say nothing. Raises `InvalidConfig`.
     """
+    import yaml
+    from pydantic import ValidationError
+
+    from evaluators.settings import EvaluateSettings
+    from kinship.validation import invalid, read_yaml
+
     content: Any = read_yaml(config, "settings file") if config else {}
     if isinstance(content, dict):
         content = content.get("evaluate", content)
@@ -101,80 +118,79 @@ def documents_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-def describe(found: Sequence[Scored], settings: EvaluateSettings) -> dict[str, Any]:
-    """The ``kinship.score`` object."""
-    return {
-        "schema": SCHEMA,
-        "settings": settings.model_dump(mode="json"),
-        "models": [
-            {
-                "model": one.model,
-                "error": one.error.as_dict() if one.error else None,
-                "conditions": dict(one.conditions),
-                "splits": {split: score.to_dict() for split, score in one.scores.items()},
-                "versus_first": {split: gain.to_dict() for split, gain in one.versus_first.items()},
-            }
-            for one in found
-        ],
-    }
+def save_scores(answer: "Scores", path: Path, *, force: bool = False) -> None:
+    """Write the answer as JSON, or as CSV: see `rows`."""
+    import csv
+
+    from kinship.output import output_file
+
+    with output_file(path, force=force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".json":
+            file.write(answer.to_json() + "\n")
+        else:
+            csv.writer(file).writerows(rows(answer))
 
 
-def rows(found: Sequence[Scored]) -> Iterator[list[object]]:
+def rows(answer: "Scores") -> Iterator[list[object]]:
     """The CSV: a row for each model, split and task, and for the mean of the tasks."""
     gains = ("difference_to_first", "difference_stderr", "low", "high")
     yield ["model", "split", "task", "documents", "value", "stderr", *gains]
-    for one in found:
-        for split, score in one.scores.items():
-            for task in score.tasks:
-                estimate = as_dict(task.estimate)
-                yield [one.model, split, task.task, len(task.documents), estimate["value"], estimate["stderr"]] + [
-                    ""
-                ] * 4
-            estimate, gain = as_dict(score.estimate), one.versus_first.get(split)
-            facts = gain.to_dict() if gain else {}
-            mean = [one.model, split, "mean of tasks", score.count, estimate["value"], estimate["stderr"]]
-            yield mean + [facts.get(key, "") for key in ("value", "stderr", "low", "high")]
+    for one in answer.models:
+        for split, score in one.splits.items():
+            for name, task in score.tasks.items():
+                yield [one.model, split, name, task.documents, task.value, task.stderr, *[""] * 4]
+            gain = one.versus_first.get(split)
+            facts = (gain.value, gain.stderr, gain.low, gain.high) if gain else [""] * 4
+            yield [one.model, split, "mean of tasks", score.documents, score.value, score.stderr, *facts]
 
 
-def print_tables(found: Sequence[Scored]) -> None:
+def print_scores(answer: "Scores") -> None:
     """A table of one model's tasks, or a table a split with a row for each model."""
     from rich.table import Column, Table
 
+    from evaluators.scores.splits import SPLITS
+    from kinship.checkpoints.references import short_names
+
+    found = answer.models
     names = short_names([one.model for one in found])
     if len(found) == 1:
         (one,) = found
         table = Table(Column("task", overflow="fold"), title=f"Scores of {one.model}", title_justify="left")
         for split in SPLITS:
             table.add_column(f"{split.replace('_', '-')} (n)", justify="right")
-        for tasks in zip(*(one.scores[split].tasks for split in SPLITS), strict=True):
-            table.add_row(tasks[0].task, *(_cell(task.estimate, len(task.documents)) for task in tasks))
+        for name in one.splits["search"].tasks:
+            tasks = (one.splits[split].tasks[name] for split in SPLITS)
+            table.add_row(name, *(_cell(task, task.documents) for task in tasks))
         table.add_section()
-        table.add_row(
-            "mean of tasks", *(_cell(one.scores[split].estimate, one.scores[split].count) for split in SPLITS)
-        )
+        table.add_row("mean of tasks", *(_cell(one.splits[split], one.splits[split].documents) for split in SPLITS))
         console().print(table)
         return
-    names_of_tasks = next(([task.task for task in one.scores["search"].tasks] for one in found if one.scores), [])
+    scored = next((one for one in found if one.splits), None)
     for split in SPLITS:
-        count = next((f", {one.scores[split].count:,} documents" for one in found if one.scores), "")
+        count = f", {scored.splits[split].documents:,} documents" if scored else ""
         table = Table("model", title=f"{split.replace('_', '-').capitalize()} split{count}", title_justify="left")
-        for header in (*names_of_tasks, "mean of tasks", f"less {names[0]} (95 %)"):
+        for header in (*(scored.splits[split].tasks if scored else ()), "mean of tasks", f"less {names[0]} (95 %)"):
             table.add_column(header, justify="right")
         for name, one in zip(names, found, strict=True):
             if one.error is not None:
                 table.add_row(name, "failed")
                 continue
-            score, gain = one.scores[split], one.versus_first.get(split)
-            cells = [_cell(task.estimate) for task in score.tasks]
-            difference = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if gain else ""
-            table.add_row(name, *cells, _cell(score.estimate), difference.replace("[", r"\["))
+            score, gain = one.splits[split], one.versus_first.get(split)
+            difference = f"{_signed(gain.value)} [{_signed(gain.low)}, {_signed(gain.high)}]" if gain else ""
+            cells = [_cell(task) for task in score.tasks.values()]
+            table.add_row(name, *cells, _cell(score), difference.replace("[", r"\["))
         console().print(table)
     for name, one in zip(names, found, strict=True):
         if one.error is not None:
             notes().print(f"{name}: {one.error.message}", markup=False, soft_wrap=True)
-        elif one is not found[0] and not one.versus_first and found[0].scores:
+        elif one is not found[0] and not one.versus_first and found[0].splits:
             notes().print(f"{name} was run under other conditions than {names[0]}: the two are not compared.")
 
 
-def _cell(estimate: Estimate, count: int | None = None) -> str:
-    return f"{estimate.value:.4f} ± {estimate.stderr:.4f}" + (f" ({count})" if count is not None else "")
+def _signed(value: float | None) -> str:
+    return "+nan" if value is None else f"{value:+.4f}"
+
+
+def _cell(estimate: "Estimate", count: int | None = None) -> str:
+    error = "nan" if estimate.stderr is None else f"{estimate.stderr:.4f}"
+    return f"{estimate.value:.4f} ± {error}" + (f" ({count})" if count is not None else "")

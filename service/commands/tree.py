@@ -1,175 +1,146 @@
 """`kinship tree`: a run's lineage, recorded or recovered descent of models, or their dendrogram."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from kinship.errors import InvalidConfig
-from kinship.output import output_file, require_writable
-from search.ledger.location import holds_run
+from service.answers.dendrogram import Joining
+from service.commands.options import AllowPickle, Force, Json, Metric, Vocab
 from service.console import byte_progress, console, notes, print_json, stage_progress
-from service.pages.figures import PICTURES, require_suffix, save_figure
-from service.pages.tree import FORMATS, save_tree
 
 if TYPE_CHECKING:
-    from kinship.heritage.pedigree import Heritage
-    from kinship.trees.graph import Tree
-
-Joining = Literal["upgma", "nj"]
+    from service.answers.dendrogram import Dendrogram
+    from service.answers.tree import Descent, RecoveredHeritage
 
 
-def run(
-    what: list[str],
-    base: str | None,
-    out: list[Path],
-    options: dict[str, Any],
-    *,
-    recorded: bool = False,
-    recover: bool = False,
-    index: Path | None = None,
-    joining: Joining = "upgma",
-    as_json: bool,
-    force: bool,
+def tree(
+    what: Annotated[list[str], typer.Argument(help="One run folder, or several models.", show_default=False)],
+    base: Annotated[str | None, typer.Option(help="For models: what they were fine-tuned from.")] = None,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Who was made from whom by their recipes, lineage files and model cards.")
+    ] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Who was made from whom by their weights alone; --base if known.")
+    ] = False,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="For --recover: an index of sketches, made where there is none; see kinship index."),
+    ] = None,
+    joining: Annotated[Joining, typer.Option(help="How a dendrogram is built.")] = "upgma",
+    metric: Metric = "pcc",
+    vocab: Vocab = "same",
+    allow_pickle: AllowPickle = False,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write .html .png .svg .json .graphml .mmd, or a dendrogram's .png .svg .nwk."),
+    ] = None,
+    as_json: Json = False,
+    force: Force = False,
 ) -> None:
-    """Tell the descent of ``what``: see the command's help. ``options``: of `kinship_matrix`, for a dendrogram.
+    """Tell descent: the lineage of a run, or of models, as recorded or as recovered from weights.
 
-    ``recorded`` and ``recover`` together give one tree of both. Of the options, ``recover`` heeds ``allow_pickle``.
+    Without --recorded and --recover, several models and their --base give a dendrogram of kinship.
     """
+    from search.ledger.location import holds_run
+
     if index is not None and not recover:
         raise InvalidConfig("--index is for --recover.", hint="kinship tree MODEL MODEL... --recover --index FILE")
     is_run = len(what) == 1 and holds_run(Path(what[0]))
-    if not (is_run or recorded or recover):
-        _dendrogram(what, base, out, options, joining, as_json=as_json, force=force)
-        return
-    _require(out, FORMATS, force=force)
-    heritage: Heritage | None = None
-    trees: list[Tree] = []
+    if is_run and (recorded or recover):
+        raise InvalidConfig(
+            f"{what[0]} is the folder of a run, whose lineage is in its ledger.", hint=f"kinship tree {what[0]}"
+        )
     if is_run:
-        trees.append(_lineage(Path(what[0])))
-    if recorded:
-        from kinship.trees.recorded import recorded_tree
-
-        trees.append(recorded_tree(what))
-    if recover:
-        heritage = _recovered(what, base, index, allow_pickle=options["allow_pickle"], quiet=as_json)
-        from kinship.heritage.pedigree import recovered_tree
-
-        trees.append(recovered_tree(heritage))
-    _tell(trees, heritage, what, out, is_run=is_run, as_json=as_json, force=force)
-
-
-def _tell(
-    trees: "list[Tree]",
-    heritage: "Heritage | None",
-    what: list[str],
-    out: list[Path],
-    *,
-    is_run: bool,
-    as_json: bool,
-    force: bool,
-) -> None:
-    from kinship.trees.formats import to_lines
-    from kinship.trees.graph import as_dict, placed, united
-    from kinship.trees.licences import findings
-
-    tree = trees[0] if len(trees) == 1 else placed(united(trees))
-    found = [] if is_run else findings(tree)
-    if heritage is not None and len(trees) == 1:
-        content = heritage.to_dict()
+        _descent(what, out, {}, as_json=as_json, force=force)
+    elif recorded or recover:
+        how = {"base": base, "recorded": recorded, "recover": recover, "index": index, "allow_pickle": allow_pickle}
+        _descent(what, out, how, as_json=as_json, force=force)
     else:
-        schema = "kinship.lineage-graph/1" if is_run else "kinship.family/1"
-        content = {"schema": schema, **as_dict(tree)}
-        content |= {} if is_run else {"findings": [finding.to_dict() for finding in found]}
-    title = f"Family tree of {what[0]}" if is_run else f"Family tree of {len(what)} models"
-    for path in out:
-        save_tree(tree, path, title, content, found, force=force)
-    if as_json:
-        print_json(content)
-    else:
-        for line in to_lines(tree):
-            console().print(line, soft_wrap=True, markup=False)
-        for finding in found:
-            notes().print(f"Note: {finding.text}.", soft_wrap=True, markup=False)
-        if heritage is not None:
-            from service.commands.recover import print_edges
+        how = {"metric": metric, "vocab": vocab, "allow_pickle": allow_pickle}
+        _dendrogram(what, base, joining, out, how, as_json=as_json, force=force)
 
-            print_edges(heritage)
-    for path in out:
+
+def _descent(what: list[str], out: list[Path] | None, how: dict[str, Any], *, as_json: bool, force: bool) -> None:
+    """``how``: arguments of `trace_models`; none for the one run that ``what`` names."""
+    from service.answers.tree import trace_models, trace_run
+    from service.pages.files import require_files, save_tree
+
+    files = require_files(out, "tree", force=force)
+    recovered: list[RecoveredHeritage] = []
+    if how:
+        with stage_progress(quiet=as_json) as progress:
+            answer: Descent = trace_models(what, **how, progress=progress, recovered=recovered.append)
+    else:
+        answer = trace_run(what[0])
+    title = f"Family tree of {len(what)} models" if how else f"Family tree of {what[0]}"
+    for path in files:
+        save_tree(answer, path, title, force=force)
+    print_json(answer) if as_json else print_descent(answer, recovered)
+    for path in files:
         notes().print(f"Wrote {path}", soft_wrap=True, markup=False)
 
 
-def _lineage(folder: Path) -> "Tree":
-    from search.history.lineage import lineage_of
-    from service.pages.view import RunView
+def print_descent(answer: "Descent", recovered: "list[RecoveredHeritage]") -> None:
+    """The tree in lines, what is wrong in it, and below the evidence of what was recovered from weights."""
+    from kinship.trees.formats import to_lines
+    from service.answers.tree import findings_of
+    from service.commands.evidence import print_edges
 
-    return lineage_of(RunView.open(folder).export)
-
-
-def _recovered(
-    models: list[str], base: str | None, index: Path | None, *, allow_pickle: bool, quiet: bool
-) -> "Heritage":
-    from kinship.heritage import recover
-
-    with stage_progress(quiet=quiet) as progress:
-        return recover(models, base, progress, allow_pickle=allow_pickle, index=index)
-
-
-def _require(out: list[Path], formats: tuple[str, ...], *, force: bool) -> None:
-    for path in out:
-        require_suffix(path, formats)
-        require_writable(path, force=force)
+    for line in to_lines(answer.tree()):
+        console().print(line, soft_wrap=True, markup=False)
+    for finding in findings_of(answer):
+        notes().print(f"Note: {finding.text}.", soft_wrap=True, markup=False)
+    for heritage in recovered:
+        print_edges(heritage)
 
 
 def _dendrogram(
     models: list[str],
     base: str | None,
-    out: list[Path],
-    options: dict[str, Any],
     joining: Joining,
+    out: list[Path] | None,
+    how: dict[str, Any],
     *,
     as_json: bool,
     force: bool,
 ) -> None:
+    """``how``: the metric, and options of the comparison."""
     if base is None or len(models) < 2:
         raise InvalidConfig(
             f"{models[0]!r} is not the folder of a run, and a dendrogram needs --base and at least two models.",
             hint="kinship tree RUN; kinship tree MODEL MODEL... --base BASE; or --recorded or --recover.",
         )
-    _require(out, (*PICTURES, ".nwk"), force=force)
-    if joining == "nj" and any(path.suffix in PICTURES for path in out):
+    from kinship.measures.options import ComparisonOptions
+    from service.answers.dendrogram import Dendrogram
+    from service.answers.matrix import measure_matrix
+    from service.pages.files import PICTURES, require_files, save_dendrogram
+
+    files = require_files(out, "dendrogram", force=force)
+    if joining == "nj" and any(path.suffix in PICTURES for path in files):
         raise InvalidConfig(
             "A neighbour-joining tree has no root and is not drawn here.",
             hint="Write it with --out TREE.nwk and open it in a tree viewer, or use --joining upgma.",
         )
-    from kinship.measures.comparison import kinship_matrix
-    from kinship.trees.dendrogram import cluster, distances, neighbour_joining, newick
-
+    metric, options = how.pop("metric"), ComparisonOptions(**how)
     with byte_progress("Reading weights", quiet=as_json) as progress:
-        matrix = kinship_matrix(models, base, progress=progress, **options)
-    linkage = cluster(matrix)
-    text = newick(linkage, matrix.ids) if joining == "upgma" else neighbour_joining(distances(matrix), matrix.ids)
-    for path in out:
-        if path.suffix == ".nwk":
-            with output_file(path, force=force) as partial:
-                partial.write_text(text, encoding="utf-8")
-        else:
-            from kinship.pictures.plots import dendrogram_figure
-
-            save_figure(dendrogram_figure(matrix), path, force=force)
-    if as_json:
-        content = {
-            "ids": list(matrix.ids),
-            "metric": matrix.metric,
-            "linkage": linkage.tolist(),
-            "newick": text.strip(),
-        }
-        print_json({"schema": "kinship.dendrogram/1", **content})
-    elif joining == "nj":
-        console().print(text.strip(), soft_wrap=True, markup=False)
-    else:
-        groups = [[id] for id in matrix.ids]
-        for left, right, height, _ in linkage.tolist():
-            groups.append(groups[int(left)] + groups[int(right)])
-            sides = [f"{{{', '.join(groups[int(side)])}}}" for side in (left, right)]
-            console().print(f"{height:8.4f}  {' + '.join(sides)}", markup=False)
-    for path in out:
+        matrix = measure_matrix(models, base, metric, options, progress=progress).matrix()
+    answer = Dendrogram.of(matrix, joining)
+    for path in files:
+        save_dendrogram(answer, matrix, path, force=force)
+    print_json(answer) if as_json else print_dendrogram(answer, joining)
+    for path in files:
         notes().print(f"Wrote {path}", soft_wrap=True, markup=False)
+
+
+def print_dendrogram(answer: "Dendrogram", joining: Joining) -> None:
+    """The joins by their heights; of an unrooted tree its Newick text."""
+    if joining == "nj":
+        console().print(answer.newick, soft_wrap=True, markup=False)
+        return
+    groups = [[id] for id in answer.ids]
+    for left, right, height, _ in answer.linkage:
+        groups.append(groups[int(left)] + groups[int(right)])
+        sides = [f"{{{', '.join(groups[int(side)])}}}" for side in (left, right)]
+        console().print(f"{height:8.4f}  {' + '.join(sides)}", markup=False)

@@ -14,7 +14,8 @@ from kinship.pictures.layout import layered_layout
 from kinship.pictures.plots import colour_range
 from kinship.trees.dendrogram import leaf_order
 from search.history.lineage import lineage_of
-from service.pages.view import RunView
+from service.answers.scores import Split
+from service.pages.contents import RunContents
 
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
@@ -25,6 +26,7 @@ MOST_DRAWN, OF_MANY = 200, 60  # individuals in a picture of descent: of runs wi
 MOST_LINES = 30  # of a front over three tasks or more
 MANY_POINTS = 2000  # beyond which the browser's graphics card draws them
 ORANGE, BLUE, GREY, FAINT = "#D55E00", "#0072B2", "#888888", "#CCCCCC"
+COLOURS: dict[Split, str] = {"search": BLUE, "held_out": ORANGE}
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
@@ -33,56 +35,56 @@ LAYOUT: dict[str, Any] = {
 }
 
 
-def scores_by_generation(view: RunView) -> go.Figure:
+def scores_by_generation(view: RunContents) -> go.Figure:
     """Every individual's search score, and the held-out score of each generation's best so far."""
     figure = go.Figure()
-    people = [person for person in view.individuals.values() if person["id"] != view.export["base"]]
-    seen = [person for person in people if "search" in person["scores"]]
+    people = [person for person in view.individuals.values() if person.id != view.run.base]
+    seen = [person for person in people if "search" in person.scores]
     add_points = figure.add_scattergl if len(seen) > MANY_POINTS else figure.add_scatter
     add_points(
-        x=np.array([person["generation"] for person in seen]),
-        y=np.array([100 * person["scores"]["search"]["value"] for person in seen]),
-        text=[person["id"] for person in seen],
+        x=np.array([person.generation for person in seen]),
+        y=np.array([100 * person.scores["search"].value for person in seen]),
+        text=[person.id for person in seen],
         mode="markers",
         name="all, search split",
         marker={"color": BLUE, "size": 9, "opacity": 0.6},
         hovertemplate="%{text}: %{y:.2f}<extra>search split</extra>",
     )
-    for split, colour, dash in (("search", BLUE, "solid"), ("held_out", ORANGE, "solid")):
-        leaders = [view.individuals[id] for id in view.export["best_so_far"] if split in view.individuals[id]["scores"]]
-        last = max((person["generation"] for person in people), default=0)
-        x = [person["generation"] for person in leaders] + [last] * bool(leaders)
-        rows = [person["scores"][split] for person in leaders]
+    for split, colour in COLOURS.items():
+        leaders = [view.individuals[id] for id in view.run.best_so_far if split in view.individuals[id].scores]
+        last = max((person.generation for person in people), default=0)
+        x = [person.generation for person in leaders] + [last] * bool(leaders)
+        rows = [person.scores[split] for person in leaders]
         rows += rows[-1:]
         figure.add_scatter(
             x=x,
-            y=[100 * row["value"] for row in rows],
-            error_y={"array": [100 * (row["stderr"] or 0.0) for row in rows], "color": colour, "thickness": 1},
-            text=[person["id"] for person in [*leaders, *leaders[-1:]]],
+            y=[100 * row.value for row in rows],
+            error_y={"array": [100 * (row.stderr or 0.0) for row in rows], "color": colour, "thickness": 1},
+            text=[person.id for person in [*leaders, *leaders[-1:]]],
             mode="lines+markers",
-            line={"shape": "hv", "color": colour, "dash": dash},
+            line={"shape": "hv", "color": colour, "dash": "solid"},
             name=f"best so far, {split.replace('_', '-')} split",
             hovertemplate="%{text}: %{y:.2f}<extra>" + split.replace("_", "-") + " split</extra>",
         )
-        founder = view.score(view.export["best_founder"], split)
+        founder = view.score(view.run.best_founder, split)
         if founder is not None:
-            figure.add_hline(y=100 * founder[0], line={"color": colour, "dash": "dot", "width": 1})
+            figure.add_hline(y=100 * founder.value, line={"color": colour, "dash": "dot", "width": 1})
     figure.update_layout(**LAYOUT, height=420)
     figure.update_xaxes(title="generation (0: founders)", dtick=1)
     figure.update_yaxes(title="score, % (dotted: best founder)")
     return figure
 
 
-def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
+def best_by_evaluations(views: Mapping[str, RunContents]) -> go.Figure:
     """Best search score after so many offspring evaluated, one line a run."""
     figure = go.Figure()
     for (label, view), colour, dash in zip(views.items(), PALETTE, DASHES, strict=False):
-        founder = view.score(view.export["best_founder"], "search")
-        best = [founder[0] if founder else 0.0]
+        founder = view.score(view.run.best_founder, "search")
+        best = [founder.value if founder else 0.0]
         for person in view.individuals.values():
-            if person["generation"] > 0:
-                score = person["scores"].get("search")
-                best.append(max(best[-1], score["value"]) if score and score["complete"] else best[-1])
+            if person.generation > 0:
+                score = person.scores.get("search")
+                best.append(max(best[-1], score.value) if score and score.complete else best[-1])
         figure.add_scatter(
             x=np.arange(len(best)),
             y=100 * np.array(best),
@@ -96,17 +98,17 @@ def best_by_evaluations(views: Mapping[str, RunView]) -> go.Figure:
     return figure
 
 
-def front_chart(view: RunView) -> go.Figure:
+def front_chart(view: RunContents) -> go.Figure:
     """Who is beaten by nobody on all tasks at once: in the plane of two tasks, or a line over several of them.
 
     Of lines, those with the highest scores have colours; with many tasks nearly everybody is on the front.
     """
-    front = set(view.export["pareto_front"])
-    tasks = list(view.export["tasks"])
+    front = set(view.run.pareto_front)
+    tasks = list(view.run.tasks)
     scored = {
-        id: [100 * person["scores"]["search"]["tasks"][task]["value"] for task in tasks]
+        id: [100 * person.scores["search"].tasks[task].value for task in tasks]
         for id, person in view.individuals.items()
-        if person["scores"].get("search", {}).get("complete")
+        if (score := person.scores.get("search")) and score.complete
     }
     figure = go.Figure()
     if len(tasks) == 2:
@@ -125,7 +127,7 @@ def front_chart(view: RunView) -> go.Figure:
         figure.update_xaxes(title=f"{tasks[0]}, %")
         figure.update_yaxes(title=f"{tasks[1]}, %")
     else:
-        best = sorted(front, key=lambda id: (-view.individuals[id]["scores"]["search"]["value"], id))[:MOST_LINES]
+        best = sorted(front, key=lambda id: (-view.individuals[id].scores["search"].value, id))[:MOST_LINES]
         for place, id in reversed(list(enumerate(best))):  # the best are drawn last, on top
             named = place < len(PALETTE)
             line = (
@@ -181,7 +183,7 @@ def drawn(export: Mapping[str, Any]) -> "Tree":
     return lineage_of(export, OF_MANY if many else None)
 
 
-def family_tree(view: RunView) -> go.Figure:
+def family_tree(view: RunContents) -> go.Figure:
     """Recorded lineage: founders at the top, colour the search score, edges labelled with the parents' kinship.
 
     Of a large run that of the `drawn` individuals.
@@ -238,18 +240,18 @@ def family_tree(view: RunView) -> go.Figure:
     return figure
 
 
-def _hover(view: RunView, id: str) -> str:
+def _hover(view: RunContents, id: str) -> str:
     person = view.individuals[id]
-    lines = [f"<b>{id}</b> ({person['role']})"]
-    if person["parents"]:
-        lines.append(f"parents: {', '.join(person['parents'])}")
-    if person["kinship_of_parents"] is not None:
-        lines.append(f"their kinship: {person['kinship_of_parents']:.3f}")
-    for split, entry in person["scores"].items():
-        partly = "" if entry["complete"] else f" (estimated: stopped after {entry['documents']} documents)"
-        lines.append(f"{split.replace('_', '-')}: {100 * entry['value']:.2f}{partly}")
-    if person["merge_gain"] is not None:
-        lines.append(f"merge gain: {100 * person['merge_gain']:+.2f}")
-    if person["error"]:
-        lines.append(f"failed: {person['error']}")
+    lines = [f"<b>{id}</b> ({person.role})"]
+    if person.parents:
+        lines.append(f"parents: {', '.join(person.parents)}")
+    if person.kinship_of_parents is not None:
+        lines.append(f"their kinship: {person.kinship_of_parents:.3f}")
+    for split, entry in person.scores.items():
+        partly = "" if entry.complete else f" (estimated: stopped after {entry.documents} documents)"
+        lines.append(f"{split.replace('_', '-')}: {100 * entry.value:.2f}{partly}")
+    if person.merge_gain is not None:
+        lines.append(f"merge gain: {100 * person.merge_gain:+.2f}")
+    if person.error:
+        lines.append(f"failed: {person.error}")
     return "<br>".join(lines)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evaluators.racing.control_variates import Results
+from evaluators.scores.score import Results
 
 TASKS: dict[str, Sequence[int]] = {"large": range(0, 480, 2), "small": range(80)}
 

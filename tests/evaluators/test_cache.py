@@ -1,8 +1,6 @@
-import json
 import math
 import sqlite3
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import Pipe, get_context
@@ -162,24 +160,11 @@ def test_problems_are_found(tmp_path: Path) -> None:
     assert "prune --broken" in caught.value.hint
 
 
-def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "scores.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE results (key TEXT PRIMARY KEY, documents BLOB NOT NULL)")
-        blob = zlib.compress(json.dumps({"3": 0.1, "4": 1.0}).encode())
-        connection.execute("INSERT INTO results VALUES (?, ?)", (_key("a", TASK), blob))
-    connection.close()
-    for cache in (ScoreCache(path), ScoreCache(path)):
-        assert cache.load("a", TASK) == {3: 0.1, 4: 1.0}
-        assert [entry.count for entry in cache.entries()] == [2]
-        assert cache.problem(cache.entries()[0]) is None
-
-
 def test_other_files_are_refused(tmp_path: Path) -> None:
     text, other, newer = tmp_path / "notes.txt", tmp_path / "other.sqlite", tmp_path / "newer.sqlite"
     text.write_text("no database at all, but long enough to look like one to a reader of headers\n" * 20)
     with sqlite3.connect(other) as connection:
-        connection.execute("CREATE TABLE results (name TEXT)")
+        connection.execute("CREATE TABLE results (key TEXT PRIMARY KEY, documents BLOB)")
     with sqlite3.connect(newer) as connection:
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     for path, message in {text: "not a database", other: "is no score cache", newer: f"version {VERSION + 1}"}.items():

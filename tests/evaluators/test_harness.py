@@ -9,8 +9,8 @@ import torch
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
+from evaluators.cached import CachedEvaluator
 from evaluators.harness import Harness, load_tasks
-from evaluators.scorer import Scorer
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig, ReferenceNotFound
@@ -160,7 +160,7 @@ def test_weights_that_somebody_changed_are_loaded_again(tiny: Tiny, harness: Har
 
 
 def test_two_models_with_one_cache_are_both_evaluated(tiny: Tiny, harness: Harness, tmp_path: Path) -> None:
-    scorer = Scorer(harness, ScoreCache(tmp_path / "scores.sqlite"))
+    scorer = CachedEvaluator(harness, ScoreCache(tmp_path / "scores.sqlite"))
     one, other = (as_candidate(open_checkpoint(tiny.model), factor) for factor in (1.0, -0.7))
     scores = {candidate: scorer.score(candidate, "search") for candidate in (one, other)}
     for candidate, score in scores.items():

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,14 @@ def test_nothing_to_evaluate_is_refused() -> None:
         make_settings(tasks=[])
 
 
-def test_own_data_need_no_acknowledgement() -> None:
-    require_acknowledged(make_settings(tasks=["a"]), [fake_task("a")])
+def test_own_data_need_no_acknowledgement(tiny: Tiny) -> None:
+    """A task is public because lm-eval ships it: the evaluator itself says so of what it runs, not its name."""
+    settings = make_settings(tasks=["tiny_choice"], task_path=str(tiny.tasks))
+    own = make_evaluator(settings, open_checkpoint(tiny.model)).tasks
+    assert [task.public for task in own] == [False]
+    require_acknowledged(settings, own)
+    with pytest.raises(InvalidConfig, match="public benchmarks: arc"):
+        require_acknowledged(settings, [*own, replace(own[0], name="arc", public=True)])
 
 
 def test_the_cause_of_a_failure_is_kept(tiny: Tiny) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.written import finish, running, wait_for
+from evaluators.processes import finish, running, wait_for
 from kinship.errors import EvaluationFailed
 
 

@@ -50,8 +50,12 @@ print(found.hexdigest())
 EXPECTED = "0a8d709e1bcfb0c2bc1f44fff207c1cefa2dd9ce3c5419e1d0ef3d8f9d1c00ab"
 
 
-def test_the_bits_on_this_cpu(tmp_path: Path) -> None:
+def test_the_bits_on_this_cpu_just_compiled_and_from_the_cache(tmp_path: Path) -> None:
     assert _digest(tmp_path, {}) == EXPECTED
+    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb[ic]")}
+    assert compiled
+    assert _digest(tmp_path, {}) == EXPECTED
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb[ic]")} == compiled  # nothing was compiled
 
 
 @pytest.mark.parametrize("cpu", CPUS)

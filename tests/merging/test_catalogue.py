@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from merging.catalogue import HEADINGS, Entry, catalogue, default, limits, own, render
-from merging.methods.with_data import DATA_DRIVEN
+from merging.data_driven.specs import DATA_DRIVEN
 from merging.registry import Parameter, get_method, methods
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_traits_are_those_of_the_spec() -> None:
         "della_linear",
     }
     assert entry("regmean").data
-    assert entry("ties").module == "merging.methods.ties"
+    assert entry("ties").module == "merging.methods.sparse"
 
 
 @pytest.mark.parametrize("name", sorted(methods()))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, OutputExists, ReferenceNotFound
 from merging import merge as run
-from merging.merge import run_merge
+from merging.merge import write_merge
 from merging.recipe.schema import Recipe, parse_recipe
 
 MakeModel = Callable[..., Path]
@@ -43,7 +43,7 @@ def two(make_model: MakeModel, base: Path) -> Path:
 
 def test_merge_is_written_with_its_lineage(base: Path, one: Path, two: Path, tmp_path: Path) -> None:
     recipe = linear({one: 1, two: 3}, base_model=str(base), parameters={"scale": 1.5})
-    folder = run_merge(recipe, tmp_path / "out")
+    folder = write_merge(recipe, tmp_path / "out")
     assert folder == tmp_path / "out"
     origin, first, second = (load(path) for path in (base, one, two))
     for name, tensor in load(folder).items():
@@ -63,9 +63,9 @@ def test_merge_is_written_with_its_lineage(base: Path, one: Path, two: Path, tmp
 def test_dtype_of_the_recipe_is_honoured(one: Path, two: Path, tmp_path: Path, dtype: str) -> None:
     """It is the dtype that inputs are rounded to, as in mergekit; out_dtype rounds the result alone."""
     kind = getattr(torch, dtype)
-    exact = load(run_merge(linear({one: 1, two: 1}), tmp_path / "exact"))
-    folder = run_merge(linear({one: 1, two: 1}, out_dtype=dtype), tmp_path / "out")
-    early = run_merge(linear({one: 1, two: 1}, dtype=dtype), tmp_path / "early")
+    exact = load(write_merge(linear({one: 1, two: 1}), tmp_path / "exact"))
+    folder = write_merge(linear({one: 1, two: 1}, out_dtype=dtype), tmp_path / "out")
+    early = write_merge(linear({one: 1, two: 1}, dtype=dtype), tmp_path / "early")
     for name, tensor in load(folder).items():
         assert torch.equal(tensor, exact[name].to(kind))
         first, second = (load(path)[name].to(kind).double() for path in (one, two))
@@ -77,14 +77,16 @@ def test_dtype_of_the_recipe_is_honoured(one: Path, two: Path, tmp_path: Path, d
 
 def test_without_dtype_the_stored_ones_promote(make_model: MakeModel, base: Path, tmp_path: Path) -> None:
     halves = {make_model(f"b{seed}", seed=seed, base=base, dtype=torch.bfloat16): 1.0 for seed in (1, 2)}
-    assert {tensor.dtype for tensor in load(run_merge(linear(halves), tmp_path / "same")).values()} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in load(write_merge(linear(halves), tmp_path / "same")).values()} == {
+        torch.bfloat16
+    }
     mixed = halves | {make_model("h", seed=3, base=base, dtype=torch.float16): 1.0}
-    assert {tensor.dtype for tensor in load(run_merge(linear(mixed), tmp_path / "mixed")).values()} == {torch.float32}
+    assert {tensor.dtype for tensor in load(write_merge(linear(mixed), tmp_path / "mixed")).values()} == {torch.float32}
 
 
 def test_half_precision_inputs_are_summed_in_fp32(make_model: MakeModel, base: Path, tmp_path: Path) -> None:
     paths = [make_model(f"b{seed}", seed=seed, base=base, dtype=torch.bfloat16) for seed in (1, 2, 3)]
-    got = load(run_merge(linear(dict.fromkeys(paths, 1.0), dtype="float32"), tmp_path / "out"))
+    got = load(write_merge(linear(dict.fromkeys(paths, 1.0), dtype="float32"), tmp_path / "out"))
     for name, tensor in got.items():
         want = sum(load(path)[name].double() for path in paths) / 3
         torch.testing.assert_close(tensor.double(), want, rtol=1e-6, atol=1e-6)
@@ -94,7 +96,7 @@ def test_integer_buffers_are_copied(one: Path, two: Path, tmp_path: Path) -> Non
     ids = torch.arange(7)
     for path in (one, two):
         save_file(load(path) | {"ids": ids}, path / "model.safetensors")
-    folder = run_merge(linear({one: 1, two: 1}, dtype="bfloat16"), tmp_path / "out")
+    folder = write_merge(linear({one: 1, two: 1}, dtype="bfloat16"), tmp_path / "out")
     assert torch.equal(load(folder)["ids"], ids)
     assert load(folder)["ids"].dtype == torch.int64
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
@@ -104,7 +106,7 @@ def test_integer_buffers_that_differ_are_refused(one: Path, two: Path, tmp_path:
     for path, last in ((one, 3), (two, 4)):
         save_file(load(path) | {"ids": torch.tensor([1, last])}, path / "model.safetensors")
     with pytest.raises(MismatchedModels, match="'ids'"):
-        run_merge(linear({one: 1, two: 1}), tmp_path / "out")
+        write_merge(linear({one: 1, two: 1}), tmp_path / "out")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["base", "one", "two"]
 
 
@@ -113,7 +115,7 @@ def test_weights_beyond_the_dtype_are_refused(one: Path, two: Path, tmp_path: Pa
     huge["model.norm.weight"][0] = 1e6
     save_file(huge, one / "model.safetensors")
     with pytest.raises(NonFiniteWeights, match=r"'model\.norm\.weight'"):
-        run_merge(linear({one: 1, two: 1}, dtype="float16"), tmp_path / "out")
+        write_merge(linear({one: 1, two: 1}, dtype="float16"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -126,7 +128,7 @@ def test_same_recipe_gives_the_same_bytes(one: Path, two: Path, tmp_path: Path) 
             "parameters": {"t": [0.1, 0.8]},
         }
     )
-    first, second = (run_merge(recipe, tmp_path / name) for name in ("first", "second"))
+    first, second = (write_merge(recipe, tmp_path / name) for name in ("first", "second"))
     for name in ("model.safetensors", "lineage.json", "config.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
@@ -140,14 +142,14 @@ def test_refusals_come_before_reading_and_leave_nothing(
     monkeypatch.setattr(run, "execute", unexpected)
     (tmp_path / "taken").mkdir()
     with pytest.raises(OutputExists):
-        run_merge(linear({one: 1, two: 1}), tmp_path / "taken")
+        write_merge(linear({one: 1, two: 1}), tmp_path / "taken")
     with pytest.raises(ReferenceNotFound, match="absent"):
-        run_merge(linear({one: 1, tmp_path / "absent": 1}), tmp_path / "out")
+        write_merge(linear({one: 1, tmp_path / "absent": 1}), tmp_path / "out")
     save_file({"model.norm.weight": torch.zeros(8)}, tmp_path / "less.safetensors")
     with pytest.raises(MismatchedModels, match="less"):
-        run_merge(linear({one: 1, tmp_path / "less.safetensors": 1}), tmp_path / "out")
+        write_merge(linear({one: 1, tmp_path / "less.safetensors": 1}), tmp_path / "out")
     with pytest.raises(InvalidConfig, match="sum to zero"):
-        run_merge(linear({one: 1, two: -1}), tmp_path / "out")
+        write_merge(linear({one: 1, two: -1}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*"))
 
@@ -181,7 +183,7 @@ def test_sharded_merge_loads_in_transformers(llamas: Callable[[bool], list[Path]
 
     one, two = llamas(tied)
     assert ("lm_head.weight" in load(one)) is not tied
-    folder = run_merge(linear({one: 1, two: 3}), tmp_path / "out", shard_bytes=4000)
+    folder = write_merge(linear({one: 1, two: 3}), tmp_path / "out", shard_bytes=4000)
     assert (folder / INDEX_NAME).exists()
     with open_checkpoint(folder) as checkpoint:
         assert checkpoint.tensors.keys() == load(one).keys()

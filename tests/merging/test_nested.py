@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from kinship.errors import InvalidConfig
-from merging.merge import planned, run_merge
+from merging.merge import planned, write_merge
 from merging.recipe.schema import load_recipe, parse_recipe
 from merging.registry import methods
 
@@ -52,14 +52,14 @@ def test_four_generations_in_one_file(make_model: MakeModel, tmp_path: Path, siz
     founders = [str(make_model(f"m{seed}", seed=seed, base=base, size=size)) for seed in (1, 2, 3)]
 
     def on_disk(name: str, content: Content) -> str:
-        return str(run_merge(parse_recipe(content), tmp_path / f"written-{name}"))
+        return str(write_merge(parse_recipe(content), tmp_path / f"written-{name}"))
 
     want = load_file(Path(lineage(str(base), founders, on_disk, outside)) / "model.safetensors")
     recipe = parse_recipe(lineage(str(base), founders, lambda name, content: content, outside))
     (tmp_path / "lineage.yml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "lineage.yml") == recipe
     assert set(recipe.references) == {str(base), *founders}
-    got = load_file(run_merge(recipe, tmp_path / "nested") / "model.safetensors")
+    got = load_file(write_merge(recipe, tmp_path / "nested") / "model.safetensors")
     assert got.keys() == want.keys()
     for name, tensor in want.items():
         error = (got[name].double() - tensor.double()).abs()
@@ -86,7 +86,7 @@ def test_slices_of_a_merge(make_model: MakeModel, tmp_path: Path) -> None:
         (path / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 2}')
     inner = weighted("linear", [str(one), str(two)], [1, 1])
     source = {"model": inner, "layer_range": [1, 2]}
-    folder = run_merge(
+    folder = write_merge(
         parse_recipe({"merge_method": "passthrough", "slices": [{"sources": [source]}] * 3}), tmp_path / "out"
     )
     got, first, second = (load_file(path / "model.safetensors") for path in (folder, one, two))

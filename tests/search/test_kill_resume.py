@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from service.commands.evolve import run as evolve
+from service.commands.evolve import evolve
 
 if TYPE_CHECKING:
     from service.demo.family import Family

@@ -17,7 +17,7 @@ def test_every_method_for_two_models_makes_a_recipe_of_two_parents(name: str) ->
     recipe = recipe_for(["best", "second"], MergeSettings(method=name, parameters=NEEDED.get(name, {})))
     method = methods()[name]
     assert [entry.model for entry in recipe.parts[0].merged(method)] == ["best", "second"]
-    if method.base_is_input:
+    if method.base == "merged":
         assert recipe.base_model == "best"
     elif method.needs_base:
         assert recipe.base_model == BASE

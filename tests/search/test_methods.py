@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from merging.merge import run_merge
+from merging.merge import write_merge
 from merging.recipe.schema import parse_recipe
 from search.running.coordinator import Search
 from search.strategies.recipes import BASE
@@ -36,7 +36,7 @@ def test_children_are_what_their_recipes_make(scene: Scene, method: str) -> None
             recipe["models"] = [entry | {"model": places[entry["model"]]} for entry in recipe["models"]]
             if "base_model" in recipe:
                 recipe["base_model"] = places[recipe["base_model"]]
-            folder = run_merge(parse_recipe(recipe), scene.folder / f"{method} {child.id}")
+            folder = write_merge(parse_recipe(recipe), scene.folder / f"{method} {child.id}")
             written = load_file(folder / "model.safetensors")
             for name, tensor in search.candidate(child).tensors():
                 torch.testing.assert_close(tensor, written[name], rtol=1e-5, atol=1e-5)

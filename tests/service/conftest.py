@@ -55,6 +55,7 @@ def run_file(family: "Family", tmp_path: Path) -> Path:
                     "tasks": list(family.task_names),
                     "task_path": str(family.tasks),
                     "batch_size": 256,
+                    "limit": 16,
                 },
                 "strategy": {"name": "topk"},
                 "stop": {"generations": 2},

@@ -5,9 +5,9 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import norm
 
-from evaluators.racing.control_variates import Results
 from evaluators.racing.race import Race, RaceSettings, _boundaries
 from evaluators.racing.reduced import pick
+from evaluators.scores.score import Results
 from tests.evaluators.racing_data import TASKS, make_results, part, true_score
 
 FOUNDERS = {"f1": -0.4, "f2": 0.0, "f3": 0.2, "f4": 0.4}

@@ -82,6 +82,6 @@ def test_bad_input_is_refused() -> None:
         pick(results, TASKS, 0.0)
     with pytest.raises(KeyError):
         pick({**results, "m0": {"large": {}, "small": {}}}, TASKS, 0.1)
-    subset = pick(results, TASKS, 0.1)
+    subset = pick({id: results[id] for id in ("m0", "m1")}, TASKS, 0.1)
     with pytest.raises(KeyError):
         subset.estimate({"large": {}, "small": {}})

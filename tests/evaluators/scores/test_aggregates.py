@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from evaluators.scores.aggregates import Aggregate, differences, fitness, gain, pareto_front
-from evaluators.scores.intervals import compare_all
+from evaluators.scores.intervals import paired_differences
 from evaluators.scores.score import Estimate, Score, TaskScore
 from kinship.errors import IncomparableScores, InvalidConfig
 
@@ -133,7 +133,7 @@ def test_a_gain_is_the_difference_in_fitness(aggregate: Aggregate, other: tuple[
     assert found.value == pytest.approx(
         fitness(mine, aggregate, founders).value - fitness(theirs, aggregate, founders).value
     )
-    (compared,) = compare_all([differences(mine, theirs, aggregate, founders)])
+    (compared,) = paired_differences([differences(mine, theirs, aggregate, founders)])
     assert (compared.value, compared.stderr) == pytest.approx(found)
     assert compared.low < compared.value < compared.high
 

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.scores.intervals import compare, compare_all
+from evaluators.scores.intervals import paired_difference, paired_differences
 from evaluators.scores.score import Estimate, Score, TaskScore
 from kinship.errors import IncomparableScores
 
 
 def interval(samples: list[np.ndarray], **options: Any) -> tuple[float, float]:
     """Of the mean of the means."""
-    (found,) = compare_all([[sample / len(samples) for sample in samples]], **options)
+    (found,) = paired_differences([[sample / len(samples) for sample in samples]], **options)
     return found.low, found.high
 
 
@@ -68,7 +68,7 @@ def test_together_or_alone_is_the_same() -> None:
         skewed(5, 50),
         drawn(6, 50),
     ]
-    assert compare_all(pairs) == [compare_all([pair])[0] for pair in pairs]
+    assert paired_differences(pairs) == [paired_differences([pair])[0] for pair in pairs]
 
 
 def score(values: tuple[float, ...], other: tuple[float, ...] = (0.0, 1.0), digest: str = "") -> Score:
@@ -79,37 +79,37 @@ def score(values: tuple[float, ...], other: tuple[float, ...] = (0.0, 1.0), dige
 def test_a_comparison_has_the_paired_gain_in_its_interval() -> None:
     rng = np.random.default_rng(0)
     one, two = (tuple(float(x) for x in rng.integers(0, 2, 40)) for _ in range(2))
-    found = compare(score(one, (1.0, 1.0, 0.0)), score(two, (0.0, 1.0, 0.0)))
+    found = paired_difference(score(one, (1.0, 1.0, 0.0)), score(two, (0.0, 1.0, 0.0)))
     gain = score(one, (1.0, 1.0, 0.0)).gain_over(score(two, (0.0, 1.0, 0.0)))
     assert (found.value, found.stderr) == pytest.approx(gain)
     assert found.low < found.value < found.high
     assert found.documents == 43
-    back = compare(score(two, (0.0, 1.0, 0.0)), score(one, (1.0, 1.0, 0.0)))
+    back = paired_difference(score(two, (0.0, 1.0, 0.0)), score(one, (1.0, 1.0, 0.0)))
     assert back.value == -found.value
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_nearly_so() -> None:
     one, two = score((1.0, 0.0, 1.0, 1.0) * 10), score((0.0, 0.0, 1.0, 1.0, 1.0) * 8)
-    assert compare(one, two) == compare(one, two)
-    assert compare(one, two).low == pytest.approx(compare(one, two, seed=1).low, abs=0.03)
+    assert paired_difference(one, two) == paired_difference(one, two)
+    assert paired_difference(one, two).low == pytest.approx(paired_difference(one, two, seed=1).low, abs=0.03)
 
 
 def test_verdicts() -> None:
     better, worse = score((1.0,) * 30 + (0.0,)), score((0.0,) * 30 + (1.0,))
-    assert compare(better, worse).verdict == "better"
-    assert compare(worse, better).verdict == "worse"
-    assert compare(better, better).verdict == "undecided"
+    assert paired_difference(better, worse).verdict == "better"
+    assert paired_difference(worse, better).verdict == "worse"
+    assert paired_difference(better, better).verdict == "undecided"
 
 
 def test_equal_models_have_an_interval_of_one_point() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = compare(score((1.0, 0.0)), score((1.0, 0.0)))
+        found = paired_difference(score((1.0, 0.0)), score((1.0, 0.0)))
     assert (found.value, found.stderr, found.low, found.high) == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_a_single_document_has_no_interval() -> None:
-    found = compare(score((1.0,)), score((0.0,)))
+    found = paired_difference(score((1.0,)), score((0.0,)))
     assert math.isnan(found.low)
     assert math.isnan(found.high)
     assert found.to_dict() == {
@@ -120,14 +120,14 @@ def test_a_single_document_has_no_interval() -> None:
 
 def test_other_documents_and_other_tasks_are_not_compared() -> None:
     with pytest.raises(IncomparableScores, match="documents"):
-        compare(score((1.0, 0.0)), score((1.0, 0.0, 0.0)))
+        paired_difference(score((1.0, 0.0)), score((1.0, 0.0, 0.0)))
     with pytest.raises(IncomparableScores, match="digests"):
-        compare(score((1.0, 0.0), digest="1"), score((1.0, 0.0), digest="2"))
+        paired_difference(score((1.0, 0.0), digest="1"), score((1.0, 0.0), digest="2"))
 
 
 def test_partial_scores_are_compared_by_what_was_seen() -> None:
     partial = Score(score((1.0, 0.0)).tasks, partial=Estimate(0.9, 0.1))
-    assert compare(partial, score((1.0, 0.0))).value == 0.0
+    assert paired_difference(partial, score((1.0, 0.0))).value == 0.0
 
 
 def test_an_interval_of_a_weighted_sum_is_scipys() -> None:
@@ -138,7 +138,7 @@ def test_an_interval_of_a_weighted_sum_is_scipys() -> None:
 
     samples = skewed(4, 30, 30)
     theirs = bootstrap(samples, fitness, n_resamples=20_000, batch=2_000, rng=np.random.default_rng(5))
-    (found,) = compare_all([[3 * samples[0], 0.5 * samples[1]]], resamples=20_000)
+    (found,) = paired_differences([[3 * samples[0], 0.5 * samples[1]]], resamples=20_000)
     width = theirs.confidence_interval.high - theirs.confidence_interval.low
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.04 * width)
 
@@ -151,7 +151,7 @@ def test_a_comparison_by_shares_is_a_difference_in_fitness() -> None:
         score(*(tuple(float(x) for x in rng.integers(0, 2, size)) for size in (30, 20))) for _ in range(4)
     )
     for aggregate in (Aggregate(kind="normalised", weights={"b": 2.0}), Aggregate(kind="weighted", weights={"b": 2.0})):
-        found = compare(one, two, shares=shares(one, aggregate, [low, high]))
+        found = paired_difference(one, two, shares=shares(one, aggregate, [low, high]))
         ours, theirs = (fitness(each, aggregate, [low, high]).value for each in (one, two))
         assert found.value == pytest.approx(ours - theirs)
         assert found.low < found.value < found.high

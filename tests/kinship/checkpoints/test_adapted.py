@@ -13,8 +13,10 @@ from kinship.checkpoints import adapted
 from kinship.checkpoints.adapted import AdaptedCheckpoint
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import FLOAT32
+from kinship.checkpoints.lora import LowRank
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import NonFiniteWeights
+from kinship.measures import adapters as from_factors
 from tests.conftest import SHAPES, MakeModel
 from tests.kinship.adapters import Q0, Q1, UP0, UP1, factors, write
 
@@ -269,7 +271,7 @@ def test_stacked_factors_may_be_reduced_in_parts(
     base: Path, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = kinship_matrix(references(base, adapters), base).values
-    monkeypatch.setattr(adapted, "INNER", 7)
+    monkeypatch.setattr(from_factors, "INNER", 7)
     assert np.allclose(kinship_matrix(references(base, adapters), base).values, whole, rtol=0, atol=1e-7)
 
 
@@ -282,10 +284,10 @@ def test_stack_of_factors_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(stacked.size)
         return stacked
 
-    monkeypatch.setattr(adapted, "INNER", 100)
+    monkeypatch.setattr(from_factors, "INNER", 100)
     monkeypatch.setattr(np, "concatenate", counted)
-    change = adapted.LowRank(np.ones((5000, 3), np.float32), np.ones((3, 40), np.float32), 1.0)
-    gram, sums = adapted.low_rank_moments([change, change])
+    change = LowRank(np.ones((5000, 3), np.float32), np.ones((3, 40), np.float32), 1.0)
+    gram, sums = from_factors.low_rank_moments([change, change])
     assert max(seen) <= 100 * 6
     assert gram.tolist() == [[1_800_000.0] * 2] * 2
     assert sums.tolist() == [600_000.0] * 2

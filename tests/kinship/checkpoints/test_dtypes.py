@@ -32,5 +32,5 @@ def test_a_matrix_is_made_without_torch(make_model: MakeModel) -> None:
     code = "import sys; from service.cli import app; app(sys.argv[1:], standalone_mode=False); "
     code += "assert 'torch' not in sys.modules"
     command = [sys.executable, "-c", code, "matrix", *map(str, models), "--base", str(base)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert run.returncode == 0, run.stderr

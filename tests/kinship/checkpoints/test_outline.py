@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from kinship.checkpoints.hub import fetch_snapshot
 from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
 from kinship.errors import KinshipError, MalformedCheckpoint, ReferenceNotFound, UnsupportedCheckpoint
-from kinship.measures.alignment import Selection
-from kinship.measures.preflight import Plan, plan_comparison
+from kinship.measures.comparison import ComparisonOptions
+from kinship.measures.preflight import Preflight, preflight
 from tests.conftest import SHAPES, MakeModel
 from tests.kinship import adapters
 from tests.kinship.checkpoints.test_hub import WEIGHTS, go_offline, kinship
@@ -74,15 +74,15 @@ def requests(hub: HubServer, method: str) -> list[str]:
     return sorted(path.split("/resolve/")[0] + "/" + path.split("/")[-1] for kind, path in hub.log if kind == method)
 
 
-def the_same(found: Plan, wanted: Plan) -> bool:
+def the_same(found: Preflight, wanted: Preflight) -> bool:
     """Whether two plans agree in all that follows from headers."""
     ours = {"seconds": 0.0, "bytes_to_download": 0, "weights_here": True}
     return replace(found, **ours) == replace(wanted, **ours)  # type: ignore[arg-type]
 
 
 def test_plan_of_hub_models_is_that_of_their_folders(hub: HubServer, folders: dict[str, Path], cache: Path) -> None:
-    found = plan_comparison(MODELS, BASE)
-    here = plan_comparison([folders[name] for name in MODELS], folders[BASE])
+    found = preflight(MODELS, BASE)
+    here = preflight([folders[name] for name in MODELS], folders[BASE])
     assert the_same(found, here)
     assert (here.bytes_to_download, here.weights_here) == (0, True)
     assert (found.bytes_to_download, found.weights_here) == (size(*folders.values()), False)
@@ -92,7 +92,7 @@ def test_plan_of_hub_models_is_that_of_their_folders(hub: HubServer, folders: di
 
 
 def test_of_weights_only_headers_are_fetched(hub: HubServer, folders: dict[str, Path]) -> None:
-    plan_comparison(MODELS, BASE)
+    preflight(MODELS, BASE)
     shards = sorted(folders[BASE].glob("*.safetensors"))
     for file in shards:
         assert hub.sent[file.name] == header_bytes(file) < file.stat().st_size
@@ -104,8 +104,8 @@ def test_of_weights_only_headers_are_fetched(hub: HubServer, folders: dict[str, 
 
 def test_weights_that_lie_on_another_host_are_found_there(hub: HubServer, folders: dict[str, Path]) -> None:
     hub.redirects = True
-    found = plan_comparison(MODELS, BASE)
-    assert the_same(found, plan_comparison([folders[name] for name in MODELS], folders[BASE]))
+    found = preflight(MODELS, BASE)
+    assert the_same(found, preflight([folders[name] for name in MODELS], folders[BASE]))
     assert found.bytes_to_download == size(*folders.values())
     assert hub.sent[WEIGHTS] == sum(header_bytes(folders[name] / WEIGHTS) for name in MODELS)
     assert sum(path.startswith("cdn/") for _, path in hub.log) == 2 * 4
@@ -114,7 +114,7 @@ def test_weights_that_lie_on_another_host_are_found_there(hub: HubServer, folder
 def test_what_is_left_out_is_told_too(hub: HubServer, folders: dict[str, Path], make_model: MakeModel) -> None:
     grown = make_model("grown", shapes=SHAPES | {"model.embed_tokens.weight": (13, 8), "extra.weight": (2,)})
     hub.add("org/grown", grown)
-    found = plan_comparison(["org/grown"], BASE, Selection(exclude="norm"))
+    found = preflight(["org/grown"], BASE, options=ComparisonOptions(exclude="norm"))
     assert found.left_out["model.embed_tokens.weight"] == f"13 rows in org/grown, 11 in {BASE}"
     assert found.left_out["extra.weight"] == f"missing from {BASE}"
     assert found.tensors == len(SHAPES) - 2
@@ -126,16 +126,16 @@ def test_what_is_left_out_is_told_too(hub: HubServer, folders: dict[str, Path], 
 def test_nothing_is_fetched_of_what_is_cached(
     hub: HubServer, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = plan_comparison([folders[name] for name in MODELS], folders[BASE])
+    here = preflight([folders[name] for name in MODELS], folders[BASE])
     for name in (BASE, *MODELS):
         open_checkpoint(name)
     hub.log.clear()
-    plans = [plan_comparison(MODELS, BASE)]
+    plans = [preflight(MODELS, BASE)]
     assert {path.split("/")[0] for _, path in hub.log} == {"api"}
     hub.stop()
-    plans.append(plan_comparison(MODELS, BASE))
+    plans.append(preflight(MODELS, BASE))
     go_offline(monkeypatch)
-    plans.append(plan_comparison(MODELS, BASE))
+    plans.append(preflight(MODELS, BASE))
     for plan in plans:
         assert the_same(plan, here)
         assert (plan.bytes_to_download, plan.weights_here) == (0, True)
@@ -146,8 +146,8 @@ def test_of_a_family_cached_in_part_only_the_rest_counts(hub: HubServer, folders
     fetch_snapshot(MODELS[0])
     huggingface_hub.hf_hub_download("org/base", one.name, revision="v1", endpoint=hub.url)
     hub.sent.clear()
-    found = plan_comparison(MODELS, BASE)
-    assert the_same(found, plan_comparison([folders[name] for name in MODELS], folders[BASE]))
+    found = preflight(MODELS, BASE)
+    assert the_same(found, preflight([folders[name] for name in MODELS], folders[BASE]))
     assert found.bytes_to_download == size(folders[BASE], folders[MODELS[1]]) - one.stat().st_size
     assert not found.weights_here
     assert hub.sent[one.name] == 0
@@ -161,7 +161,7 @@ def test_weights_are_timed_where_only_other_files_are_missing(hub: HubServer, fo
         huggingface_hub.snapshot_download(
             repo, revision=revision or None, endpoint=hub.url, ignore_patterns=["README.md"]
         )
-    found = plan_comparison(MODELS, BASE)
+    found = preflight(MODELS, BASE)
     assert (found.bytes_to_download, found.weights_here) == (3 * len("A model"), True)
 
 
@@ -171,7 +171,7 @@ def test_a_dry_run_keeps_what_a_moved_branch_left_in_the_cache(
     for name in (BASE, *MODELS):
         open_checkpoint(name)
     hub.add(MODELS[0], make_model("moved", 5))
-    assert plan_comparison(MODELS, BASE).bytes_to_download > 0
+    assert preflight(MODELS, BASE).bytes_to_download > 0
     go_offline(monkeypatch)
     with open_checkpoint(MODELS[0]) as cached, open_checkpoint(folders[MODELS[0]]) as before:
         assert cached.digest == before.digest
@@ -179,7 +179,7 @@ def test_a_dry_run_keeps_what_a_moved_branch_left_in_the_cache(
 
 def test_a_snapshot_named_twice_counts_once(hub: HubServer, folders: dict[str, Path]) -> None:
     commit = hub.repos[MODELS[0]].refs["main"]
-    found = plan_comparison([MODELS[0], f"{MODELS[0]}@{commit}"], MODELS[0])
+    found = preflight([MODELS[0], f"{MODELS[0]}@{commit}"], MODELS[0])
     assert found.bytes_to_download == size(folders[MODELS[0]])
     assert found.models == 2
 
@@ -190,7 +190,7 @@ def test_what_is_neither_cached_nor_reachable_is_not_found(
 ) -> None:
     go_offline(monkeypatch) if offline else hub.stop()
     with pytest.raises(ReferenceNotFound, match="not in the local Hub cache, and the Hub cannot be reached"):
-        plan_comparison(MODELS, BASE)
+        preflight(MODELS, BASE)
 
 
 @pytest.mark.parametrize("access", ["private", "gated", "gated files"])
@@ -199,13 +199,13 @@ def test_what_may_not_be_read_is_refused_as_ever(hub: HubServer, folders: dict[s
     with pytest.raises(ReferenceNotFound) as wanted:
         open_checkpoint(MODELS[1])
     with pytest.raises(ReferenceNotFound) as found:
-        plan_comparison(MODELS, BASE)
+        preflight(MODELS, BASE)
     assert (found.value.message, found.value.hint) == (wanted.value.message, wanted.value.hint)
 
 
 def test_missing_revision_is_named(hub: HubServer, folders: dict[str, Path]) -> None:
     with pytest.raises(ReferenceNotFound, match="org/model-1 has no revision 'v9'"):
-        plan_comparison(["org/model-1@v9"], BASE)
+        preflight(["org/model-1@v9"], BASE)
 
 
 # Adapters, tokenizers, subfolders
@@ -220,13 +220,13 @@ def test_adapters_on_the_hub_are_planned_from_their_headers(
     folder = adapters.write(tmp_path / "adapter", factors | whole)
     hub.add("org/adapter", folder)
     hub.add("org/whole", base)
-    found = plan_comparison(["org/whole+org/adapter", MODELS[0]], "org/whole")
-    here = plan_comparison([f"{base}+{folder}", folders[MODELS[0]]], base)
+    found = preflight(["org/whole+org/adapter", MODELS[0]], "org/whole")
+    here = preflight([f"{base}+{folder}", folders[MODELS[0]]], base)
     assert the_same(found, here)
     assert found.bytes_to_download == size(base, folder, folders[MODELS[0]])
     assert hub.sent["adapter_model.safetensors"] == header_bytes(folder / "adapter_model.safetensors")
     with pytest.raises(UnsupportedCheckpoint, match=r"org/adapter@\w{40} is a LoRA adapter, not a whole model"):
-        plan_comparison(["org/adapter"], "org/whole")
+        preflight(["org/adapter"], "org/whole")
 
 
 def test_tokenizers_are_read_only_where_tokens_are_matched(hub: HubServer, folders: dict[str, Path]) -> None:
@@ -235,10 +235,12 @@ def test_tokenizers_are_read_only_where_tokens_are_matched(hub: HubServer, folde
         vocabulary = {token: id for id, token in enumerate(tokens[number:])}
         (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
         hub.add(name.removesuffix("@v1"), folder, "v1" if name == BASE else "main")
-    plan_comparison(MODELS, BASE)
+    preflight(MODELS, BASE)
     assert hub.sent["tokenizer.json"] == 0
-    found = plan_comparison(MODELS, BASE, vocab="shared")
-    assert the_same(found, plan_comparison([folders[name] for name in MODELS], folders[BASE], vocab="shared"))
+    found = preflight(MODELS, BASE, options=ComparisonOptions(vocab="shared"))
+    assert the_same(
+        found, preflight([folders[name] for name in MODELS], folders[BASE], options=ComparisonOptions(vocab="shared"))
+    )
     assert "9 tokens" in found.left_out["model.embed_tokens.weight"]
     assert hub.sent["tokenizer.json"] == sum((folder / "tokenizer.json").stat().st_size for folder in folders.values())
 
@@ -247,11 +249,11 @@ def test_subfolders_are_outlined(hub: HubServer, folders: dict[str, Path]) -> No
     files = {f"runs/[1]/{file.name}": file.read_bytes() for file in folders[MODELS[0]].iterdir()}
     hub.add("org/deep", files | {WEIGHTS: b"not this one"})
     nested = {"path": "org/deep", "subfolder": "runs/[1]"}
-    found = plan_comparison([nested], BASE)  # type: ignore[list-item]
-    assert the_same(found, plan_comparison([folders[MODELS[0]]], folders[BASE]))
+    found = preflight([nested], BASE)  # type: ignore[list-item]
+    assert the_same(found, preflight([folders[MODELS[0]]], folders[BASE]))
     assert hub.sent[WEIGHTS] == 0
     with pytest.raises(ReferenceNotFound, match="no subfolder 'nowhere'"):
-        plan_comparison([nested | {"subfolder": "nowhere"}], BASE)  # type: ignore[list-item]
+        preflight([nested | {"subfolder": "nowhere"}], BASE)  # type: ignore[list-item]
 
 
 # Hostile and broken
@@ -292,7 +294,7 @@ def test_headers_from_afar_are_checked_as_those_here(
     with pytest.raises(KinshipError) as here:
         open_checkpoint(place)
     with pytest.raises(KinshipError) as there:
-        plan_comparison(["org/hostile"], BASE)
+        preflight(["org/hostile"], BASE)
     assert type(there.value) is type(here.value)
     assert there.value.message == here.value.message.replace(str(place), f"org/hostile@{commit}")
     assert there.value.hint == here.value.hint
@@ -301,24 +303,24 @@ def test_headers_from_afar_are_checked_as_those_here(
 def test_a_size_that_no_file_can_have_is_refused(hub: HubServer, folders: dict[str, Path]) -> None:
     hub.sizes[WEIGHTS] = (1 << 63) - 1
     with pytest.raises(MalformedCheckpoint):
-        plan_comparison(MODELS, BASE)
+        preflight(MODELS, BASE)
     hub.sizes[WEIGHTS] = (folders[MODELS[0]] / WEIGHTS).stat().st_size - 4
     with pytest.raises(MalformedCheckpoint, match=rf"org/model-1@\w+/{WEIGHTS} is not a valid safetensors file"):
-        plan_comparison(MODELS, BASE)
+        preflight(MODELS, BASE)
 
 
 def test_a_header_beyond_the_limit_is_not_fetched(hub: HubServer, folders: dict[str, Path]) -> None:
     hub.add("org/hostile", {WEIGHTS: safetensors(b" " * 1000, length=1 << 29)})
     hub.sizes[WEIGHTS] = 1 << 30
     with pytest.raises(MalformedCheckpoint, match=f"its header claims {1 << 29} bytes, the file has {1 << 30}"):
-        plan_comparison([BASE], "org/hostile")
+        preflight([BASE], "org/hostile")
     assert hub.sent[WEIGHTS] == 8
 
 
 def test_configs_too_large_are_not_fetched(hub: HubServer, folders: dict[str, Path]) -> None:
     hub.sizes["config.json"] = 1 << 40
     with pytest.raises(MalformedCheckpoint, match=f"config.json has {1 << 40} bytes; at most"):
-        plan_comparison(MODELS, BASE)
+        preflight(MODELS, BASE)
     assert hub.sent["config.json"] == 0
 
 
@@ -327,15 +329,15 @@ def test_a_server_without_ranges_is_hung_up_on(hub: HubServer, make_model: MakeM
     folder = make_model("large", shapes={"w": (64, 1 << 18)})
     hub.add("org/large", folder)
     hub.ranges = False
-    found = plan_comparison(["org/large"], "org/large")
-    assert the_same(found, plan_comparison([folder], folder))
+    found = preflight(["org/large"], "org/large")
+    assert the_same(found, preflight([folder], folder))
     assert hub.sent[WEIGHTS] < size(folder)
 
 
 def test_a_part_that_breaks_off_is_told(hub: HubServer, folders: dict[str, Path]) -> None:
     hub.cuts[WEIGHTS] = [8, 20]
     with pytest.raises(ReferenceNotFound, match=rf"could not be downloaded from the Hub.*{WEIGHTS} broke off"):
-        plan_comparison([MODELS[0]], MODELS[0])
+        preflight([MODELS[0]], MODELS[0])
 
 
 # The command line

@@ -16,6 +16,7 @@ from kinship import kinship_matrix, open_checkpoint
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import PICKLE_INDEX_NAME
 from kinship.errors import KinshipError, MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.measures.comparison import ComparisonOptions
 from tests.conftest import MakeModel
 from tests.kinship.adapters import Q0, factors, write
 
@@ -129,7 +130,9 @@ def test_kinship_and_adapters_on_pickles(make_model: MakeModel, tmp_path: Path) 
         torch.save(load_file(path / "model.safetensors"), pickled[-1])
     for metric in ("pcc", "euclidean"):
         wanted = kinship_matrix([*models, f"{models[0]}+{adapter}"], base, metric)
-        found = kinship_matrix([*pickled[1:], f"{pickled[1]}+{adapter}"], pickled[0], metric, allow_pickle=True)
+        found = kinship_matrix(
+            [*pickled[1:], f"{pickled[1]}+{adapter}"], pickled[0], metric, options=ComparisonOptions(allow_pickle=True)
+        )
         np.testing.assert_array_equal(found.values, wanted.values)
 
 

@@ -13,9 +13,8 @@ from kinship.checkpoints import shared_vocabulary as vocabulary
 from kinship.checkpoints.shared_vocabulary import SelectedRows, read_vocabulary, share_vocabulary
 from kinship.errors import InvalidConfig, KinshipError, MalformedCheckpoint, MismatchedModels, UnsupportedCheckpoint
 from kinship.measures import passes as chunks
-from kinship.measures.alignment import Selection
-from kinship.measures.comparison import compare
-from kinship.measures.preflight import plan_comparison
+from kinship.measures.comparison import ComparisonOptions, compare
+from kinship.measures.preflight import preflight
 from tests.kinship.adapters import write
 
 EMBEDDING, HEAD, LAYER = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight"
@@ -63,7 +62,7 @@ def test_rows_are_matched_by_token(tmp_path: Path, chunk: int, monkeypatch: pyte
         tmp_path / "cut": "cdefabz",
     }
     base, *models = (model(path, text, seed) for seed, (path, text) in enumerate(tokens.items()))
-    found = kinship_matrix(models, base, vocab="shared")
+    found = kinship_matrix(models, base, options=ComparisonOptions(vocab="shared"))
     np.testing.assert_allclose(found.values, expected(base, models, tokens), atol=1e-6)
     assert found.tensors == 3
     reason = "all but the rows of the 6 tokens that all tokenizers share"
@@ -80,7 +79,7 @@ def test_without_being_asked_for_rows_that_differ_are_left_out(tmp_path: Path) -
 def test_padding_is_not_compared(tmp_path: Path) -> None:
     tokens: dict[Path, Sequence[str]] = {tmp_path / name: "abcdef" for name in ("base", "padded", "more")}
     base, *models = (model(path, text, seed, 3 * seed) for seed, (path, text) in enumerate(tokens.items()))
-    found = kinship_matrix(models, base, vocab="shared")
+    found = kinship_matrix(models, base, options=ComparisonOptions(vocab="shared"))
     np.testing.assert_allclose(found.values, expected(base, models, tokens), atol=1e-6)
 
 
@@ -91,26 +90,28 @@ def test_tokens_without_a_row_are_not_shared(tmp_path: Path) -> None:
         content = json.loads((path / "tokenizer.json").read_text())
         content["added_tokens"].append({"id": 6, "content": "<pad>"})
         write_tokenizer(path, content)
-    found = kinship_matrix(models, base, vocab="shared")
+    found = kinship_matrix(models, base, options=ComparisonOptions(vocab="shared"))
     np.testing.assert_allclose(found.values, expected(base, models, tokens), atol=1e-6)
 
 
 def test_equal_vocabularies_are_compared_whole(tmp_path: Path) -> None:
     folders = [model(tmp_path / name, "abcd", seed, padding=2) for seed, name in enumerate(("base", "a", "b"))]
-    shared, same = (kinship_matrix(folders[1:], folders[0], vocab=vocab) for vocab in ("shared", "same"))
+    shared, same = (
+        kinship_matrix(folders[1:], folders[0], options=ComparisonOptions(vocab=vocab)) for vocab in ("shared", "same")
+    )
     np.testing.assert_array_equal(shared.values, same.values)
     assert shared.left_out == {}
 
 
 def test_only_what_is_wanted_is_reported(tmp_path: Path) -> None:
     base, grown = model(tmp_path / "base", "abcd", 0), model(tmp_path / "grown", "abcdef", 1)
-    found = kinship_matrix([grown], base, vocab="shared", selection=Selection(exclude="embed"))
+    found = kinship_matrix([grown], base, options=ComparisonOptions(vocab="shared", exclude="embed"))
     assert found.left_out[EMBEDDING] == "excluded by 'embed'"
 
 
 def test_a_tied_head_is_still_left_out(tmp_path: Path) -> None:
     base, once = model(tmp_path / "base", "abcd", 0), model(tmp_path / "once", "abcdef", 1, head=False)
-    assert kinship_matrix([once], base, vocab="shared").left_out[HEAD].startswith("tied to")
+    assert kinship_matrix([once], base, options=ComparisonOptions(vocab="shared")).left_out[HEAD].startswith("tied to")
 
 
 def test_euclidean_distances_of_close_models_see_shared_rows_only(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_euclidean_distances_of_close_models_see_shared_rows_only(tmp_path: Path
     tensors = load_file(grown / "model.safetensors")
     near = model(tmp_path / "near", "dcbaef", 1)
     save_file({name: tensor + 1e-3 for name, tensor in tensors.items()}, near / "model.safetensors")
-    found = kinship_matrix([grown, near], base, "euclidean", vocab="shared")
+    found = kinship_matrix([grown, near], base, "euclidean", options=ComparisonOptions(vocab="shared"))
     assert found.values[0, 1] == pytest.approx(1e-3 * np.sqrt((4 + 4 + 3) * WIDTH), rel=1e-3)
 
 
@@ -133,12 +134,12 @@ def test_a_base_with_an_adapter_has_its_tokens(tmp_path: Path) -> None:
         (_, cut), _ = share_vocabulary([one, two])
         torch.testing.assert_close(cut.tensor(EMBEDDING), plain.tensor(EMBEDDING)[[1, 2, 3, 0]])
         torch.testing.assert_close(cut.tensor(LAYER), two.tensor(LAYER))
-    assert kinship_matrix([adapted, other], base, vocab="shared").tensors == 3
+    assert kinship_matrix([adapted, other], base, options=ComparisonOptions(vocab="shared")).tensors == 3
 
 
 def test_the_plan_counts_shared_rows(tmp_path: Path) -> None:
     base, grown = model(tmp_path / "base", "abcd", 0), model(tmp_path / "grown", "abcxyz", 1)
-    plan = plan_comparison([grown], base, vocab="shared")
+    plan = preflight([grown], base, options=ComparisonOptions(vocab="shared"))
     assert (plan.tensors, plan.parameters) == (3, (3 + 3 + 3) * WIDTH)
     assert plan.bytes_to_read == 2 * 4 * plan.parameters
 
@@ -188,7 +189,7 @@ def test_a_tokenizer_of_another_form_is_malformed(tmp_path: Path, content: Any) 
     base, other = model(tmp_path / "base", "abcd", 0), model(tmp_path / "other", "abcdef", 1)
     write_tokenizer(other, content)
     with pytest.raises(MalformedCheckpoint, match=r"other/tokenizer\.json"):
-        kinship_matrix([other], base, vocab="shared")
+        kinship_matrix([other], base, options=ComparisonOptions(vocab="shared"))
 
 
 def test_what_cannot_be_matched_is_refused(tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_what_cannot_be_matched_is_refused(tmp_path: Path) -> None:
 
     def refusal(*models: Path, vocab: str = "shared") -> KinshipError:
         with pytest.raises(KinshipError) as found:
-            kinship_matrix(list(models), base, vocab=vocab)
+            kinship_matrix(list(models), base, options=ComparisonOptions(vocab=vocab))
         return found.value
 
     assert isinstance(refusal(other), MismatchedModels)
@@ -220,7 +221,7 @@ def test_tokens_that_moved_are_noted(tmp_path: Path) -> None:
     (note,) = compare([swapped, also, regrown], base).notes
     assert note.startswith(f"{swapped}, {also}: 2 of 8 tokens have another id than in {base}, ")
     assert "--vocab shared" in note
-    assert compare([swapped, also], base, vocab="shared").notes == ()
+    assert compare([swapped, also], base, options=ComparisonOptions(vocab="shared")).notes == ()
     assert compare([also], swapped).notes == ()
 
 
@@ -229,7 +230,7 @@ def test_nothing_is_noted_where_rows_belong_together(tmp_path: Path, monkeypatch
     grown, turned = model(tmp_path / "grown", "dcbaef", 2), model(tmp_path / "turned", "dcba", 3)
     assert len(compare([turned], base).notes) == 1
     assert compare([grown], base).notes == ()  # its embedding is left out
-    assert compare([turned], base, selection=Selection(include="mlp")).notes == ()
+    assert compare([turned], base, options=ComparisonOptions(include="mlp")).notes == ()
     assert compare([model(tmp_path / "renamed", "abXd", 6)], base).notes == ()  # a reserved token put to use
     bare = model(tmp_path / "bare", "abcd", 4)
     (bare / "tokenizer.json").unlink()

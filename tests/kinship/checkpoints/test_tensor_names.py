@@ -7,9 +7,8 @@ from safetensors.numpy import load_file
 from kinship.checkpoints.tensor_names import layer_index, layer_label, module_kind
 from kinship.errors import InvalidConfig
 from kinship.measures.alignment import Selection
-from kinship.measures.comparison import compare
-from kinship.measures.gram import group_moments
-from kinship.measures.preflight import plan_comparison
+from kinship.measures.comparison import ComparisonOptions, compare
+from kinship.measures.preflight import preflight
 from tests.conftest import MakeModel
 
 
@@ -64,7 +63,7 @@ def test_layers_come_in_their_order(make_model: MakeModel) -> None:
     shapes = {f"model.layers.{index}.mlp.up_proj.weight": (3, 4) for index in range(12)}
     base = make_model("base", shapes=shapes)
     model = make_model("a", 1, base, shapes=shapes)
-    groups = group_moments(compare([model], base).table, "layer")
+    groups = compare([model], base).by_group("layer")
     assert list(groups) == [f"layer {index}" for index in range(12)]
 
 
@@ -97,10 +96,10 @@ def test_distances_of_close_pairs_keep_six_digits(make_model: MakeModel, closene
 
 
 def test_selection_by_patterns(folders: list[Path]) -> None:
-    only = compare(folders[1:], folders[0], selection=Selection(include="self_attn"))
+    only = compare(folders[1:], folders[0], options=ComparisonOptions(include="self_attn"))
     assert all("self_attn" in name for name in only.table.names)
     assert "model.norm.weight" in only.left_out
-    without = compare(folders[1:], folders[0], selection=Selection(exclude=r"^model\.embed"))
+    without = compare(folders[1:], folders[0], options=ComparisonOptions(exclude=r"^model\.embed"))
     assert set(without.left_out) == {"model.embed_tokens.weight"}
     with pytest.raises(InvalidConfig, match="regular expression"):
         Selection(include="(")
@@ -108,7 +107,7 @@ def test_selection_by_patterns(folders: list[Path]) -> None:
 
 def test_plan_tells_what_the_comparison_reads(folders: list[Path]) -> None:
     told: list[tuple[int, int]] = []
-    plan = plan_comparison(folders[1:], folders[0])
+    plan = preflight(folders[1:], folders[0])
     compare(folders[1:], folders[0], progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (plan.bytes_to_read, plan.bytes_to_read)
     assert plan.models == 3

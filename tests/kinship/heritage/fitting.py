@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from kinship.heritage import reconstruct, recover
+from kinship.heritage import finetunes, recover
 from kinship.heritage.descent import Options, branch, distribution, mixture, options
 from kinship.heritage.signals import NAMES, ROOTS
 from tests.kinship.heritage.growth import STORY, Grown, grow_or_load, pretrained
@@ -52,9 +52,9 @@ def case(grown: Grown, folder: Path, withheld: bool) -> Case:
         return branch(*arguments)
 
     here = [m for m in grown.members if m.kind != "outsider" and not (withheld and m.kind == "base")]
-    with patch.object(reconstruct, "branch", spy):
+    with patch.object(finetunes, "branch", spy):
         recover([folder / f"{member.name}.safetensors" for member in here])
-    values, roots, children, parents, certain, base = max(seen, key=lambda arguments: len(arguments[2]))
+    values, roots, children, parents, certain = max(seen, key=lambda arguments: len(arguments[2]))
     assert len(values) == len(here)
     members = {member.name: member for member in here}
     same = [members[original(member, members)] for member in here]
@@ -64,7 +64,7 @@ def case(grown: Grown, folder: Path, withheld: bool) -> Case:
         known = [one for one in parents if same[one].name in made_from]
         if same[child].kind not in MERGES:
             truth[child] = known[0] if known else None
-    choice = options(values, children, parents, certain, base)
+    choice = options(values, children, parents, certain)
     nodes = np.array(choice.nodes)
     return Case(values[np.ix_(nodes, nodes)], roots[nodes], choice, restricted(choice, truth, certain))
 

@@ -1,114 +1,69 @@
-"""Combinations solved from distances, against float64 combinations made here."""
-
-import math
+"""Merges in families too large for all sets of parents to be tried."""
 
 import numpy as np
 import pytest
 
-from kinship.heritage.combinations import find_combinations
+from kinship.heritage import combinations
+from kinship.heritage.combinations import MOST_CANDIDATES, Combination, find_combinations
 from kinship.heritage.distances import Geometry
-from kinship.heritage.merges import choose_merges
+from kinship.heritage.family import Relation
+from tests.kinship.heritage.families import family_of
 
-SIZES = (400, 300, 500)
-NAMES = ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight")
-
-
-def geometry(models: list[list[np.ndarray]]) -> Geometry:
-    squares = np.array([[part @ part for part in model] for model in models]).T
-    apart = np.array([[[(a - b) @ (a - b) for a, b in zip(x, y, strict=True)] for y in models] for x in models])
-    return Geometry(NAMES, np.array(SIZES, dtype=float), squares, apart.transpose(2, 0, 1))
+SIZES = (900, 400, 700, 500, 600, 300, 800, 450)
 
 
-@pytest.fixture
-def founders() -> list[list[np.ndarray]]:
-    random = np.random.default_rng(0)
-    base = [random.normal(size=size) for size in SIZES]
-    return [base, *([part + 0.2 * random.normal(size=len(part)) for part in base] for _ in range(4))]
+@pytest.fixture(scope="module")
+def weights() -> list[np.ndarray]:
+    """A base, 60 children of it and of each other, and three merges of some that are far from them."""
+    draw = np.random.default_rng(0)
+    found = [draw.normal(size=sum(SIZES))]
+    for child in range(1, 61):
+        parent = found[0] if child < 40 else found[int(draw.integers(child))]
+        found.append(parent + draw.uniform(0.05, 0.8) * draw.normal(size=sum(SIZES)))
+    lengths = [float(np.linalg.norm(one - found[0])) for one in found]
+    far = np.argsort(lengths)[-6:].tolist()
+    found.append(0.5 * found[far[0]] + 0.5 * found[far[1]])
+    found.append(0.2 * found[far[2]] + 0.3 * found[far[3]] + 0.5 * found[far[4]])
+    found.append(0.6 * found[far[5]] + 0.4 * found[1])
+    return found
 
 
-def recovered(models: list[list[np.ndarray]]) -> tuple:
-    measured = geometry(models)
-    everyone = range(len(models))
-    found = find_combinations(measured, everyone, everyone, [2.0**-24] * len(models))
-    merges = choose_merges(found, [None] * len(found), measured, [])
-    assert [merge.child for merge in merges] == [len(models) - 1]
-    return merges[0]
+def geometry(models: list[np.ndarray]) -> Geometry:
+    parts = [np.split(one, np.cumsum(SIZES)[:-1]) for one in models]
+    squares = np.array([[np.square(part).sum() for part in one] for one in parts]).T
+    apart = np.array([[[np.square(a - b).sum() for a, b in zip(x, y, strict=True)] for y in parts] for x in parts])
+    return Geometry(
+        tuple(f"layers.{n}.w" for n in range(len(SIZES))), np.array(SIZES, float), squares, apart.transpose(2, 0, 1)
+    )
 
 
-@pytest.mark.parametrize("weights", [{1: 0.36, 3: 0.64}, {1: 0.2, 2: 0.5, 4: 0.3}])
-def test_a_linear_merge_is_found_with_its_weights(founders: list[list[np.ndarray]], weights: dict[int, float]) -> None:
-    child = [sum(w * founders[model][tensor] for model, w in weights.items()) for tensor in range(3)]
-    merge = recovered([*founders, child])
-    assert merge.method == "linear"
-    assert dict(zip(merge.parents, merge.weights, strict=True)) == pytest.approx(weights, abs=1e-6)
+def found(measured: Geometry) -> list[Combination]:
+    """Combinations that give the last three; of the others it is known how they were made."""
+    known = [Relation(child, "finetune", 1.0, {}) for child in range(61)]
+    return find_combinations(family_of(geometry=measured, found=known))
 
 
-def test_weights_need_not_add_up_to_one(founders: list[list[np.ndarray]]) -> None:
-    weights = {1: 0.3, 2: 0.3, 4: 0.6}
-    child = [sum(w * founders[model][tensor] for model, w in weights.items()) for tensor in range(3)]
-    merge = recovered([*founders, child])
-    assert (merge.method, merge.parameters) == ("linear", {"normalize": False})
-    assert dict(zip(merge.parents, merge.weights, strict=True)) == pytest.approx(weights, abs=1e-6)
+def test_parents_are_found_however_far_away_they_are(weights: list[np.ndarray]) -> None:
+    measured = geometry(weights)
+    far = np.argsort([np.linalg.norm(one - weights[0]) for one in weights[:61]])[-6:].tolist()
+    nearest = [np.argsort(measured.total[child])[1 : MOST_CANDIDATES + 1].tolist() for child in (61, 62, 63)]
+    assert not set(far[2:5]) <= set(nearest[1])  # the nearest alone would not do
+    told = {one.child: one for one in found(measured) if one.child > 60}
+    for child, parents, parts in (
+        (61, far[:2], [0.5, 0.5]),
+        (62, far[2:5], [0.2, 0.3, 0.5]),
+        (63, [far[5], 1], [0.6, 0.4]),
+    ):
+        true = dict(zip(parents, parts, strict=True))
+        assert set(told[child].parents) == set(parents)
+        expected = np.tile([true[parent] for parent in told[child].parents], (len(SIZES), 1))
+        np.testing.assert_allclose(told[child].coefficients, expected, atol=1e-5)
 
 
-def test_weights_by_layer_are_told(founders: list[list[np.ndarray]]) -> None:
-    weights = [{1: 0.2, 2: 0.5, 4: 0.3}, {1: 0.6, 2: 0.1, 4: 0.3}, {1: 0.25, 2: 0.25, 4: 0.5}]
-    child = [sum(w * founders[model][tensor] for model, w in weights[tensor].items()) for tensor in range(3)]
-    merge = recovered([*founders, child])
-    assert merge.method == "linear"
-    for layer, wanted in enumerate(weights):
-        told = merge.parameters["weights_by_layer"][f"layer {layer}"]
-        assert {int(parent): weight for parent, weight in told.items()} == pytest.approx(wanted, abs=1e-5)
-
-
-def test_model_stock_is_told_by_its_angles(founders: list[list[np.ndarray]]) -> None:
-    random = np.random.default_rng(1)
-    child = []
-    for tensor in range(3):
-        alike = 0.2 * random.normal(size=SIZES[tensor])
-        for model in (1, 2, 3):
-            founders[model][tensor] += alike
-        changes = [founders[model][tensor] - founders[0][tensor] for model in (1, 2, 3)]
-        pairs = [(0, 1), (0, 2), (1, 2)]
-        cosine = np.mean(
-            [changes[i] @ changes[j] / np.linalg.norm(changes[i]) / np.linalg.norm(changes[j]) for i, j in pairs]
-        )
-        share = 3 * cosine / (1 + 2 * cosine)
-        child.append(founders[0][tensor] + share * np.mean(changes, axis=0))
-    merge = recovered([*founders, child])
-    assert (merge.method, merge.parameters) == ("model_stock", {"base": 0})
-
-
-def test_task_arithmetic_is_told_by_its_negative_base(founders: list[list[np.ndarray]]) -> None:
-    child = [
-        founders[0][t] + 0.9 * (founders[1][t] - founders[0][t]) + 0.6 * (founders[2][t] - founders[0][t])
-        for t in range(3)
-    ]
-    merge = recovered([*founders, child])
-    assert merge.method == "task_arithmetic"
-    assert merge.parameters["base"] == 0
-    assert merge.parameters["lambda_times_weight"] == pytest.approx({"1": 0.9, "2": 0.6}, abs=1e-5)
-
-
-def test_slerp_gives_its_t_by_layer(founders: list[list[np.ndarray]]) -> None:
-    wanted = (0.2, 0.5, 0.8)
-    child = []
-    for t, a, b in zip(wanted, founders[1], founders[2], strict=True):
-        angle = math.acos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-        child.append((math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle))
-    merge = recovered([*founders, child])
-    assert merge.method == "slerp"
-    told = list(merge.parameters["t_by_layer"].values())
-    assert (told if merge.parents[0] == 1 else [1 - t for t in told]) == pytest.approx(wanted, abs=1e-5)
-
-
-def test_passthrough_names_whose_layer_is_whose(founders: list[list[np.ndarray]]) -> None:
-    child = [founders[1][0], founders[1][1], founders[3][2]]
-    merge = recovered([*founders, child])
-    assert merge.method == "passthrough"
-    assert merge.parameters["tensors"][str(3)] == [NAMES[2]]
-
-
-def test_fine_tunes_are_no_merges(founders: list[list[np.ndarray]]) -> None:
-    measured = geometry(founders)
-    assert not find_combinations(measured, range(5), range(5), [2.0**-24] * 5)
+def test_dismissing_sets_early_changes_nothing(weights: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = geometry(weights)
+    quick = found(measured)
+    monkeypatch.setattr(combinations, "MANY_SETS", 10**9)
+    whole = found(measured)
+    assert [(one.child, one.parents) for one in quick] == [(one.child, one.parents) for one in whole]
+    assert all(np.array_equal(a.coefficients, b.coefficients) for a, b in zip(quick, whole, strict=True))

@@ -1,88 +1,117 @@
-"""Signals and branching on families whose steps are known exactly: independent, in high dimension."""
+"""Branching on families whose steps are known exactly; the matrix-tree theorem against enumeration of forests."""
+
+import itertools
 
 import numpy as np
+import pytest
 
-from kinship.heritage.descent import branch, options
-from kinship.heritage.distances import Geometry
-from kinship.heritage.sampling import Sample
-from kinship.heritage.signals import NAMES, ROOTS, evenness, inherited, signals, whitened_distances
-
-PARENTS = {1: 0, 2: 1, 3: 2, 4: 1, 5: 0, 6: 5, 7: 4}
-
-
-def family() -> tuple[Geometry, list[Sample]]:
-    """Eight models of three matrices; each step independent of the weights, so that it lengthens them."""
-    random = np.random.default_rng(0)
-    samples = []
-    for name in "abc":
-        models = [random.normal(size=(40, 40))]
-        for child in range(1, 8):
-            models.append(models[PARENTS[child]] + 0.3 * random.normal(size=(40, 40)))
-        samples.append(Sample(name, tuple(range(8)), np.array(models, dtype=np.float32)))
-    flat = np.array([one.values.reshape(8, -1) for one in samples], dtype=np.float64)
-    apart = np.square(flat[:, :, None] - flat[:, None]).sum(3)
-    return Geometry(("a", "b", "c"), np.full(3, 1600.0), np.square(flat).sum(2), apart), samples
-
-
-def values_of(geometry: Geometry, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
-    every = range(8)
-    alone: list[set[int]] = [set() for _ in every]
-    own = whitened_distances(samples, geometry)
-    rows = inherited(samples, own, every, alone)
-    return signals(geometry, own, evenness(samples, 8), rows, every, alone, every)
+from kinship.heritage.descent import Forests, branch, forests, mixture, options
+from kinship.heritage.signals import signals
+from tests.kinship.heritage.steps import PARENTS, stepped
 
 
 def test_a_tree_of_independent_steps_is_found_with_its_root() -> None:
-    told = branch(*values_of(*family()), range(8), range(8), [], None)
+    told = branch(*signals(stepped()), range(8), range(8), [])
     assert {child: parent for child, (parent, _) in told.items()} == PARENTS
     assert all(0.45 < probability <= 1 for _, probability in told.values())
 
 
-def test_signals_of_a_tree_are_those_of_its_definition() -> None:
-    geometry, samples = family()
-    values, roots = values_of(geometry, samples)
-    longer, between, place, kept = (values[..., NAMES.index(name)] for name in ("longer", "between", "place", "kept"))
-    assert np.array_equal(longer, -longer.T)
-    assert all(longer[parent, child] == 0.5 for child, parent in PARENTS.items())
-    # By the third model of a chain there is no detour; between neighbours there is.
-    assert abs(between[0, 2]) < 0.2
-    assert all(between[parent, child] > 0.4 for child, parent in PARENTS.items())
-    assert all(place[parent, child] < 1 for child, parent in PARENTS.items())
-    assert not kept.any()  # of weights that all changed nothing is inherited
-    assert roots[:, ROOTS.index("lengthened")].argmin() == 0
-
-
-def test_where_third_models_lie_is_as_pair_by_pair() -> None:
-    geometry, samples = family()
-    own = whitened_distances(samples, geometry)
-    values, _ = values_of(geometry, samples)
-    for parent, child in ((0, 1), (3, 4), (7, 2)):
-        others = [one for one in range(8) if one not in (parent, child)]
-        leave = (own[parent, child] + own[parent, others] - own[child, others]) / (2 * own[parent, child])
-        inside = np.minimum(leave, 1 - leave)
-        wanted = {
-            "between": np.clip(np.log((own[parent, others] + own[child, others]).min() / own[parent, child]), -1, 1),
-            "beyond": (leave > 0.5).mean(),
-            "offshoot": np.clip(inside, 0, 0.5).mean(),
-            "overshoot": np.clip(-inside, 0, 0.5).mean(),
-        }
-        for name, value in wanted.items():
-            assert np.isclose(values[parent, child, NAMES.index(name)], value), name
-
-
-def test_a_known_base_gets_no_parent_and_certain_edges_make_no_cycle() -> None:
-    values, roots = values_of(*family())
-    assert 2 not in branch(values, roots, range(8), range(8), [], 2)
-    told = branch(values, roots, range(8), range(8), [(7, 1)], None)
+def test_certain_edges_make_no_cycle() -> None:
+    told = branch(*signals(stepped()), range(8), range(8), [(7, 1)])
     assert told.get(4, (None,))[0] != 1 or told.get(7, (None,))[0] != 4
 
 
 def test_children_of_certain_edges_have_those_alone() -> None:
-    values, _ = values_of(*family())
-    choice = options(values, [0, 1, 2], range(8), [(1, 4), (2, 4), (4, 7)], 0)
+    values, _ = signals(stepped())
+    choice = options(values, [1, 2], range(8), [(1, 4), (2, 4), (4, 7)])
     assert choice.nodes == tuple(range(8))
     assert not choice.edges[:, 3:].any()
     assert not choice.edges[:, 0].any()
     assert choice.edges[:, 2].sum() == 5  # not itself, nor 4 and 7, which come from it
     assert np.argwhere(choice.certain).tolist() == [[1, 4], [2, 4], [4, 7]]
     assert choice.roots.tolist() == [True, True, True, True, False, True, True, False]
+
+
+def enumerated(edges: np.ndarray, roots: np.ndarray, single: float) -> Forests:
+    """Each node's parent, or itself for a root, in all ways; those that end at roots are summed."""
+    count = len(roots)
+    total, one, by_edge, by_root = 0.0, 0.0, np.zeros((count, count)), np.zeros(count)
+    for parents in itertools.product(range(count), repeat=count):
+        line = list(range(count))
+        for _ in range(count):
+            line = [parents[node] for node in line]
+        starts = [node for node in range(count) if parents[node] == node]
+        if not set(line) <= set(starts):
+            continue
+        score = sum(roots[node] if parents[node] == node else edges[parents[node], node] for node in range(count))
+        weight = np.exp(score + single * (len(starts) == 1))
+        total += weight
+        one += weight * (len(starts) == 1)
+        for node, parent in enumerate(parents):
+            if parent == node:
+                by_root[node] += weight
+            else:
+                by_edge[parent, node] += weight
+    return Forests(float(np.log(total)), by_edge / total, by_root / total, one / total)
+
+
+def same(told: Forests, true: Forests) -> None:
+    assert told.log_total == pytest.approx(true.log_total, abs=1e-9)
+    np.testing.assert_allclose(told.edges, true.edges, atol=1e-9)
+    np.testing.assert_allclose(told.roots, true.roots, atol=1e-9)
+    assert told.single == pytest.approx(true.single, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("case", ["all", "a root", "two roots", "no root"])
+def test_sums_over_forests_are_those_of_enumeration(count: int, case: str) -> None:
+    random = np.random.default_rng(count)
+    edges, roots = 2 * random.normal(size=(count, count)), random.normal(size=count)
+    np.fill_diagonal(edges, -np.inf)
+    if case == "a root":
+        edges[:, 1] = -np.inf
+    elif case == "two roots":
+        edges[:, :2] = -np.inf
+    elif case == "no root":
+        roots[1] = -np.inf
+    for single in (0.0, 3.0, -3.0):
+        same(forests(edges, roots, single), enumerated(edges, roots, single))
+
+
+def test_probabilities_are_the_gradient() -> None:
+    random = np.random.default_rng(7)
+    edges, roots, step = random.normal(size=(6, 6)), random.normal(size=6), 1e-6
+    np.fill_diagonal(edges, -np.inf)
+    told = forests(edges, roots, 1.0)
+    edges[2, 4] += step
+    assert (forests(edges, roots, 1.0).log_total - told.log_total) / step == pytest.approx(told.edges[2, 4], abs=1e-5)
+    assert (forests(edges, roots, 1.0 + step).log_total - forests(edges, roots, 1.0).log_total) / step == pytest.approx(
+        told.single, abs=1e-5
+    )
+
+
+def test_every_node_has_one_parent_or_is_a_root_in_large_and_lopsided_families() -> None:
+    random = np.random.default_rng(0)
+    edges, roots = 30 * random.normal(size=(60, 60)), 30 * random.normal(size=60)
+    np.fill_diagonal(edges, -np.inf)
+    told = forests(edges, roots, 2.0)
+    np.testing.assert_allclose(told.edges.sum(0) + told.roots, 1, atol=1e-4)
+    assert told.edges.min() > -1e-6
+
+
+def test_a_mixture_is_the_sum_of_its_parts() -> None:
+    random = np.random.default_rng(1)
+    parts = []
+    for _ in range(2):
+        edges = random.normal(size=(3, 3))
+        np.fill_diagonal(edges, -np.inf)
+        parts.append(enumerated(edges, random.normal(size=3), 0.5))
+    whole, chances = mixture(parts, [0.0, -1.0])
+    sums = np.exp([parts[0].log_total, parts[1].log_total - 1.0])
+    np.testing.assert_allclose(chances, sums / sums.sum())
+    same(mixture([parts[0], parts[0]], [0.0, 0.0])[0], Forests(parts[0].log_total + np.log(2), *_rest(parts[0])))
+    np.testing.assert_allclose(whole.edges, chances[0] * parts[0].edges + chances[1] * parts[1].edges)
+
+
+def _rest(one: Forests) -> tuple[np.ndarray, np.ndarray, float]:
+    return one.edges, one.roots, one.single

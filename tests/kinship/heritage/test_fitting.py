@@ -16,7 +16,7 @@ def case() -> Case:
     """Five models: the tree, and 4, which is known to come from 3."""
     random = np.random.default_rng(0)
     values = random.normal(size=(5, 5, len(NAMES)))
-    choice = options(values, [0, 1, 2, 3], range(5), [(3, 4)], None)
+    choice = options(values, [0, 1, 2, 3], range(5), [(3, 4)])
     return Case(values, random.normal(size=(5, len(ROOTS))), choice, restricted(choice, TREE, [(3, 4)]))
 
 
@@ -41,7 +41,7 @@ def test_the_true_tree_is_the_only_one_left(case: Case) -> None:
 
 def test_what_certain_edges_contradict_is_left_open() -> None:
     values = np.ones((3, 3, len(NAMES)))
-    choice = options(values, [0, 1], range(3), [(0, 2)], None)
+    choice = options(values, [0, 1], range(3), [(0, 2)])
     left = restricted(choice, {0: 2, 1: 2}, [(0, 2)])
     assert np.array_equal(left.edges[:, 0], choice.edges[:, 0])
     assert left.roots[0]

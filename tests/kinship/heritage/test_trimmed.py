@@ -5,7 +5,8 @@ import pytest
 
 from kinship.heritage.grids import to_grid
 from kinship.heritage.sampling import Sample
-from kinship.heritage.trimmed import Trimmed, find_trimmed
+from kinship.heritage.trimmed import TrimmedMerge, trimmed_merges
+from tests.kinship.heritage.families import family_of
 
 SHAPE = (64, 128)
 
@@ -40,13 +41,12 @@ def ties(base: np.ndarray, tuned: list[np.ndarray], density: float, scale: float
     return base + scale * (changes * agree).sum(0) / np.maximum(agree.sum(0), 1)
 
 
-def told(members: list[np.ndarray], child: np.ndarray, grid: str = "float32") -> Trimmed | None:
+def told(members: list[np.ndarray], child: np.ndarray, grid: str = "float32") -> TrimmedMerge | None:
     values = np.stack([*members, child]).astype(np.float32)
     values = values if grid == "float32" else to_grid(values, grid)
     count = len(values)
     samples = [Sample(name, tuple(range(count)), values[:, place]) for place, name in enumerate(("one", "two"))]
-    apart = np.square(values[:, None].astype(np.float64) - values[None]).sum((2, 3, 4))
-    found = find_trimmed(samples, range(count), range(count), apart, [grid] * count)
+    found = trimmed_merges(family_of(samples, grids=[grid] * count))
     return next((one for one in found if one.child == count - 1), None)
 
 
@@ -125,4 +125,4 @@ def test_fine_tunes_with_frozen_parts_are_no_merges(grid: str) -> None:
 def test_matrices_that_not_all_have_are_left_out() -> None:
     values = np.stack([one[0] for one in models()]).astype(np.float32)
     samples = [Sample("all", (0, 1, 2, 3), values), Sample("some", (0, 1), values[:2])]
-    assert find_trimmed(samples, [0], [1, 2, 3], np.ones((4, 4)), ["float32"] * 4) == []
+    assert trimmed_merges(family_of(samples)) == []

@@ -10,7 +10,7 @@ from kinship import KinshipMatrix, kinship_matrix
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, ReferenceNotFound
 from kinship.measures import passes as chunks
-from kinship.measures.comparison import compare
+from kinship.measures.comparison import ComparisonOptions, compare
 from tests.conftest import SHAPES, MakeModel
 
 Tensors = dict[str, torch.Tensor]
@@ -229,12 +229,14 @@ def test_signs_and_subspaces_are_compared_by_name(
     base: Path, models: list[Path], metric: str, unrelated: float | None
 ) -> None:
     told: list[tuple[int, int]] = []
-    comparison = compare(models, base, metric, lambda *progress: told.append(progress), rank=2)
+    comparison = compare(models, base, metric, ComparisonOptions(rank=2), lambda *progress: told.append(progress))
     matrix = comparison.matrix(metric)
     assert (matrix.metric, matrix.ids) == (metric, tuple(map(str, models)))
     assert matrix.compared
     assert told[-1][0] == told[-1][1]
-    np.testing.assert_array_equal(kinship_matrix(models, base, metric, rank=2).values, matrix.values)
+    np.testing.assert_array_equal(
+        kinship_matrix(models, base, metric, options=ComparisonOptions(rank=2)).values, matrix.values
+    )
     for group in comparison.by_group("layer", metric).values():
         assert group.values.shape == matrix.values.shape
     assert comparison.relative_norms() == {}

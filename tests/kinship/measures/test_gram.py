@@ -159,3 +159,29 @@ def test_number_of_threads_does_not_change_a_bit(models: list[Checkpoint], monke
     for table in tables[1:]:
         assert table.grams.tobytes() == tables[0].grams.tobytes()
         assert table.sums.tobytes() == tables[0].sums.tobytes()
+
+
+@pytest.mark.parametrize("metric", ["pcc", "cosine", "euclidean"])
+def test_a_matrix_leaves_the_base_out_and_takes_all_tensors_as_one(metric: str) -> None:
+    rng = np.random.default_rng(2)
+    parts = [rng.normal(0.1, 1, (4, count)) for count in (30, 50)]
+    table = GramTable(
+        ("base", "a", "b", "c"),
+        ("t1", "t2"),
+        np.array([30.0, 50.0]),
+        np.stack([part.sum(axis=1) for part in parts]),
+        np.stack([part @ part.T for part in parts]),
+        {"left": "out"},
+    )
+    vectors = np.hstack(parts)[1:]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    want = {
+        "pcc": np.corrcoef(vectors),
+        "cosine": unit @ unit.T,
+        "euclidean": np.linalg.norm(vectors[:, None] - vectors[None], axis=2),
+    }[metric]
+    matrix = table.matrix(metric)
+    np.testing.assert_allclose(matrix.values, want, atol=1e-12)
+    assert (matrix.base, matrix.ids, matrix.tensors) == ("base", ("a", "b", "c"), 2)
+    assert matrix.left_out == {"left": "out"}
+    assert matrix.spec.name == metric

@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 from kinship import kinship_matrix
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.measures.alignment import Selection
-from kinship.measures.comparison import compare
-from kinship.measures.preflight import plan_comparison
+from kinship.measures.comparison import ComparisonOptions, compare
+from kinship.measures.preflight import preflight
 from tests.conftest import MakeModel
 
 Family = tuple[Path, list[Path]]
@@ -67,12 +66,12 @@ def test_asking_again_reads_no_weights(family: Family, reads: list[str]) -> None
 
 def test_some_models_and_tensors_in_another_order_read_no_weights(family: Family, reads: list[str]) -> None:
     base, models = family
-    fresh = kinship_matrix(models[::-2], base, selection=Selection(include="mlp"))
+    fresh = kinship_matrix(models[::-2], base, options=ComparisonOptions(include="mlp"))
     for file in Path(os.environ["KINSHIP_CACHE"]).iterdir():
         file.unlink()
     compare(models, base)
     reads.clear()
-    found = kinship_matrix(models[::-2], base, selection=Selection(include="mlp"))
+    found = kinship_matrix(models[::-2], base, options=ComparisonOptions(include="mlp"))
     assert reads == []
     assert found.ids == fresh.ids
     np.testing.assert_allclose(found.values, fresh.values, rtol=1e-12)
@@ -140,9 +139,9 @@ def test_close_pairs_are_measured_once(family: Family, make_model: MakeModel, re
 
 def test_plan_tells_that_nothing_has_to_be_read(family: Family) -> None:
     base, models = family
-    assert plan_comparison(models, base).bytes_to_read > 0
+    assert preflight(models, base).bytes_to_read > 0
     compare(models, base)
-    assert plan_comparison(models, base).bytes_to_read == 0
+    assert preflight(models, base).bytes_to_read == 0
 
 
 def test_digest_is_paid_for_once(family: Family, reads: list[str]) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from kinship.errors import InvalidConfig, MalformedCheckpoint
-from kinship.measures.gram import GramTable
 from kinship.measures.matrix import KinshipMatrix
 
 NAN = math.nan
@@ -52,15 +51,6 @@ def test_json_is_strict_with_null_for_no_value(matrix: KinshipMatrix) -> None:
     assert fields["values"][0][1] == 0.1 + 0.2
     assert fields["mean"] is None
     assert fields["left_out"] == {"embed": "5 rows in a, 4 in b"}
-
-
-def test_dataframe_has_the_ids_on_both_sides(matrix: KinshipMatrix) -> None:
-    frame = matrix.to_dataframe()
-    assert tuple(frame.index) == tuple(frame.columns) == IDS
-    np.testing.assert_array_equal(frame.to_numpy(), VALUES)
-    assert frame.loc["org/math", "zwölf"] == matrix["org/math", "zwölf"]
-    frame.iloc[0, 0] = 7.0
-    assert matrix.values[0, 0] == 1.0
 
 
 def test_the_format_may_be_named_apart_from_the_path(matrix: KinshipMatrix, tmp_path: Path) -> None:
@@ -121,28 +111,3 @@ def test_duplicate_ids_are_refused() -> None:
 def test_values_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="3 ids"):
         KinshipMatrix("pcc", "base", ("a", "b", "c"), np.eye(2))
-
-
-@pytest.mark.parametrize("metric", ["pcc", "cosine", "euclidean"])
-def test_from_gram_leaves_the_base_out_and_takes_all_tensors_as_one(metric: str) -> None:
-    rng = np.random.default_rng(2)
-    parts = [rng.normal(0.1, 1, (4, count)) for count in (30, 50)]
-    table = GramTable(
-        ("base", "a", "b", "c"),
-        ("t1", "t2"),
-        np.array([30.0, 50.0]),
-        np.stack([part.sum(axis=1) for part in parts]),
-        np.stack([part @ part.T for part in parts]),
-    )
-    vectors = np.hstack(parts)[1:]
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    want = {
-        "pcc": np.corrcoef(vectors),
-        "cosine": unit @ unit.T,
-        "euclidean": np.linalg.norm(vectors[:, None] - vectors[None], axis=2),
-    }[metric]
-    matrix = KinshipMatrix.from_gram(table, metric, {"left": "out"})
-    np.testing.assert_allclose(matrix.values, want, atol=1e-12)
-    assert (matrix.base, matrix.ids, matrix.tensors) == ("base", ("a", "b", "c"), 2)
-    assert matrix.left_out == {"left": "out"}
-    assert matrix.spec.name == metric

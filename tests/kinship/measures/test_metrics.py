@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kinship import kinship_matrix
 from kinship.errors import InvalidConfig
-from kinship.measures.metrics import METRICS, cosine, euclidean, get_metric, gram_kernel, pcc
+from kinship.measures.gram_metrics import cosine, euclidean, pcc
+from kinship.measures.metrics import METRICS, Metric, get_metric, gram_kernel, reader_of
+from tests.conftest import MakeModel
 
 Rows = np.ndarray
 
@@ -93,14 +96,27 @@ def test_unknown_metric_is_refused_naming_the_known() -> None:
         assert name in refusal.value.hint
 
 
-def test_registry_holds_the_kernels_under_their_names() -> None:
-    assert {name: metric.kernel for name, metric in METRICS.items()} == {
-        "pcc": pcc,
-        "cosine": cosine,
-        "euclidean": euclidean,
-        "sign": None,
-        "subspace": None,
+def test_registry_names_kernels_and_readers_that_there_are() -> None:
+    kernels = {name: gram_kernel(name) for name, metric in METRICS.items() if metric.kernel}
+    assert kernels == {"pcc": pcc, "cosine": cosine, "euclidean": euclidean}
+    assert {name: reader_of(metric).__name__ for name, metric in METRICS.items()} == {
+        **dict.fromkeys(kernels, "read_gram"),
+        "sign": "read_signs",
+        "subspace": "read_overlaps",
     }
+
+
+def test_a_metric_of_ones_own_is_one_row(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Metric("half", "half a cosine", True, kernel=f"{__name__}:half_cosine")
+    monkeypatch.setitem(METRICS, "half", own)
+    base = make_model("base")
+    models = [make_model(f"m{seed}", seed, base) for seed in (1, 2)]
+    wanted = kinship_matrix(models, base, "cosine").values / 2
+    np.testing.assert_array_equal(kinship_matrix(models, base, "half").values, wanted)
+
+
+def half_cosine(gram: Rows, sums: Rows, count: float) -> Rows:
+    return cosine(gram, sums, count) / 2
 
 
 def test_metric_that_needs_more_than_products_is_refused_naming_those_that_do_not() -> None:

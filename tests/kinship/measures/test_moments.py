@@ -1,8 +1,3 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -72,21 +67,3 @@ def test_nan_and_infinity_come_through(bad: float) -> None:
     gram, _ = moments(rows)
     assert not np.isfinite(gram[2, 2])
     assert np.isfinite(gram[:2, :2]).all()
-
-
-def test_a_kernel_just_compiled_and_one_from_the_cache_give_the_same_bits(tmp_path: Path) -> None:
-    program = (
-        "import numpy as np; from kinship.measures.moments import task_vector_moments\n"
-        "rows = np.random.default_rng(0).normal(size=(5, 30_001)).astype(np.float32)\n"
-        "for given in (rows, (rows.view(np.uint32) >> 16).astype(np.uint16)):\n"
-        "    gram, sums = np.zeros((5, 5)), np.zeros(5)\n"
-        "    task_vector_moments(given, gram, sums)\n"
-        "    print(gram.tobytes().hex(), sums.tobytes().hex())\n"
-    )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    first, second = (
-        subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-        for _ in range(2)
-    )
-    assert list(tmp_path.rglob("*.nbc"))  # the second found the first's
-    assert first.stdout == second.stdout

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from kinship.errors import MismatchedModels
-from kinship.measures.alignment import Selection
+from kinship.measures.comparison import ComparisonOptions
 from kinship.measures.gram import peak_memory
-from kinship.measures.preflight import plan_comparison
+from kinship.measures.preflight import preflight
 from tests.conftest import SHAPES, MakeModel
 
 
@@ -21,7 +21,7 @@ def folders(make_model: MakeModel) -> list[Path]:
 
 def test_plan_counts_what_the_headers_say(folders: list[Path]) -> None:
     base, *models = folders
-    plan = plan_comparison(models, base, Selection(exclude="embed"))
+    plan = preflight(models, base, options=ComparisonOptions(exclude="embed"))
     parameters = 2 * 8 * 8 + 2 * 80 * 70 + 8
     assert (plan.models, plan.tensors, plan.parameters) == (2, len(SHAPES) - 1, parameters)
     assert plan.bytes_to_read == (4 + 2 + 4) * parameters
@@ -33,8 +33,8 @@ def test_plan_counts_what_the_headers_say(folders: list[Path]) -> None:
 
 def test_json_form_is_as_documented(folders: list[Path]) -> None:
     base, *models = folders
-    content = plan_comparison(models, base).to_dict()
-    documented = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    content = preflight(models, base).to_dict()
+    documented = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
     _, section = documented.split("## `kinship.matrix-plan/1`")
     assert content.pop("schema") == "kinship.matrix-plan/1"
     assert all(f"`{key}`" in section.split("##")[0] for key in content)
@@ -44,4 +44,4 @@ def test_json_form_is_as_documented(folders: list[Path]) -> None:
 def test_what_cannot_be_compared_is_refused(folders: list[Path], make_model: MakeModel) -> None:
     other = make_model("other", shapes=SHAPES | {"model.norm.weight": (9,)})
     with pytest.raises(MismatchedModels, match=r"model\.norm\.weight"):
-        plan_comparison([other], folders[0])
+        preflight([other], folders[0])

@@ -15,7 +15,7 @@ from kinship.checkpoints.tensor_names import GROUPINGS, group_members
 from kinship.errors import InvalidConfig, NonFiniteWeights
 from kinship.measures import passes as chunks
 from kinship.measures.alignment import Alignment, align
-from kinship.measures.gram import GramTable, group_moments
+from kinship.measures.gram import GramTable
 from kinship.measures.signs import TILE, WORDS, SignTable, count_signs, sign_table
 from tests.conftest import MakeModel
 from tests.kinship.adapters import Q0, UP1, factors, write
@@ -166,8 +166,8 @@ def test_groups_are_those_of_the_gram_table_in_its_order(models: list[Checkpoint
     table = GramTable(("base",), tuple(names), 2.0**moments, moments[:, None], moments[:, None, None])
     for by in GROUPINGS:
         found = group_members(names, by)
-        assert list(found) == list(group_moments(table, by))
-        for label, (_, _, count) in group_moments(table, by).items():
+        assert list(found) == list(table.group_totals(by))
+        for label, (_, _, count) in table.group_totals(by).items():
             assert table.counts[found[label]].sum() == count
     with pytest.raises(InvalidConfig, match="'colour'"):
         group_members(names, "colour")

@@ -1,4 +1,3 @@
-import math
 import tempfile
 from pathlib import Path
 
@@ -152,7 +151,7 @@ def test_unrelated_changes_overlap_as_expected_by_chance(tmp_path: Path) -> None
     left, right = table.left[0][pairs], table.right[0][pairs]
     assert abs(left.mean() - 8 / 96) < 5 * left.std() / len(left) ** 0.5
     assert abs(right.mean() - 8 / 64) < 5 * right.std() / len(right) ** 0.5
-    assert table.chance() == pytest.approx((8 / 96 + 8 / 64) / 2)
+    assert table.unrelated() == pytest.approx((8 / 96 + 8 / 64) / 2)
 
 
 @pytest.fixture
@@ -194,13 +193,13 @@ def test_groups_are_means_by_the_number_of_elements(models: list[Checkpoint]) ->
     small, large = tensors["model.layers.0.self_attn.q_proj.weight"], tensors["model.layers.0.mlp.up_proj.weight"]
     want = (64 * small["m1", "m2"] + 5600 * large["m1", "m2"]) / 5664
     assert layers["layer 0"]["m1", "m2"] == pytest.approx(want)
-    chance = table.chance_by_group("tensor")
+    chance = dict(zip(table.names, table.expected[:, 1, 0].tolist(), strict=True))
     assert chance["model.layers.0.self_attn.q_proj.weight"] == pytest.approx(4 / 8)
     assert chance["model.layers.0.mlp.up_proj.weight"] == pytest.approx((4 / 80 + 4 / 70) / 2)
 
 
 def test_without_a_pair_there_is_no_level_of_chance(models: list[Checkpoint]) -> None:
-    assert math.isnan(table_of(models[:2]).chance())
+    assert table_of(models[:2]).unrelated() is None
 
 
 def test_a_matrix_that_one_left_alone_counts_for_others_only(tmp_path: Path) -> None:

@@ -58,15 +58,15 @@ def family(network: Networks, inputs: Inputs) -> tuple[nn.Module, State, list[St
 @pytest.mark.parametrize(("by", "columns"), [("task", 1), ("layer", 2), ("tensor", 4)])
 def test_the_gradient_is_that_of_finite_differences(family: Any, by: Any, columns: int) -> None:
     model, base, models, data = family
-    blend = task_vectors(model, base, models, by)
-    assert len(blend.labels) == columns
+    vectors = task_vectors(model, base, models, by)
+    assert len(vectors.labels) == columns
     point = torch.linspace(0.1, 0.6, 2 * columns, dtype=torch.float64).reshape(2, columns)
     batches = [stream[0] for stream in data]
-    entropies, gradient = entropy_gradient(model, blend, point, iter(batches))
+    entropies, gradient = entropy_gradient(model, vectors, point, iter(batches))
     assert gradient.shape == (2, columns)
 
     def total(coefficients: np.ndarray) -> float:
-        merged = blended(base, models, coefficients, dict(blend.groups))
+        merged = blended(base, models, coefficients, dict(vectors.groups))
         return sum(entropy(model, merged, batch["x"]) for batch in batches)
 
     assert sum(entropies) == pytest.approx(total(point.numpy()), rel=1e-12)

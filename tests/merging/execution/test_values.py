@@ -11,7 +11,7 @@ import torch
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig
 from merging.execution.streaming import execute
-from merging.merge import planned, run_merge
+from merging.merge import planned, write_merge
 from merging.offspring.span import open_span
 from merging.recipe.schema import parse_recipe
 
@@ -49,7 +49,7 @@ def of(name: str, *models: str) -> str:
 
 def refused(content: dict[str, Any], out: Path) -> InvalidConfig:
     with pytest.raises(InvalidConfig) as refusal:
-        run_merge(parse_recipe(content), out)
+        write_merge(parse_recipe(content), out)
     assert not out.exists()
     return refusal.value
 
@@ -111,5 +111,5 @@ def test_a_device_that_is_not_there(models: list[str], tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(InvalidConfig, match="no CUDA device"):
-        run_merge(parse_recipe(recipe_of("tsv", models[1:], models[0])), tmp_path / "out", device="cuda")
+        write_merge(parse_recipe(recipe_of("tsv", models[1:], models[0])), tmp_path / "out", device="cuda")
     assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merging.kernels.weighted_sum import TILE, blend_rows, to_bf16
+from merging.kernels.weighted_sum import TILE, sum_rows, to_bf16
 
 
 def bits(tensor: torch.Tensor) -> np.ndarray:
@@ -23,7 +23,7 @@ def test_weighted_sum(count: int, size: int, stored: torch.dtype, written: torch
     rows = torch.randn(count, size, generator=generator).to(stored)
     factors = torch.randn(count, generator=generator, dtype=torch.float64)
     out = torch.empty(size, dtype=written)
-    assert blend_rows(bits(rows), factors.numpy(), bits(out))
+    assert sum_rows(bits(rows), factors.numpy(), bits(out))
     want = (factors[:, None] * rows.double()).sum(0)
     near = 3e-6 * float(factors.abs().sum()) + torch.finfo(written).eps / 2 * want.abs()
     assert bool(((out.double() - want).abs() <= near).all())
@@ -35,7 +35,7 @@ def test_large_coefficients_that_cancel_cost_no_digits() -> None:
     base = rng.normal(size=500).astype(np.float32)
     other = (base + 1e-6 * rng.normal(size=500)).astype(np.float32)
     out = np.empty(500, dtype=np.float32)
-    blend_rows(np.stack([base, other]), np.array([1 - 1e6, 1e6]), out)
+    sum_rows(np.stack([base, other]), np.array([1 - 1e6, 1e6]), out)
     want = base + 1e6 * (other.astype(np.float64) - base)
     np.testing.assert_allclose(out, want, rtol=0, atol=1e-6)
 
@@ -44,7 +44,7 @@ def test_large_coefficients_that_cancel_cost_no_digits() -> None:
 def test_equal_rows_come_back_as_they_are(factors: list[float]) -> None:
     row = np.random.default_rng(0).normal(size=300).astype(np.float32)
     out = np.empty_like(row)
-    blend_rows(np.stack([row, row]), np.array(factors), out)
+    sum_rows(np.stack([row, row]), np.array(factors), out)
     np.testing.assert_array_equal(out, row)
 
 
@@ -76,4 +76,4 @@ def test_what_is_not_finite_is_told(number: float, written: type, finite: bool, 
     rows[0, 4321] = number
     factors = np.array([1.0, 0.0, 0.0][:count])
     out = np.empty(5000, dtype=written)
-    assert blend_rows(rows, factors, out) == (finite and np.isfinite(number))
+    assert sum_rows(rows, factors, out) == (finite and np.isfinite(number))

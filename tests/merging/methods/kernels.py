@@ -16,19 +16,16 @@ def filled(name: str, **values: Any) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in get_method(name).parameters} | values
 
 
-def merged(
-    name: str, vectors: Array | torch.Tensor, *, seed: int = 0, base: Array | None = None, **values: Any
-) -> Array:
+def merged(name: str, vectors: Array | torch.Tensor, *, seed: int = 0, has_base: bool = True, **values: Any) -> Array:
     """What the tensor kernel makes of a copy of ``vectors`` (p, ..) in fp32; a number alone is every model's."""
     tensors = torch.tensor(np.array(vectors), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
-    start = None if base is None else torch.tensor(base, dtype=torch.float32)
     method = get_method(name)
     values = filled(name, **values)
     for parameter in method.parameters:
         if parameter.per_model and not isinstance(values[parameter.name], list):
             values[parameter.name] = [values[parameter.name]] * len(tensors)
-    return method.tensor(tensors, values, base=start, generator=generator).double().numpy()
+    return method.tensor(tensors, values, has_base=has_base, generator=generator).double().numpy()
 
 
 def combined(name: str, vectors: Array, *, has_base: bool = False, **values: Any) -> Array:

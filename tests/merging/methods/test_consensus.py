@@ -39,7 +39,7 @@ def test_as_the_paper_has_it(shape: tuple[int, ...], agree: int, threshold: list
 def test_lambda_is_the_factor_of_the_result() -> None:
     vectors = numbers(3, 6, 4)
     values = {"threshold": [0.4] * 3, "agree": 2, "lambda": 0.3}
-    got = get_method("consensus").tensor(vectors.clone(), values, base=numbers(6, 4, seed=1))
+    got = get_method("consensus").tensor(vectors.clone(), values, has_base=True)
     np.testing.assert_allclose(got.numpy(), 0.3 * written_out(vectors, [0.4] * 3, 2), rtol=1e-5, atol=1e-6)
 
 

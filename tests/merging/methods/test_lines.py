@@ -25,7 +25,7 @@ def test_the_gradient_is_the_papers_line(alpha: float, beta: float) -> None:
         factor = value_at([alpha, alpha + beta], name, layers.position(name))
         layer = int(name.split(".")[2]) + 1 if "layers" in name else 1  # what is outside the layers goes with the first
         want = alpha + beta * (layer - 1) / (LAYERS - 1)
-        got = lines([1.0, 0.5], **{"lambda": float(factor or 0.0)})
+        got = lines([1.0, 0.5], lambda_=float(factor or 0.0))
         np.testing.assert_allclose([got.base, *got.models], [1 - 1.5 * want, want, 0.5 * want], atol=1e-12)
 
 
@@ -60,6 +60,6 @@ def test_with_one_factor_for_all_layers_it_is_task_arithmetic(weight: list[float
 
 
 def test_the_order_of_models_does_not_matter() -> None:
-    first, second = lines([0.2, 0.9], **{"lambda": 0.4}), lines([0.9, 0.2], **{"lambda": 0.4})
+    first, second = lines([0.2, 0.9], lambda_=0.4), lines([0.9, 0.2], lambda_=0.4)
     assert first.models == second.models[::-1]
     assert first.base == pytest.approx(second.base)

@@ -348,6 +348,6 @@ def test_vectors_need_not_be_contiguous(vectors: Array) -> None:
         method = get_method(name)
         values = filled(name) | ({} if name == "sce" else {"weight": WEIGHT, "density": [1.0] * 3})
         values |= {"epsilon": [0.1] * 3} if name == "della_linear" else {}
-        got = method.tensor(tensors.clone(memory_format=torch.preserve_format), values, base=None)
-        want = method.tensor(tensors.contiguous(), values, base=None)
+        got = method.tensor(tensors.clone(memory_format=torch.preserve_format), values, has_base=True)
+        want = method.tensor(tensors.contiguous(), values, has_base=True)
         assert torch.equal(got, want)

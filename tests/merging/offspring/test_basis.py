@@ -22,7 +22,7 @@ from kinship.errors import InvalidConfig, NonFiniteWeights, OutputExists, Output
 from kinship.measures import gram
 from merging import merge as run
 from merging.execution.streaming import peak_memory
-from merging.merge import run_merge
+from merging.merge import write_merge
 from merging.offspring.basis import Basis, Child, child_seed, cost_of_children
 from merging.offspring.span import Genome, genome_identity, open_span
 from merging.offspring.weights import materialise
@@ -135,7 +135,7 @@ def test_a_child_of_founders_is_what_the_recipe_makes(
     content = recipe_of(method, ["m1", "m2"], **OUTSIDE[method])
     child = litter.basis.add("child", parse_recipe(content), litter.genomes, seed=7)
     monkeypatch.chdir(tmp_path)
-    folder = run_merge(parse_recipe(content), tmp_path / "merged", seed=7)
+    folder = write_merge(parse_recipe(content), tmp_path / "merged", seed=7)
     written, stored = load_file(folder / "model.safetensors"), load_file(tmp_path / "children" / "child.safetensors")
     assert written.keys() == stored.keys()
     for name, tensor in written.items():
@@ -153,7 +153,7 @@ def test_parents_are_taken_unrounded(litter: Litter, tmp_path: Path) -> None:
     nested["models"].insert(0, {"model": arc})
     text = yaml.safe_dump(nested).replace("model: m", f"model: {tmp_path}/m").replace(": base", f": {tmp_path}/base")
     text = text.replace("base_model: m1", f"base_model: {tmp_path}/m1")
-    folder = run_merge(parse_recipe(yaml.safe_load(text)), tmp_path / "nested")
+    folder = write_merge(parse_recipe(yaml.safe_load(text)), tmp_path / "nested")
     for name, tensor in load_file(folder / "model.safetensors").items():
         # Where coefficients differ in their last bits, single elements may fall on the other side of a threshold.
         apart = (tensor - litter.weights("ties")[name]).abs() > 1e-6

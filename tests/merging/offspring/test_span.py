@@ -15,7 +15,7 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels
 from kinship.measures.gram import GramTable
-from merging.merge import run_merge
+from merging.merge import write_merge
 from merging.offspring.span import Genome, Span, open_span
 from merging.offspring.weights import materialise
 from merging.recipe.schema import Recipe, load_recipe, parse_recipe
@@ -158,7 +158,7 @@ def test_recipe_of_a_genome_makes_the_same_weights(family: Family, tmp_path: Pat
     generations(family)
     recipe = family.span.recipe_of(family.genomes[id])
     (tmp_path / "recipe.yml").write_text(recipe.to_yaml())
-    written = load_file(run_merge(load_recipe(tmp_path / "recipe.yml"), tmp_path / "out") / "model.safetensors")
+    written = load_file(write_merge(load_recipe(tmp_path / "recipe.yml"), tmp_path / "out") / "model.safetensors")
     want = family.weights(id)
     assert written.keys() == want.keys()
     for name, tensor in want.items():
@@ -183,7 +183,7 @@ def test_recipe_of_tells_names_apart_that_contain_each_other(make_model: MakeMod
         rng = np.random.default_rng(0)
         family.genomes["odd"] = Genome(rng.normal(size=(len(shapes), 2)))
         written = load_file(
-            run_merge(family.span.recipe_of(family.genomes["odd"]), tmp_path / "out") / "model.safetensors"
+            write_merge(family.span.recipe_of(family.genomes["odd"]), tmp_path / "out") / "model.safetensors"
         )
         assert all(torch.equal(written[name], tensor) for name, tensor in family.weights("odd").items())
 

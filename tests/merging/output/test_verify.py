@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.errors import ReferenceNotFound
-from merging.merge import run_merge
+from merging.merge import write_merge
 from merging.output.verify import verify_folder
 from merging.recipe.schema import parse_recipe
 
@@ -23,7 +23,7 @@ def merged(make_model: MakeModel, tmp_path: Path) -> Path:
     (base / "config.json").write_text(json.dumps(config))
     other = make_model("other", seed=1, base=base)
     models = [{"model": str(path), "parameters": {"weight": 1}} for path in (base, other)]
-    return run_merge(
+    return write_merge(
         parse_recipe({"merge_method": "linear", "models": models}), tmp_path / "merged", shard_bytes=23_000
     )
 

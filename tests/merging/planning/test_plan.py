@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, OutputNotWritable
 from merging import merge as run
-from merging.merge import describe, planned, run_merge
+from merging.merge import plan_summary, planned, write_merge
 from merging.recipe.schema import Recipe, parse_recipe
 
 MakeModel = Callable[..., Path]
@@ -62,7 +62,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slices_are_renumbered_and_gradients_begin_anew(models: list[Path], tmp_path: Path) -> None:
     _, one, two = models
     recipe = sliced({one: (1, 4), two: (0, 3)}, {one: (3, 4), two: (1, 2)})
-    folder = run_merge(recipe, tmp_path / "out")
+    folder = write_merge(recipe, tmp_path / "out")
     got, first, second = (load_file(path / "model.safetensors") for path in (folder, one, two))
     # Both weights follow one gradient, so the result is the mean of both: only which layers meet matters.
     pairs = {0: (1, 0), 1: (2, 1), 2: (3, 2), 3: (3, 1)}
@@ -79,7 +79,7 @@ def test_slices_are_renumbered_and_gradients_begin_anew(models: list[Path], tmp_
 def test_embeddings_come_from_the_first_slice_and_the_head_from_the_last(models: list[Path], tmp_path: Path) -> None:
     base, one, two = models
     recipe = sliced({one: (0, 2)}, {base: (1, 2)}, {two: (2, 4)}, method="passthrough", parameters={})
-    folder = run_merge(recipe, tmp_path / "out")
+    folder = write_merge(recipe, tmp_path / "out")
     got = load_file(folder / "model.safetensors")
     origin = {name: load_file(path / "model.safetensors") for name, path in zip("b12", models, strict=True)}
     assert torch.equal(got["model.embed_tokens.weight"], origin["1"]["model.embed_tokens.weight"])
@@ -94,7 +94,7 @@ def test_the_only_layer_of_a_slice_is_at_the_end_of_gradients(
 ) -> None:
     _, one, two = models
     recipe = sliced({one: layers, two: layers}, method="slerp", base_model=str(one), parameters={"t": [0.0, 1.0]})
-    got = load_file(run_merge(recipe, tmp_path / "out") / "model.safetensors")
+    got = load_file(write_merge(recipe, tmp_path / "out") / "model.safetensors")
     end = load_file((two if position else one) / "model.safetensors")
     name = "self_attn.q_proj.weight"
     torch.testing.assert_close(got[f"model.layers.0.{name}"], end[f"model.layers.{layers[0]}.{name}"])
@@ -103,7 +103,9 @@ def test_the_only_layer_of_a_slice_is_at_the_end_of_gradients(
 def test_one_module_is_the_whole_model(models: list[Path], tmp_path: Path) -> None:
     listed = [{"model": str(path), "parameters": {"weight": 1}} for path in models[1:]]
     module = parse_recipe({"merge_method": "linear", "modules": {"default": {"models": listed}}})
-    got, want = (run_merge(recipe, tmp_path / name) for name, recipe in {"m": module, "p": linear(*models[1:])}.items())
+    got, want = (
+        write_merge(recipe, tmp_path / name) for name, recipe in {"m": module, "p": linear(*models[1:])}.items()
+    )
     assert (got / "model.safetensors").read_bytes() == (want / "model.safetensors").read_bytes()
 
 
@@ -119,7 +121,7 @@ def test_a_head_tied_everywhere_is_written_once(models: list[Path], tmp_path: Pa
         if stored:
             tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
         save_file(tensors, path / "model.safetensors")
-    got = load_file(run_merge(linear(*models), tmp_path / "out") / "model.safetensors")
+    got = load_file(write_merge(linear(*models), tmp_path / "out") / "model.safetensors")
     assert got.keys() == SHAPES.keys() - {"lm_head.weight"}
 
 
@@ -128,7 +130,7 @@ def test_a_head_tied_in_one_model_alone_is_refused(models: list[Path], tmp_path:
     del tensors["lm_head.weight"]
     save_file(tensors, models[1] / "model.safetensors")
     with pytest.raises(MismatchedModels, match=r"lm_head\.weight") as refusal:
-        run_merge(linear(*models), tmp_path / "out")
+        write_merge(linear(*models), tmp_path / "out")
     assert "tied to model.embed_tokens.weight" in refusal.value.hint
 
 
@@ -144,7 +146,7 @@ def test_a_listed_base_of_task_vectors_needs_no_parameters(models: list[Path], t
         "models": [{"model": str(base)}, {"model": str(one), "parameters": {"weight": 0.5}}],
         "parameters": {"normalize": True},
     }
-    got = load_file(run_merge(parse_recipe(content), tmp_path / "out") / "model.safetensors")
+    got = load_file(write_merge(parse_recipe(content), tmp_path / "out") / "model.safetensors")
     want = load_file(one / "model.safetensors")
     for name, tensor in want.items():
         torch.testing.assert_close(got[name], tensor)
@@ -242,8 +244,8 @@ def test_recipe_that_makes_no_sense(changes: dict[str, Any], said: str) -> None:
 def test_dry_run_tells_what_will_be(models: list[Path], tmp_path: Path, dtype: str, shard_bytes: int) -> None:
     recipe = linear(*models, out_dtype=dtype)
     with planned(recipe) as plan:
-        told = describe(plan, tmp_path / "out", shard_bytes)
-    folder = run_merge(recipe, tmp_path / "out", shard_bytes=shard_bytes)
+        told = plan_summary(plan, tmp_path / "out", shard_bytes)
+    folder = write_merge(recipe, tmp_path / "out", shard_bytes=shard_bytes)
     files = [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]
     assert told["bytes_out"] == sum(file.stat().st_size for file in files)
     assert (len(files) > 2) is (shard_bytes == 300)
@@ -260,12 +262,12 @@ def test_a_disk_too_small_is_refused_before_reading(
     monkeypatch.setattr(run, "free_space", lambda output: 1000)
     unread(monkeypatch)
     with pytest.raises(OutputNotWritable, match="1000 bytes free"):
-        run_merge(linear(*models), tmp_path / "out")
+        write_merge(linear(*models), tmp_path / "out")
 
 
 def test_progress_ends_at_all(models: list[Path], tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    run_merge(linear(*models), tmp_path / "out", progress=lambda done, total: told.append((done, total)))
+    write_merge(linear(*models), tmp_path / "out", progress=lambda done, total: told.append((done, total)))
     assert told[-1][0] == told[-1][1] == sum(4 * torch.Size(shape).numel() for shape in SHAPES.values())
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
@@ -282,7 +284,7 @@ def test_a_lineage_replays_without_the_cosine(models: list[Path], tmp_path: Path
         "models": [{"model": str(one)}, {"model": str(two)}],
         "parameters": {"t": [0.2, 0.9]},
     }
-    folder = run_merge(parse_recipe(content), tmp_path / "out")
+    folder = write_merge(parse_recipe(content), tmp_path / "out")
     lineage = json.loads((folder / "lineage.json").read_text())
     listed = [
         {
@@ -297,7 +299,7 @@ def test_a_lineage_replays_without_the_cosine(models: list[Path], tmp_path: Path
         for index, parent in enumerate(lineage["parents"])
     ]
     replay = parse_recipe({"merge_method": "linear", "models": listed, "parameters": {"normalize": False}})
-    again = run_merge(replay, tmp_path / "again")
+    again = write_merge(replay, tmp_path / "again")
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
@@ -305,9 +307,9 @@ def test_the_card_tells_the_parents_licences(models: list[Path], tmp_path: Path)
     _, one, two = models
     (one / "README.md").write_text("---\nlicense: apache-2.0\n---\n# One\n")
     (two / "README.md").write_text("---\nlicense: llama3\n---\n# Two\n")
-    card = (run_merge(linear(one, two), tmp_path / "out") / "README.md").read_text()
+    card = (write_merge(linear(one, two), tmp_path / "out") / "README.md").read_text()
     assert "license: other" in card
     assert f"`{one}`: apache-2.0" in card
     assert f"`{two}`: llama3" in card
     (two / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    assert "license: apache-2.0" in (run_merge(linear(one, two), tmp_path / "same") / "README.md").read_text()
+    assert "license: apache-2.0" in (write_merge(linear(one, two), tmp_path / "same") / "README.md").read_text()

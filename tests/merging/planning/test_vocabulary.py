@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
-from merging.merge import run_merge
+from merging.merge import write_merge
 from merging.planning.chat import chat_template_files
 from merging.planning.vocabulary import align_vocabularies
 from merging.recipe.schema import TokenizerSettings, parse_recipe
@@ -52,7 +52,7 @@ def merge(models: dict[str, Path], out: Path, **changes: Any) -> Path:
         "base_model": str(models["base"]),
         "models": [{"model": str(models[name]), "parameters": {"weight": 0.5}} for name in ("one", "two")],
     }
-    return run_merge(parse_recipe(content | changes), out)
+    return write_merge(parse_recipe(content | changes), out)
 
 
 def rows(models: dict[str, Path], name: str) -> dict[str, dict[str, torch.Tensor]]:

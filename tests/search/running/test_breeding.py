@@ -17,7 +17,7 @@ from search.ledger.ledger import Ledger
 from search.ledger.location import LEDGER_NAME
 from search.ledger.records import best_offspring, finalists, still_needed
 from search.running.coordinator import CHILDREN, Search
-from service.pages.view import RunView
+from service.pages.contents import RunContents
 from tests.search.runs import Before, Interrupted, Scene, WeightEvaluator, interrupting
 
 TIES = {"method": "ties", "parameters": {"density": 0.8, "weight": 0.5}}
@@ -66,7 +66,7 @@ def test_what_nobody_needs_is_removed(scene: Scene) -> None:
     with Ledger(scene.folder / LEDGER_NAME) as again:
         restore(content, again)
         np.testing.assert_array_equal(again.table().grams, table.grams)
-    kinship = RunView.open(folder).kinship
+    kinship = RunContents.open(folder).kinship
     assert not np.isnan(kinship.values).all(axis=1).any()
 
 

@@ -11,10 +11,10 @@ import networkx as nx
 import pytest
 
 from kinship.trees.graph import add_descent, add_member, placed
-from kinship.trees.licences import findings
+from service.answers.tree import FamilyTree
 from service.pages.tree import tree_page
 
-STATIC = Path(__file__).parents[2] / "service/static"
+STATIC = Path(__file__).parents[3] / "service/static"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def tree() -> "nx.DiGraph[str]":
 
 
 def test_the_page_needs_nothing_else(tree: "nx.DiGraph[str]") -> None:
-    page = tree_page(tree, "A <family>", findings(tree))
+    page = tree_page(FamilyTree.of(tree), "A <family>")
     assert not re.findall(r'(?:src|href)="(?!#)', page)
     assert "A &lt;family&gt;" in page
     assert page.count("</script>") == 4  # none of them from the data
@@ -80,7 +80,7 @@ def test_in_a_large_tree_roots_are_named_and_strangers_stand_below(tmp_path: Pat
         " shades: [...new Set(familyTree.nodes().filter(n => n.degree() == 0).map(n => n.data('colour')))].length,"
         " wide: document.documentElement.scrollWidth > document.documentElement.clientWidth})"
     )
-    told, document = drawn(tree_page(placed(tree), "Two families"), says, tmp_path)
+    told, document = drawn(tree_page(FamilyTree.of(placed(tree)), "Two families"), says, tmp_path)
     found = json.loads(told.replace("&quot;", '"'))
     assert found["heads"] == ["a", "b"]
     assert found["low"] > found["kin"]
@@ -91,7 +91,7 @@ def test_in_a_large_tree_roots_are_named_and_strangers_stand_below(tmp_path: Pat
 
 def test_a_browser_draws_it(tree: "nx.DiGraph[str]", tmp_path: Path) -> None:
     says = "familyTree.nodes().map(n => [n.id(), n.data('colour')]).join(' ')"
-    title, document = drawn(tree_page(tree, "A family", findings(tree)), says, tmp_path)
+    title, document = drawn(tree_page(FamilyTree.of(tree), "A family"), says, tmp_path)
     # Lowest and best score have the ends of the scale; who has none is grey.
     assert title == "org/base,#00224e org/a&lt;/script&gt;&lt;b&gt;,#e8e8e8 org/c,#fee838"
     assert "0.2500" in document

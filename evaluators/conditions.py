@@ -1,0 +1,59 @@
+"""What results are made with: told to people, and hashed into the digests of tasks."""
+
+from collections.abc import Mapping, Set
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from evaluators.settings import EvaluateSettings
+from kinship.checkpoints.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from evaluators.live import LiveModel
+
+PROVENANCE = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
+DTYPES = frozenset({"dtype", "torch_dtype"})
+"""Keys for the dtype of the stored weights; a live model has the dtype it was asked for."""
+
+
+def conditions(live: "LiveModel", settings: EvaluateSettings) -> dict[str, str]:
+    """What results on a live model are made with, for people."""
+    return {
+        **_versions(),
+        "device": live.device,
+        "dtype": str(live.dtype).removeprefix("torch."),
+        "batch_size": str(settings.batch_size),
+        "seed": str(settings.seed),
+    }
+
+
+def decisive(live: "LiveModel", template: Checkpoint, settings: EvaluateSettings) -> dict[str, Any]:
+    """What decides results on a live model beside weights and task: plain data, for digests.
+
+    Not in it: what config files say of where the model came from, and of the dtype it is stored in.
+    """
+    return {
+        "versions": _versions(),
+        "config": without(template.config, PROVENANCE | DTYPES),
+        "generation": without(live.model.generation_config.to_dict(), PROVENANCE),
+        "tokenizer": live.tokenizer.backend_tokenizer.to_str(),
+        "device": live.device,
+        "dtype": str(live.dtype),
+        "batch_size": settings.batch_size,
+    }
+
+
+def without(config: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """``config`` without ``keys``, at any depth: multimodal models have configs within configs.
+
+    >>> without({"hidden_size": 8, "dtype": "float16", "text_config": {"dtype": "float16"}}, DTYPES)
+    {'hidden_size': 8, 'text_config': {}}
+    """
+    return {
+        key: without(value, keys) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in keys
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("torch", "transformers")}

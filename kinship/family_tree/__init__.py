@@ -1,1 +1,0 @@
-"""Family trees of models: who descends from whom, how that is known, and how to show it."""

@@ -1,0 +1,141 @@
+"""Several runs side by side: what each found, at what cost, and their winners against the first one's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from kinship.errors import IncomparableScores, InvalidConfig, LedgerError
+from service.answers.base import Answer, Part, named
+from service.answers.runs import open_run
+from service.answers.scores import Difference, Estimate, Split
+
+if TYPE_CHECKING:
+    from evaluators.scores.score import Score
+
+
+class Winner(Part):
+    """The best offspring of a run."""
+
+    id: str
+    """Its name in the run."""
+    scores: dict[Split, Estimate]
+    """By split."""
+    gain_over_best_founder: dict[Split, Difference]
+    """By split."""
+
+
+class Incomparable(Part):
+    """In place of a difference."""
+
+    incomparable: str
+    """Why there is none."""
+
+
+class ComparedRun(Part):
+    """What a run found, at what cost."""
+
+    run: str
+    """Folder, or URL and name, as given."""
+    strategy: str
+    """Its name."""
+    seed: int
+    """Of everything random in the search."""
+    evaluations: int
+    """Offspring, failed ones included."""
+    documents: int
+    """Scored for the search, base and founders included."""
+    failed: int
+    """Individuals without a score."""
+    hours: float
+    """Of work."""
+    stopped: str | None
+    """Why; null: it is not finished."""
+    best_offspring: Winner | None
+    """On the search split."""
+    versus_first: dict[Split, Difference | Incomparable]
+    """Its best offspring less that of the first run, in the plain mean of the tasks; empty for the first."""
+
+
+class ComparedRuns(Answer):
+    """Several runs side by side."""
+
+    schema_: Literal["kinship.runs-compare/1"] = named("kinship.runs-compare/1")
+    runs: list[ComparedRun]
+    """In the order named."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    facts: dict[str, Any]
+    scores: "dict[Split, Score]"
+
+
+def compare_runs(runs: Sequence[str]) -> ComparedRuns:
+    """What ``runs`` found; the differences are to the first of them.
+
+    Raises `InvalidConfig` for fewer than two, and `LedgerError` where there is no run.
+    """
+    if len(runs) < 2:
+        raise InvalidConfig("There is one run to compare.", hint="Name two or more.")
+    read = [_read(run) for run in runs]
+    return ComparedRuns(
+        runs=[
+            ComparedRun(**each.facts, versus_first={} if each is read[0] else _differences(each, read[0]))
+            for each in read
+        ]
+    )
+
+
+def _read(name: str) -> _Read:
+    from evaluators.scores.splits import SPLITS
+    from search.history.comparisons import Differences
+    from search.ledger.records import best_offspring, ranked
+
+    with open_run(name) as ledger:
+        facts = ledger.facts()
+        if facts is None:
+            raise LedgerError(f"{ledger.location} holds no run yet.", hint="Start it with `kinship evolve`.")
+        records = ledger.records()
+        best = best_offspring(records)
+        founder = next((record for record in ranked(records) if record.generation == 0), None)
+        between = Differences(ledger, facts, {record.id: record for record in records})
+        scores = {split: score for split in SPLITS if best and (score := between.score(best.id, split))}
+        winner = best and {
+            "id": best.id,
+            "scores": {split: {"value": each.value, "stderr": each.stderr} for split, each in best.scores.items()},
+            "gain_over_best_founder": between.intervals([(best.id, founder.id)])[0] if founder else {},
+        }
+        counted = [record for record in records if record.twin is None and "search" in record.scores]
+        return _Read(
+            {
+                "run": name,
+                "strategy": facts.config.strategy.name,
+                "seed": facts.config.seed,
+                "evaluations": sum(record.generation > 0 for record in records),
+                "documents": sum(int(record.scores["search"].facts["documents"]) for record in counted),
+                "failed": sum(record.error is not None for record in records),
+                "hours": ledger.seconds() / 3600,
+                "stopped": ledger.stopped(),
+                "best_offspring": winner,
+            },
+            scores,
+        )
+
+
+def _differences(run: _Read, first: _Read) -> dict[str, Any]:
+    """By split: the winner's score less that of the first run's winner, or why that cannot be told."""
+
+    from evaluators.scores.intervals import paired_difference
+
+    found: dict[str, Any] = {}
+    for split, score in run.scores.items():
+        if split not in first.scores:
+            continue
+        if not all(task.digest for task in score.tasks):
+            found[split] = {"incomparable": "The tasks' digests are not on record: they may be other tasks."}
+            continue
+        try:
+            found[split] = paired_difference(score, first.scores[split]).to_dict()
+        except IncomparableScores as error:
+            found[split] = {"incomparable": error.message}
+    return found

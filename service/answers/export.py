@@ -1,0 +1,226 @@
+"""A run as its ledger tells: the canonical export, and all that a ledger can be rebuilt from."""
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from service.answers.base import Answer, Part, named
+from service.answers.runs import Failure, open_run
+from service.answers.scores import Difference, Estimate, Split, SplitScore
+
+
+class RunTask(Part):
+    """What a run scored on."""
+
+    metric: str
+    """Of the task."""
+    digest: str
+    """Of task definition and documents."""
+
+
+class Individual(Part):
+    """A model of a run."""
+
+    id: str
+    """Its name in the run."""
+    generation: int
+    """0: base and founders."""
+    role: str
+    """``base``, ``founder``, or why it was proposed."""
+    parents: list[str]
+    """Ids."""
+    kinship_of_parents: float | None
+    """The mean over the pairs."""
+    merge_gain: float | None
+    """Its score less the mean of its parents', on the search split."""
+    recipe: dict[str, JsonValue] | None
+    """How it was merged; model names are ids of individuals."""
+    identity: str | None
+    """Of its weights; null where they could not be merged."""
+    twin: str | None
+    """An earlier individual of the same weights, whose scores it has."""
+    error: str | None
+    """Why it has no score."""
+    scores: dict[Split, SplitScore]
+    """By split."""
+
+    @property
+    def place(self) -> tuple[int, float, str]:
+        """Sorts individuals: fully scored ones, those stopped early, those without a score; best first."""
+        score = self.scores.get("search")
+        if score is None:
+            return 2, 0.0, self.id
+        return 0 if score.complete else 1, -score.value, self.id
+
+
+class RunComparison(Part):
+    """Two individuals of a run."""
+
+    individual: str
+    """The one."""
+    versus: str
+    """The other."""
+    relation: str
+    """What the other is: ``best founder``, ``parent`` or ``base``."""
+    splits: dict[Split, Difference]
+    """By how much the one is better, on each split that both were scored on to the end."""
+
+
+class _Run(Answer):
+    config: dict[str, JsonValue]
+    """The run file as understood, without ``workers``, which change nothing."""
+    digests: dict[str, str]
+    """Of the weights of base and founders."""
+    tasks: dict[str, RunTask]
+    """By name."""
+    conditions: dict[str, str]
+    """Versions, device, dtype and what else scores were made with."""
+    stopped: str | None
+    """Why; null: it is not finished."""
+    base: str
+    """Id of the base."""
+    best: str | None
+    """Best individual on the search split."""
+    best_founder: str | None
+    """Best founder on the search split."""
+    best_offspring: str | None
+    """Best offspring on the search split."""
+    recommended: str | None
+    """Whom the strategy's own model expects most of, once the search has ended; null where it has none."""
+    best_so_far: list[str]
+    """After each generation."""
+    best_offspring_recipe: dict[str, JsonValue] | None
+    """One linear merge of base and founders."""
+    gain_over_best_founder: dict[Split, Estimate]
+    """Of the best offspring, in the run's aggregate; paired standard error."""
+    comparisons: list[RunComparison]
+    """Of the best offspring and the latest leaders."""
+    pareto_front: list[str]
+    """Ids, best on the search split of several tasks; empty for one."""
+
+
+class RunExport(_Run):
+    """Everything a run found, nothing of when, where or in how many attempts: equal runs have equal bytes."""
+
+    schema_: Literal["kinship.run/1"] = named("kinship.run/1")
+    individuals: list[Individual]
+    """In the order proposed."""
+
+    def canonical(self) -> str:
+        """The text of ``export.json``, the same bytes for equal runs."""
+        return _canonical(self)
+
+    def verdict(self) -> str:
+        """In words: is the best offspring better than the best founder, on documents the search never saw?"""
+        gain = self.gain_over_best_founder.get("held_out")
+        if gain is None:
+            return "The run has no held-out comparison yet."
+        value, error = gain.value, gain.stderr or 0.0
+        figures = f"{100 * value:+.2f} points (paired standard error {100 * error:.2f})"
+        if value > 2 * error:
+            judgement = "better than"
+        elif value > error:
+            judgement = "probably better than"
+        elif value > -error:
+            judgement = "not distinguishable from"
+        else:
+            judgement = "worse than"
+        rivals = f"{self.best_offspring} is {judgement} the best founder, {self.best_founder}"
+        return f"On held-out documents, {rivals}: {figures}."
+
+
+class TaskResults(Part):
+    """Results of one task."""
+
+    documents: list[int]
+    """Their numbers, rising."""
+    values: list[float]
+    """One each."""
+
+
+class ArchivedIndividual(Individual):
+    """A model of a run, with everything that is on record of it."""
+
+    batch: int
+    """Individuals proposed and scored together share it."""
+    genome: str | None
+    """Base64 of zlib of the coefficients, tensors x models, float64, little-endian; null where it was not merged."""
+    results: dict[Split, dict[str, TaskResults]]
+    """By split and task; none for a double."""
+    failures: list[Failure]
+    """In the order recorded."""
+
+
+class StoredRow(Part):
+    """Sums over a child outside the span, tensor by tensor."""
+
+    sums: list[float | None]
+    """Of its elements."""
+    products: list[list[float | None]]
+    """With base, founders and earlier children; null: with weights that were gone."""
+
+
+class StoredChild(Part):
+    """A child outside the span, whose weights are kept on disk."""
+
+    id: str
+    """Its individual."""
+    digest: str
+    """Of its weights."""
+    row: StoredRow
+    """What the Gram table has of it."""
+
+
+class DiaryEntry(Part):
+    """A line of a run's diary."""
+
+    time: str
+    """When."""
+    seconds: float
+    """Of work by then."""
+    name: str
+    """What happened."""
+    facts: dict[str, JsonValue]
+    """What is to be said of it."""
+
+
+class RunArchive(_Run):
+    """All of a run, which its ledger can be rebuilt from. It tells when and where, so equal runs differ in it."""
+
+    schema_: Literal["kinship.run-full/1"] = named("kinship.run-full/1")
+    individuals: list[ArchivedIndividual]
+    """In the order proposed."""
+    budget: int | None
+    """Evaluations the strategy was told of."""
+    gram: str
+    """The founders' Gram table: base64 of an ``.npz`` with ``rows``, ``names``, ``counts``, ``sums``, ``grams``."""
+    stored: list[StoredChild]
+    """Children outside the span, in order."""
+    diary: list[DiaryEntry]
+    """In order."""
+
+    def canonical(self) -> str:
+        """The text that ``kinship runs export --full`` prints."""
+        return _canonical(self)
+
+
+def export_of(run: str) -> RunExport:
+    """The canonical export of a run: its folder, or URL#NAME. Raises `LedgerError` where there is none."""
+    from search.history.export import export_run
+
+    with open_run(run) as ledger:
+        return RunExport.model_validate(export_run(ledger))
+
+
+def archive_of(run: str) -> RunArchive:
+    """All of a run. Large: every result by document. Raises `LedgerError` where there is none."""
+    from search.history.archive import archive
+
+    with open_run(run) as ledger:
+        return RunArchive.model_validate(archive(ledger))
+
+
+def _canonical(run: _Run) -> str:
+    from search.history.export import to_json
+
+    return to_json(run.content())

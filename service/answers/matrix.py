@@ -1,0 +1,151 @@
+"""Kinship of models to each other, and what measuring it would take."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from kinship.errors import InvalidConfig
+from service.answers.base import Answer, named
+
+if TYPE_CHECKING:
+    from kinship.measures.comparison import Comparison
+    from kinship.measures.matrix import KinshipMatrix
+    from kinship.measures.options import ComparisonOptions
+
+Progress = Callable[[int, int], None]
+Values = list[list[float | None]]
+
+
+class Matrix(Answer):
+    """Kinship of the task vectors of models; a task vector is a model's weights less those of its base."""
+
+    schema_: Literal["kinship.matrix/1"] = named("kinship.matrix/1")
+    metric: str
+    """``pcc``, ``cosine``, ``euclidean``, ``sign`` or ``subspace``."""
+    base: str
+    """The reference of the base, as given."""
+    ids: list[str]
+    """The references of the models, as given."""
+    values: Values
+    """Square, row-major, in the order of ``ids``; null for a model whose task vector is zero."""
+    mean: float | None
+    """Over all pairs."""
+    tensors: int
+    """How many were compared."""
+    compared: str
+    """Identity of that set of tensors: entries of two matrices are comparable only where it is the same."""
+    left_out: dict[str, str]
+    """Tensors not compared, or compared in part, with the reason."""
+    relative_norms: dict[str, float]
+    """Length of each task vector over that of the base; empty where it was not measured."""
+    unrelated: float | None
+    """About what unrelated models would have; null where that is not known."""
+    notes: list[str]
+    """What to beware of."""
+    share: float
+    """Of the base's parameters, those compared."""
+    by: str | None = None
+    """What the groups are: ``layer``, ``module`` or ``tensor``."""
+    groups: dict[str, Values] | None = None
+    """``values`` within each group, by its label."""
+
+    @classmethod
+    def of(cls, comparison: "Comparison", metric: str, by: str | None = None) -> Self:
+        """What ``comparison`` says by ``metric``, also apart within each layer, module or tensor (``by``)."""
+        facts = comparison.matrix(metric).to_dict() | {
+            "relative_norms": comparison.relative_norms(),
+            "unrelated": comparison.unrelated(metric),
+            "notes": list(comparison.notes),
+            "share": comparison.share,
+        }
+        if by is not None:
+            groups = comparison.by_group(by, metric)
+            facts |= {"by": by, "groups": {label: group.to_dict()["values"] for label, group in groups.items()}}
+        return cls.model_validate(facts)
+
+    def matrix(self) -> "KinshipMatrix":
+        """The same as the matrix that pictures and files are made of."""
+        return self._matrix(self.values)
+
+    def by_group(self) -> "dict[str, KinshipMatrix]":
+        """The matrix of each group, by its label."""
+        return {label: self._matrix(values) for label, values in (self.groups or {}).items()}
+
+    def _matrix(self, values: Values) -> "KinshipMatrix":
+        import numpy as np
+
+        from kinship.measures.matrix import KinshipMatrix
+
+        filled = np.array([[math.nan if value is None else value for value in row] for row in values])
+        square = filled.reshape(len(self.ids), len(self.ids))
+        return KinshipMatrix(
+            self.metric, self.base, tuple(self.ids), square, self.tensors, self.left_out, self.compared
+        )
+
+
+class MatrixPlan(Answer):
+    """What measuring a matrix would take, as headers tell and a short trial."""
+
+    schema_: Literal["kinship.matrix-plan/1"] = named("kinship.matrix-plan/1")
+    models: int
+    """How many, without the base."""
+    tensors: int
+    """How many would be compared."""
+    parameters: int
+    """In the tensors compared, of one model."""
+    bytes_to_download: int
+    """Files of Hub models that are not in the cache yet."""
+    bytes_to_read: int
+    """Of all weights compared; 0 where the answer is known already."""
+    peak_memory: int
+    """Bytes, beside the program."""
+    seconds: float
+    """About, once the files are in memory."""
+    weights_here: bool
+    """False where weights were not, so that the trial read zeros in their place."""
+    left_out: dict[str, str]
+    """Tensors that would not be compared, with the reason."""
+
+
+def measure_matrix(
+    models: Sequence[str | Path],
+    base: str | Path,
+    metric: str = "pcc",
+    options: "ComparisonOptions | None" = None,
+    *,
+    by: str | None = None,
+    progress: Progress | None = None,
+    remembered: Callable[[], None] = lambda: None,
+) -> Matrix:
+    """Kinship of ``models``, fine-tunes of ``base``: see `kinship.measures.comparison.compare`, also for its errors.
+
+    ``by``: also apart within each ``layer``, ``module`` or ``tensor``; raises `InvalidConfig` for another one.
+    ``remembered`` is called where it was known from an earlier comparison, and no weights were read.
+    """
+    from kinship.measures.comparison import compare
+    from kinship.measures.options import DEFAULTS
+
+    require_grouping(by)
+    comparison = compare(models, base, metric, options or DEFAULTS, progress)
+    if comparison.remembered:
+        remembered()
+    return Matrix.of(comparison, metric, by)
+
+
+def plan_matrix(
+    models: Sequence[str | Path], base: str | Path, options: "ComparisonOptions | None" = None
+) -> MatrixPlan:
+    """What `measure_matrix` would read and take, from headers alone; raises what that would raise."""
+    from kinship.measures.options import DEFAULTS
+    from kinship.measures.preflight import preflight
+
+    return MatrixPlan.model_validate(preflight(models, base, options or DEFAULTS).to_dict())
+
+
+def require_grouping(by: str | None) -> None:
+    """Raise `InvalidConfig` where tensors cannot be grouped ``by`` that."""
+    from kinship.checkpoints.tensor_names import GROUPINGS
+
+    if by is not None and by not in GROUPINGS:
+        raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")

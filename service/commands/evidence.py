@@ -1,0 +1,77 @@
+"""What `kinship tree --recover` prints below the tree: each edge with its evidence."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kinship.checkpoints.references import short_names
+from service.console import console, notes
+
+if TYPE_CHECKING:
+    from service.answers.tree import HeritageEdge, RecoveredHeritage
+
+
+def print_edges(heritage: "RecoveredHeritage") -> None:
+    """A table of the edges, and what else there is to say."""
+    ids = [node.id for node in heritage.nodes]
+    names = dict(zip(ids, short_names(ids), strict=True))
+    _print_table(heritage, names)
+    sizes = Counter(node.family for node in heritage.nodes)
+    for node in heritage.nodes:
+        if sizes[node.family] == 1:
+            console().print(f"{names[node.id]}: unrelated to the others", markup=False)
+    for one in heritage.latent:
+        children = ", ".join(names[child] for child in one.children)
+        console().print(f"Not here: an ancestor of {children} ({one.reason}).", markup=False)
+    for note in heritage.notes:
+        notes().print(f"Note: {note}", markup=False)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _print_table(heritage: "RecoveredHeritage", names: dict[str, str]) -> None:
+    if not heritage.edges:
+        console().print("No descent found.")
+        return
+    from rich.table import Table
+
+    table = Table("parent", "child", "kind", "confidence", "evidence")
+    for edge in heritage.edges:
+        row = (names[edge.parent], names[edge.child], edge.kind, f"{edge.confidence:.2f}", describe(edge, names))
+        table.add_row(*map(_plain, row))
+    console().print(table)
+
+
+def describe(edge: "HeritageEdge", names: Mapping[str, str]) -> str:
+    """The evidence of an edge in a few words; all of it is in the JSON.
+
+    >>> from service.answers.tree import HeritageEdge
+    >>> told = {"relative_change": 0.0712, "longer_matrices": 0.9, "frozen_tensors": 2, "rank": 8}
+    >>> describe(HeritageEdge(parent="a", child="b", kind="lora", confidence=0.9, evidence=told), {})
+    'moved by 7.1 % of its length, 90 % of matrices longer, 2 tensors frozen, rank 8'
+    """
+    told = edge.evidence
+    words: dict[str, Callable[[Any], str]] = {
+        "method": lambda value: str(value),
+        "weight": lambda value: f"weight {value:.4g}",
+        "t": lambda value: f"t = {value:.4g}",
+        "base": lambda value: f"base {names.get(value, value)}" if value else "",
+        "factor": lambda value: f"changes times {value:.4g}",
+        "kept": lambda value: f"{value:.0%} of them kept",
+        "exact": lambda value: f"{value:.0%} of numbers to the last bit" if value is not None else "",
+        "relative_change": lambda value: f"moved by {value:.1%} of its length",
+        "longer_matrices": lambda value: f"{value:.0%} of matrices longer",
+        "frozen_tensors": lambda value: f"{value} tensors frozen" if value else "",
+        "rank": lambda value: f"rank {value}",
+        "dtype": lambda value: str(value),
+        "bits": lambda value: f"{value} bits",
+        "token_rows": lambda value: f"{value[0]} token rows, then {value[1]}",
+        "equal_tensors": lambda value: f"{value} tensors equal",
+    }
+    found = [word(told[key]) for key, word in words.items() if key in told]
+    found += [key.replace("_", " ") for key in told if "_by_" in key]
+    return ", ".join(one for one in found if one).replace("%", " %")

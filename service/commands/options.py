@@ -1,0 +1,43 @@
+"""Options that several commands have. Their choices are those of the registries, which are cheap to import."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import typer
+
+from kinship.checkpoints.tensor_names import GROUPINGS
+from kinship.device import DEVICES
+from kinship.measures.metrics import METRICS
+
+if TYPE_CHECKING:
+    MetricName: TypeAlias = str
+    DeviceName: TypeAlias = str
+    GroupingName: TypeAlias = str
+else:
+    MetricName = Literal[tuple(METRICS)]
+    DeviceName = Literal[tuple(DEVICES)]
+    GroupingName = Literal[tuple(GROUPINGS)]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, .safetensors files, Hub ids (org/name@revision), or BASE+ADAPTER.", show_default=False
+    ),
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read local .bin, .pt and .pth too, running no code in them.")
+]
+Base = Annotated[str, typer.Option(help="The model they were fine-tuned from.", show_default=False)]
+Metric = Annotated[MetricName, typer.Option(help="How kinship is measured.")]
+Vocab = Annotated[
+    Literal["same", "shared"],
+    typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have."),
+]
+Ledger = Annotated[
+    str | None, typer.Option(metavar="URL#NAME", help="Keep the run in this Postgres database.", show_default=False)
+]
+ScoreCacheFile = Annotated[
+    Path | None, typer.Option("--cache", help="Score cache; default: the user's.", show_default=False)
+]

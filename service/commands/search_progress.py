@@ -1,0 +1,108 @@
+"""A search as it is seen while it goes on: events for machines, a bar for people."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from search.running.events import Observer
+from search.strategies.recipes import BASE
+from service.answers.events import event_of
+from service.console import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+@contextmanager
+def observed(*, as_json: bool) -> Iterator[Observer]:
+    """Yield an observer that shows events: JSON lines, or a bar a generation with lines for what was found."""
+    if as_json:
+        yield lambda name, facts: print_json(event_of(name, facts), indent=None)
+        return
+    with progress_bar() as bar:
+        yield SearchProgress(bar)
+
+
+class SearchProgress:
+    """An `Observer` that draws generation, candidate i of N, best score with its error, failures, device, time left."""
+
+    def __init__(self, bar: "Progress") -> None:
+        self._bar = bar
+        self._now = bar.add_task("Opening models", total=None, amount="")
+        self._whole = bar.add_task("Whole search", total=None, amount="", visible=False)
+        self._best: tuple[float, float, str] | None = None
+        self._done = self._of = self._failed = 0
+        self._place = ""
+
+    def __call__(self, name: str, facts: Mapping[str, Any]) -> None:
+        """See `Observer`."""
+        handle = getattr(self, f"_on_{name}", None)
+        if handle is not None:
+            handle(facts)
+        self._bar.update(self._now, amount=self._status())
+
+    def _on_started(self, facts: Mapping[str, Any]) -> None:
+        count = f"{facts['count']} {facts['workers']} workers, " if facts["workers"] != "inline" else ""
+        self._place = f"{count}{facts['device']}"
+        if facts["best"]:
+            self._best = (facts["best"]["value"], facts["best"]["stderr"] or 0.0, facts["best"]["individual"])
+        if facts["evaluations"]:
+            total = facts["evaluations"] + facts["baselines"]
+            self._bar.update(self._whole, total=total, completed=facts["scored"], visible=True)
+        self._begin("Base and founders", facts["baselines"])
+
+    def _on_phase(self, facts: Mapping[str, Any]) -> None:
+        if facts["phase"] == "reading":
+            self._begin("Reading weights", 0)
+        elif facts["phase"] == "writing":
+            self._begin("Writing results", 0)
+        elif facts.get("split") == "held_out":
+            self._begin("Held-out documents", len(facts["individuals"]))
+
+    def _on_generation(self, facts: Mapping[str, Any]) -> None:
+        self._begin(f"Generation {facts['generation']}", facts["offspring"])
+
+    def _on_scored(self, facts: Mapping[str, Any]) -> None:
+        id, value, error = facts["individual"], facts["value"], facts["stderr"] or 0.0
+        note = f"  [dim]estimated from {facts['documents']} documents[/]" if not facts["complete"] else ""
+        if facts.get("twin"):
+            note += f"  [dim]weights of {facts['twin']}[/]"
+        if (
+            facts["split"] == "search"
+            and facts["complete"]
+            and id != BASE
+            and (not self._best or value > self._best[0])
+        ):
+            self._best = (value, error, id)
+            note += "  [bold]best so far[/]"
+        held_out = "" if facts["split"] == "search" else "  held-out"
+        self._bar.console.print(f"  {id:<20} {100 * value:6.2f} ± {100 * error:.2f}{held_out}{note}")
+        self._advance()
+
+    def _on_failed(self, facts: Mapping[str, Any]) -> None:
+        from rich.markup import escape
+
+        self._failed += 1
+        self._bar.console.print(f"  {facts['individual']:<20} [red]failed[/]: {escape(facts['error'])}")
+        self._advance()
+
+    def _on_stopped(self, facts: Mapping[str, Any]) -> None:
+        self._bar.console.print(f"  Stopped because {facts['reason']}.")
+
+    def _begin(self, what: str, of: int) -> None:
+        self._done, self._of = 0, of
+        self._bar.reset(self._now, total=of or None, description=what)
+
+    def _advance(self) -> None:
+        self._done += 1
+        self._bar.advance(self._now)
+        self._bar.advance(self._whole)
+
+    def _status(self) -> str:
+        parts = [f"{min(self._done + 1, self._of)} of {self._of}"] if self._of else []
+        if self._best:
+            value, error, id = self._best
+            parts.append(f"best {id} {100 * value:.2f} ± {100 * error:.2f}")
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        return ", ".join([*parts, self._place] if self._place else parts)

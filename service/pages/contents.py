@@ -1,0 +1,59 @@
+"""What a report shows of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from kinship.measures.matrix import KinshipMatrix
+from merging.offspring.span import Span
+from merging.recipe.schema import Recipe, parse_recipe
+from search.history.export import export_run
+from search.history.lineage import shown
+from search.ledger.ledger import Ledger
+from search.strategies.recipes import BASE
+from service.answers.export import Individual, RunExport
+from service.answers.scores import Split, SplitScore
+
+MOST_RELATED = 200
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """A run's canonical export, and the kinship of its individuals, computed from their genomes.
+
+    Of a large run, kinship is that of `search.history.lineage.shown` individuals.
+    """
+
+    run: RunExport
+    kinship: KinshipMatrix
+
+    @classmethod
+    def open(cls, folder: Path, ledger: str | None = None) -> Self:
+        """Read a run (``ledger``: see `Ledger.of_run`); raises `LedgerError` where ``folder`` holds none."""
+        with Ledger.of_run(folder, ledger) as run:
+            export = export_run(run)
+            genomes = run.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
+            kinship = Span.over(run.table()).kinship(genomes, export["config"]["strategy"]["metric"])
+        return cls(RunExport.model_validate(export), kinship)
+
+    @cached_property
+    def individuals(self) -> Mapping[str, Individual]:
+        """The individuals by id."""
+        return {individual.id: individual for individual in self.run.individuals}
+
+    @cached_property
+    def export(self) -> dict[str, Any]:
+        """The export as plain data."""
+        return self.run.content()
+
+    @property
+    def best_recipe(self) -> Recipe | None:
+        """How to make the best offspring from base and founders in one step."""
+        content = self.run.best_offspring_recipe
+        return None if content is None else parse_recipe(content)
+
+    def score(self, id: str | None, split: Split) -> SplitScore | None:
+        """The score of an individual on a split, where it was scored."""
+        return None if id is None else self.individuals[id].scores.get(split)

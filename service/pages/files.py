@@ -1,0 +1,125 @@
+"""Answers to files: pictures, pages and plain formats, as the suffix says."""
+
+import csv
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from kinship.errors import InvalidConfig
+from kinship.output import output_file, require_writable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from kinship.measures.matrix import KinshipMatrix
+    from service.answers.dendrogram import Dendrogram
+    from service.answers.matrix import Matrix
+    from service.answers.tree import Descent
+
+PICTURES = (".png", ".svg")
+FORMATS = {
+    "matrix": (".csv", ".json", ".npz", ".html", *PICTURES),
+    "groups": (".csv", *PICTURES),
+    "tree": (".html", *PICTURES, ".json", ".graphml", ".mmd"),
+    "dendrogram": (*PICTURES, ".nwk"),
+}
+
+
+def require_files(
+    paths: Sequence[Path] | None, what: Literal["matrix", "groups", "tree", "dendrogram"], *, force: bool
+) -> list[Path]:
+    """``paths``, which ``what`` can be written to.
+
+    Raises `InvalidConfig` for a suffix that it has no format of, `OutputExists` and `OutputNotWritable`.
+    """
+    known, paths = FORMATS[what], list(paths or [])
+    for path in paths:
+        if path.suffix not in known:
+            raise InvalidConfig(
+                f"{path} has the unknown format {path.suffix!r}.", hint=f"Use one of: {', '.join(known)}."
+            )
+        require_writable(path, force=force)
+    return paths
+
+
+def save_figure(figure: "Figure", path: Path, *, force: bool = False) -> None:
+    """Write a picture; the suffix names the format. SVG keeps its text as text."""
+    import matplotlib as mpl
+
+    with output_file(path, force=force) as partial, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kinship"}):
+        metadata = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(partial, format=path.suffix[1:], dpi=120, metadata=metadata)
+
+
+def save_matrix(answer: "Matrix", path: Path, *, force: bool = False) -> None:
+    """Write a matrix, or kinship by group where the answer has that."""
+    if answer.by:
+        _save_groups(answer.by_group(), answer.by, path, force=force)
+    elif path.suffix in PICTURES:
+        from kinship.pictures.plots import heatmap
+
+        save_figure(heatmap(answer.matrix()), path, force=force)
+    else:
+        with output_file(path, force=force) as partial:
+            if path.suffix == ".html":
+                from service.pages.report import matrix_page
+
+                partial.write_text(matrix_page(answer.matrix()), encoding="utf-8")
+            else:
+                answer.matrix().save(partial, path.suffix)
+
+
+def save_dendrogram(answer: "Dendrogram", matrix: "KinshipMatrix", path: Path, *, force: bool = False) -> None:
+    """Write a dendrogram; ``matrix``: what it was made of."""
+    if path.suffix in PICTURES:
+        from kinship.pictures.plots import dendrogram_figure
+
+        save_figure(dendrogram_figure(matrix), path, force=force)
+        return
+    with output_file(path, force=force) as partial:
+        partial.write_text(answer.newick + "\n", encoding="utf-8")
+
+
+def save_tree(answer: "Descent", path: Path, title: str, *, force: bool = False) -> None:
+    """Write a family tree; ``.json`` holds the answer itself."""
+    if path.suffix in PICTURES:
+        from kinship.pictures.family import family_figure
+
+        save_figure(family_figure(answer.tree(), title), path, force=force)
+        return
+    with output_file(path, force=force) as partial:
+        partial.write_text(_tree_text(answer, path.suffix, title), encoding="utf-8")
+
+
+def _tree_text(answer: "Descent", suffix: str, title: str) -> str:
+    from kinship.trees.formats import to_graphml, to_mermaid
+
+    match suffix:
+        case ".html":
+            from service.pages.tree import tree_page
+
+            return tree_page(answer, title)
+        case ".graphml":
+            return to_graphml(answer.tree())
+        case ".mmd":
+            return to_mermaid(answer.tree())
+        case _:
+            return answer.to_json() + "\n"
+
+
+def _save_groups(groups: "dict[str, KinshipMatrix]", by: str, path: Path, *, force: bool) -> None:
+    """As a picture, or as ``.csv``: a row for each group and pair."""
+    if path.suffix in PICTURES:
+        from kinship.pictures.plots import profile
+
+        save_figure(profile(groups, by), path, force=force)
+        return
+    with output_file(path, force=force) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([by, "one", "other", next(iter(groups.values())).metric])
+        for label, matrix in groups.items():
+            for one, other in combinations(matrix.ids, 2):
+                value = matrix[one, other]
+                writer.writerow([label, one, other, "" if math.isnan(value) else repr(value)])

@@ -1,0 +1,84 @@
+"""The report page: charts, tables and text in one self-contained HTML file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinship.measures.matrix import KinshipMatrix
+from kinship.output import output_file
+from service.pages.charts import (
+    best_by_evaluations,
+    drawn,
+    family_tree,
+    front_chart,
+    kinship_heatmap,
+    scores_by_generation,
+)
+from service.pages.contents import RunContents
+
+MOST_LISTED = 1000  # individuals in the table
+CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
+
+
+def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
+    """Write the report of one or more runs (by label) to ``path``; about 5 MB, of which Plotly is nearly all."""
+    import plotly
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["points"] = lambda value: "" if value is None else f"{100 * value:.2f}"
+    environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.2f}"
+    page = environment.get_template("report.html").render(
+        title=title,
+        plotly_js=plotly.offline.get_plotlyjs(),
+        comparison=_chart(best_by_evaluations(views)) if len(views) > 1 else "",
+        runs=[_section(label, view) for label, view in views.items()],
+    )
+    with output_file(path, force=force) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def matrix_page(matrix: KinshipMatrix) -> str:
+    """An interactive heatmap that needs nothing else: hover for values, export as SVG."""
+    return str(kinship_heatmap(matrix).to_html(full_html=True, include_plotlyjs=True, config=CHART_CONFIG))
+
+
+def _section(label: str, view: RunContents) -> dict[str, Any]:
+    export = view.export
+    people = {person["id"]: person for person in export["individuals"]}
+    offspring = [person for person in export["individuals"] if person["generation"] > 0]
+    ranked = sorted(view.run.individuals, key=lambda person: person.place)
+    recipe = view.best_recipe
+    return {
+        "label": label,
+        "verdict": view.run.verdict(),
+        "stopped": export["stopped"] or "not finished",
+        "offspring": len(offspring),
+        "generations": max((person["generation"] for person in offspring), default=0),
+        "failed": sum(person["error"] is not None for person in offspring),
+        "best_offspring": export["best_offspring"],
+        "best_founder": export["best_founder"],
+        "gain": export["gain_over_best_founder"],
+        "comparisons": export["comparisons"],
+        "conditions": export["conditions"],
+        "individuals": [people[person.id] for person in ranked[:MOST_LISTED]],
+        "unlisted": max(0, len(export["individuals"]) - MOST_LISTED),
+        "tasks": list(next(iter(export["individuals"][0]["scores"].values()), {"tasks": {}})["tasks"]),
+        "people": people,
+        "splits": ("search", "held_out"),
+        "metric": view.kinship.metric,
+        "config": yaml.safe_dump(export["config"], sort_keys=False),
+        "recipe": recipe.to_yaml() if recipe else "",
+        "scores_chart": _chart(scores_by_generation(view)),
+        "tree_chart": _chart(family_tree(view)),
+        "drawn": len(drawn(export)),
+        "front": [people[id] for id in export["pareto_front"]],
+        "front_chart": _chart(front_chart(view)) if export["pareto_front"] else "",
+        "heatmap": _chart(kinship_heatmap(view.kinship)),
+    }
+
+
+def _chart(figure: Any) -> str:
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=CHART_CONFIG))

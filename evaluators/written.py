@@ -24,7 +24,7 @@ from merging.output.writer import ShardWriter, sha256
 from merging.planning.config import with_dtype
 from merging.planning.graph import Spec
 
-_COMPANIONS = ("*.json", "*.model", "*.txt", "*.jinja")
+_COMPANIONS = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken", "*.bpe")
 _IN_FOLDER = {"hf": "pretrained", "vllm": "pretrained", "sglang": "pretrained"}
 
 

@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.frame import TOKENIZER_FILES
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.output import output_folder
 from merging.output.writer import SHARD_BYTES, ShardWriter, sha256
@@ -21,8 +22,12 @@ from merging.recipe.schema import Recipe
 SUMS_NAME, LINEAGE_NAME, RECIPE_NAME = "SHA256SUMS", "lineage.json", "mergekit_config.yml"
 
 # Files that belong to a model beside its weights; weights, cards and indices are written anew.
-_KEPT = ("*.json", "*.model", "*.txt", "*.jinja", "LICENSE*")
-_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja")
+# Code that a config names (auto_map) travels with it and is never run here; terms of use travel, too.
+_KEPT = (
+    "*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken", "*.bpe",
+    "LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "*USE_POLICY*",
+)  # fmt: skip
+_TOKENIZER = (*TOKENIZER_FILES, "*.jinja", "chat_template.json")
 _NOT_KEPT = {INDEX_NAME, LINEAGE_NAME, "pytorch_model.bin.index.json"}
 
 

@@ -124,8 +124,24 @@ def _config(model: Checkpoint) -> Iterator[Check]:
         yield Check("config", None, "there is no config.json")
         return
     yield _dtype(model)
+    yield from _code(model)
     architecture = architecture_of(model) if model.config.get("architectures") else None
     yield from _sizes(model) if architecture is None else [_parameters(model, architecture)]
+
+
+def _code(model: Checkpoint) -> Iterator[Check]:
+    """Whether the code is there that config.json says the model needs; it is not run."""
+    mapped = model.config.get("auto_map")
+    if isinstance(mapped, dict):
+        named = {
+            str(name).split(".")[0] for value in mapped.values() for name in _listed(value) if "--" not in str(name)
+        }
+        missing = sorted(f"{name}.py" for name in named if find_file(model.path, f"{name}.py") is None)
+        yield Check("code", not missing, f"missing: {', '.join(missing)}" if missing else f"{len(named)} files")
+
+
+def _listed(value: object) -> list[object]:
+    return [each for each in (value if isinstance(value, list) else [value]) if each]
 
 
 def _dtype(model: Checkpoint) -> Check:

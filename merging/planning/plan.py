@@ -14,6 +14,7 @@ from kinship.errors import MismatchedModels, about
 from merging.kernels.rounding import promoted
 from merging.planning.chat import chat_template_files
 from merging.planning.config import with_dtype, with_layers, with_vocabulary
+from merging.planning.frames import frame_files, frame_model, with_special_ids
 from merging.planning.graph import Leaf, MergeNode, Node, Same, Spec, coefficients, label_of
 from merging.planning.layers import is_before_layers, take_layers
 from merging.planning.vocabulary import align_vocabularies
@@ -99,14 +100,16 @@ def plan_merge(recipe: Recipe, models: Mapping[str, Checkpoint]) -> MergePlan:
     Raises `MismatchedModels` for models that cannot be merged, and `InvalidConfig` for parameters without a value.
     """
     template = models[recipe.references[0]]
-    tokenizer, files, vocabulary = template, {}, recipe.tokenizer_settings
+    vocabulary = recipe.tokenizer_settings
     _require_one_architecture(models.values())
-    config = dict(template.config)
+    frame = tokenizer = frame_model(recipe, models)
+    config, files = with_special_ids(template.config, frame.config) if template.config else {}, {}
     if vocabulary is not None:
         base = recipe.base_model if isinstance(recipe.base_model, str) else None
         aligned = align_vocabularies(vocabulary, {key: models[key] for key in recipe.references}, base)
         models, tokenizer, files = aligned.models, aligned.tokenizer, aligned.files
         config = with_vocabulary(config, aligned.rows)
+    files |= frame_files(frame, tokenizer)
     if recipe.chat_template is not None:
         files |= chat_template_files(recipe.chat_template, list(models.values()))
     opened = tuple(models[reference] for reference in recipe.references)

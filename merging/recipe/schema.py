@@ -23,7 +23,7 @@ DTypeName = Literal["float32", "float16", "bfloat16"]
 WITHOUT_EFFECT = {"int8_mask"}
 
 # What only the outermost recipe may say: in between, everything stays in float32 and in one vocabulary.
-_OUTERMOST = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template")
+_OUTERMOST = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template", "generation_config")
 
 
 def _as_reference(value: Any) -> Any:
@@ -121,6 +121,9 @@ class Recipe(Strict):
     tokenizer_source: str | None = Field(None, description="base, union, or one of the models")
     tokenizer: TokenizerSettings | None = Field(None, description="the same, and more")
     chat_template: str | None = Field(None, description="auto, a name as chatml, or a Jinja template")
+    generation_config: str | None = Field(
+        None, description="the model whose generation config, end tokens and special token ids the result gets"
+    )
 
     @property
     def method(self) -> MergeMethod:
@@ -153,6 +156,18 @@ class Recipe(Strict):
         for model in self._models():
             found |= dict.fromkeys([model] if isinstance(model, str) else model.references)
         return tuple(found)
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """Every model merged, each once; a base of task vectors is none, unless it is among them."""
+        found: dict[str, None] = {}
+        for part in self.parts:
+            entries: list[str | Recipe] = [entry.model for entry in part.inputs]
+            if self.method.base == "merged":
+                entries = [model for model in (self.base_model, part.base) if model is not None] + entries
+            for model in entries:
+                found |= dict.fromkeys([model] if isinstance(model, str) else model.merged)
+        return tuple(found) or self.references
 
     @property
     def nested(self) -> "list[Recipe]":

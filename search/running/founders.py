@@ -57,7 +57,7 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
         for model in opened:
             model.close()
         raise
-    return Founders(models, _template(frame, lends, settings, files), ignored)
+    return Founders(models, _template(frame, lends, settings, files, models[0]), ignored)
 
 
 def _tokenizer_of(config: RunConfig, models: Sequence[Checkpoint], frame: Checkpoint) -> Checkpoint:
@@ -94,11 +94,15 @@ def _one_vocabulary(models: Sequence[Checkpoint]) -> bool:
     )
 
 
-def _template(frame: Checkpoint, lends: Checkpoint, config: Mapping[str, Any], files: Mapping[str, str]) -> Checkpoint:
-    """The model whose ``frame`` it is, where its own files will do; else a folder with what is to be different."""
+def _template(
+    frame: Checkpoint, lends: Checkpoint, config: Mapping[str, Any], files: Mapping[str, str], base: Checkpoint
+) -> Checkpoint:
+    """Tensors as ``base`` has them, and the folder of the model whose ``frame`` it is, where its own files will do; else
+    a folder with what is to be different.
+    """
     same_tokenizer = lends.path == frame.path
     if config == frame.config and same_tokenizer and not files:
-        return frame
+        return base if base.path == frame.path else Checkpoint(frame.id, frame.path, base.tensors, frame.config)
     folder = Path(tempfile.mkdtemp(prefix="kinship-frame-"))
     _copy(frame.path, folder, FRAME_FILES)
     if not same_tokenizer:
@@ -109,7 +113,7 @@ def _template(frame: Checkpoint, lends: Checkpoint, config: Mapping[str, Any], f
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    template = Checkpoint(frame.id, folder, frame.tensors, dict(config))
+    template = Checkpoint(frame.id, folder, base.tensors, dict(config))
     weakref.finalize(template, shutil.rmtree, folder, ignore_errors=True)
     return template
 

@@ -133,9 +133,8 @@ def _code(model: Checkpoint) -> Iterator[Check]:
     """Whether the code is there that config.json says the model needs; it is not run."""
     mapped = model.config.get("auto_map")
     if isinstance(mapped, dict):
-        named = {
-            str(name).split(".")[0] for value in mapped.values() for name in _listed(value) if "--" not in str(name)
-        }
+        classes = [str(name) for value in mapped.values() for name in _listed(value)]
+        named = {name.split(".")[0] for name in classes if "--" not in name}  # else it lies in another repository
         missing = sorted(f"{name}.py" for name in named if find_file(model.path, f"{name}.py") is None)
         yield Check("code", not missing, f"missing: {', '.join(missing)}" if missing else f"{len(named)} files")
 

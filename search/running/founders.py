@@ -97,8 +97,8 @@ def _one_vocabulary(models: Sequence[Checkpoint]) -> bool:
 def _template(
     frame: Checkpoint, lends: Checkpoint, config: Mapping[str, Any], files: Mapping[str, str], base: Checkpoint
 ) -> Checkpoint:
-    """Tensors as ``base`` has them, and the folder of the model whose ``frame`` it is, where its own files will do; else
-    a folder with what is to be different.
+    """Tensors as ``base`` has them, and the folder of the model whose ``frame`` it is, where its own files will do;
+    else a folder with what is to be different.
     """
     same_tokenizer = lends.path == frame.path
     if config == frame.config and same_tokenizer and not files:

@@ -11,6 +11,7 @@ import numpy as np
 from kinship.checkpoints.adapted import AdaptedCheckpoint
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.references import Fetch
 from kinship.checkpoints.shared_vocabulary import VOCABULARIES, moved_tokens, share_vocabulary
 from kinship.device import choose_device
@@ -177,6 +178,7 @@ def open_aligned(
     opened = [
         stack.enter_context(open_checkpoint(model, allow_pickle=allow_pickle, fetch=fetch)) for model in references
     ]
+    opened = with_own_heads(opened)
     in_part: dict[str, str] = {}
     if vocab == "shared":
         opened, in_part = share_vocabulary(opened)

@@ -20,6 +20,7 @@ from evaluators.make import require_acknowledged
 from evaluators.scorer import Scorer
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.errors import LedgerError
 from kinship.measures.alignment import Alignment, require_same_tensors
 from kinship.measures.gram import gram_table
@@ -77,6 +78,7 @@ class Search:
                 self._stack.enter_context(open_checkpoint(path, id=id, root=root))
                 for id, path in config.references.items()
             ]
+            models = with_own_heads(models)
             require_same_tensors(models[0], models[1:])
             # Everything that can be wrong with the inputs is found before the folder is touched.
             pool = self._stack.enter_context(hire(config, models, root, evaluator, evaluator_factory))

@@ -13,6 +13,7 @@ from evaluators.settings import EvaluateSettings
 from evaluators.workers import Failure, WorkerPool, make_pool
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.errors import EvaluationFailed, InvalidConfig, KinshipError, WorkersFailed
 from merging.offspring.span import Genome
 from merging.offspring.weights import materialise
@@ -70,7 +71,8 @@ class Setup:
 
     def __call__(self) -> "Handle":
         """Open the models and make the evaluator."""
-        models = {id: open_checkpoint(path, id=id, root=self.root) for id, path in self.models.items()}
+        opened = [open_checkpoint(path, id=id, root=self.root) for id, path in self.models.items()]
+        models = dict(zip(self.models, with_own_heads(opened), strict=True))
         if self.factory is not None:
             return Handle(self.factory(), models)
         from evaluators.make import make_evaluator

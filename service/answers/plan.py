@@ -12,6 +12,7 @@ from evaluators.make import require_acknowledged
 from evaluators.scores.splits import Split
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.measures.alignment import require_same_tensors
 from kinship.measures.gram import GramTable
 from merging.offspring.basis import Basis, Cost, cost_of_children
@@ -37,7 +38,7 @@ class _Offspring:
 
 def plan(config: RunConfig, root: Path, out: Path, *, timed: bool) -> dict[str, Any]:
     """What a run would do, from headers and tasks; ``timed``: a founder is scored on a few documents as well."""
-    models = [open_checkpoint(path, id=id, root=root) for id, path in config.references.items()]
+    models = with_own_heads([open_checkpoint(path, id=id, root=root) for id, path in config.references.items()])
     require_same_tensors(models[0], models[1:])
     inline = config.model_copy(update={"workers": type(config.workers)()})
     with hire(inline, models, root, None, None) as pool:

@@ -79,7 +79,7 @@ class _Contents:
 def base_tensor_of(parameter: str, names: Mapping[str, Any]) -> str:
     """The one of the base's tensor ``names`` that holds a ``parameter`` of the live model; itself where none does.
 
-    Files may lack the name of the body, or keep the prefixes that models of text and images had.
+    Files may lack the name of the body, or keep names that models of text and images, and heads, once had.
 
     >>> base_tensor_of("transformer.h.0.ln_1.weight", {"h.0.ln_1.weight": ...})
     'h.0.ln_1.weight'
@@ -91,6 +91,7 @@ def base_tensor_of(parameter: str, names: Mapping[str, Any]) -> str:
         parameter.partition(".")[2],
         re.sub(r"^model\.language_model\.", "language_model.model.", parameter),
         f"language_model.{parameter}",
+        re.sub(r"^lm_head\.", "embed_out.", parameter),
     )
     return next((name for name in stored if name in names), parameter)
 

@@ -9,6 +9,7 @@ import torch
 from evaluators.base import Candidate, gives_nan
 from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.tied import tie_as_told
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
 from merging.offspring.weights import Tensors, TensorStream, held_stream
 
@@ -30,7 +31,7 @@ class LiveModel:
         _require_device(device)
         self.device = device
         self.dtype = dtype_on(device, dtype)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = tie_as_told(AutoConfig.from_pretrained(folder, local_files_only=True), template)
         model = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
         self.model: Any = model.to(device).eval().requires_grad_(False)
         if (folder / "generation_config.json").exists():

@@ -1,74 +1,40 @@
-"""LoRA adapters, read from their files: W' = W + s * B A, without importing peft.
+"""LoRA adapters, read from their files without importing peft: what they make of each tensor of their base.
 
-Hu et al., arXiv 2106.09685; rank-stabilised scaling, arXiv 2312.03732.
+Hu et al., arXiv 2106.09685; rank-stabilised scaling, arXiv 2312.03732; DoRA, arXiv 2402.09353.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kinship.checkpoints.adapter_config import AGAIN, CONFIG_NAME, MERGE_IT, AdapterConfig
+from kinship.checkpoints.changes import Adapter, Change, Magnitudes, Rows, settle_head
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import widen
-from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.folder_files import find_file
 from kinship.checkpoints.header import TensorEntry, read_header
+from kinship.checkpoints.low_rank import LowRank, Start
+from kinship.checkpoints.tied import is_embedding, tied_pair, ties_more
 from kinship.errors import MalformedCheckpoint, MismatchedModels, NonFiniteWeights, UnsupportedCheckpoint
 
-CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS_NAME = "adapter_model.safetensors"
+_OTHER_BASE = "Is this adapter for another base model?"
 
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(\.weight)?")
-# How peft marks a module that it saves whole: one of modules_to_save, or an embedding beneath its adapter.
-_WHOLE = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
-
-# Settings of peft that make W' something else than W + s * B A, or W something else than the base's.
-_UNSUPPORTED = (
-    "use_dora",
-    "lora_bias",
-    "use_qalora",
-    "use_bdlora",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
-)
-_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """A change of one matrix: ``scale * left @ right`` with left (out, r) and right (r, in), fp32."""
-
-    left: NDArray[np.float32]
-    right: NDArray[np.float32]
-    scale: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of the matrix changed."""
-        return self.left.shape[0], self.right.shape[1]
-
-    def dense(self) -> NDArray[np.float32]:
-        """The change as a matrix (out, in), fp32."""
-        return np.float32(self.scale) * (self.left @ self.right)
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """An adapter by the base model's tensor names: tensors it replaces whole, and low-rank changes made after that.
-
-    Tensors replaced are fp32; buffers of integers are kept as bytes.
-    """
-
-    low_rank: Mapping[str, LowRank]
-    replaced: Mapping[str, NDArray[Any]]
+_BIAS = re.compile(r"(?P<module>.+)\.lora_B\.bias")
+_MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_magnitude_vector(\.weight)?")
+_TOKENS = re.compile(r"(?P<module>.+)\.token_adapter\.trainable_tokens_delta")
+# How peft marks a module that it saves whole: one of modules_to_save, or what lies beneath its adapter.
+_COPY = re.compile(r"\.modules_to_save(\.default)?(?=\.)")
+_BENEATH = re.compile(r"(\.token_adapter)?\.base_layer(?=\.)")
+_UNUSED = re.compile(r"\.original_module(?=\.)")
 
 
 @dataclass(frozen=True)
@@ -82,40 +48,64 @@ class _Factor:
     def shape(self) -> tuple[int, ...]:
         return self.entry.shape[::-1] if self.turned else self.entry.shape
 
-    def read(self, stream: BinaryIO) -> NDArray[np.float32]:
-        tensor = _read(self.entry, stream)
-        return np.ascontiguousarray(tensor.T) if self.turned else tensor
+
+@dataclass(frozen=True)
+class _Whole:
+    """A tensor to be replaced. copy: of a module that was trained as a copy of its own, not where it is."""
+
+    entry: TensorEntry
+    copy: bool
 
 
-def read_adapter_config(file: Path) -> dict[str, Any]:
-    """Read ``adapter_config.json``; raises `UnsupportedCheckpoint` for what is not plain LoRA."""
-    config = read_json(file)
-    kind = config.get("peft_type", "LORA")
-    reason = ""
-    if kind != "LORA":
-        reason = f"its peft_type is {kind!r}"
-    elif config.get("bias", "none") != "none":
-        reason = f"it trains biases (bias: {config['bias']!r})"
-    elif str(config.get("init_lora_weights", "")).lower().startswith(_CHANGE_THE_BASE):
-        reason = f"its start {config['init_lora_weights']!r} changed the base too"
-    else:
-        used = [key for key in _UNSUPPORTED if config.get(key)]
-        reason = f"it uses {', '.join(used)}" if used else ""
-    if reason:
-        raise UnsupportedCheckpoint(
-            f"{file.parent} is not a plain LoRA adapter: {reason}.",
-            hint="Merge it into its base with peft (merge_and_unload), and use the merged model.",
-        )
-    return config
+@dataclass
+class _Module:
+    """What the file holds for a module."""
+
+    name: str
+    factors: dict[str, _Factor] = field(default_factory=dict)
+    magnitude: TensorEntry | None = None
+    bias: TensorEntry | None = None
+    rows: TensorEntry | None = None
 
 
-def read_adapter(folder: Path, config: Mapping[str, Any], base: Mapping[str, TensorEntry]) -> Adapter:
-    """Read the adapter in ``folder`` with `read_adapter_config`'s ``config``, made for a model of the tensors ``base``.
+@dataclass(frozen=True)
+class _Contents:
+    """The file sorted: modules by the base's tensor that is their weight, and what is replaced by the base's names."""
 
-    Rank and alpha patterns, rsLoRA, embeddings and modules_to_save are honoured. Shapes are compared with the base
-    before anything is read, so memory is bounded by the base's size. Raises `UnsupportedCheckpoint` for what is not a
-    plain LoRA, `MismatchedModels` where it does not fit the base, `MalformedCheckpoint`, `NonFiniteWeights`.
+    modules: dict[str, _Module]
+    whole: dict[str, _Whole]
+
+
+def base_tensor_of(parameter: str, names: Mapping[str, Any]) -> str:
+    """The one of the base's tensor ``names`` that holds a ``parameter`` of the live model; itself where none does.
+
+    Files may lack the name of the body, or keep names that models of text and images, and heads, once had.
+
+    >>> base_tensor_of("transformer.h.0.ln_1.weight", {"h.0.ln_1.weight": ...})
+    'h.0.ln_1.weight'
+    >>> base_tensor_of("model.language_model.norm.weight", {"language_model.model.norm.weight": ...})
+    'language_model.model.norm.weight'
     """
+    stored = (
+        parameter,
+        parameter.partition(".")[2],
+        re.sub(r"^model\.language_model\.", "language_model.model.", parameter),
+        f"language_model.{parameter}",
+        re.sub(r"^lm_head\.", "embed_out.", parameter),
+    )
+    return next((name for name in stored if name in names), parameter)
+
+
+def read_adapter(config: AdapterConfig, base: Checkpoint) -> Adapter:
+    """Read the adapter of `read_adapter_config`'s ``config``, made for the model ``base``.
+
+    Rank and alpha patterns, rsLoRA, DoRA, biases, embeddings, convolutions, modules_to_save and trained tokens are
+    honoured, and so are heads that are tied to the embedding: the result is what peft's live model computes. Shapes
+    are compared with the base before anything is read, so memory is bounded by the base's size. Raises
+    `UnsupportedCheckpoint` for what cannot be applied, `MismatchedModels` where it does not fit the base,
+    `MalformedCheckpoint`, `NonFiniteWeights`.
+    """
+    folder = config.folder
     file = find_file(folder, WEIGHTS_NAME)
     if file is None:
         found = ", ".join(sorted(other.name for other in folder.glob("adapter_model*"))) or "no weights"
@@ -123,137 +113,217 @@ def read_adapter(folder: Path, config: Mapping[str, Any], base: Mapping[str, Ten
             f"{folder} holds {found}; {WEIGHTS_NAME} was expected.",
             hint="Save the adapter as safetensors (the default of peft); pickled weights are never read.",
         )
-    factors, whole = _sort(folder, read_header(file), base)
-    scales = {module: _check(folder, config, module, pair, base) for module, pair in factors.items()}
-    low_rank = {}
+    tie = tied_pair(base)
+    tensors = dict(base.tensors)
+    if tie is not None:
+        tensors.setdefault(tie[0], tensors[tie[1]])
+    contents = _sort(config, read_header(file), tensors, tie)
+    changed = [*contents.modules, *contents.whole]
+    if ties_more(base) and (table := next(filter(is_embedding, changed), None)):
+        raise UnsupportedCheckpoint(
+            f"{folder} changes {table!r}, and more than a head may be tied to it in {base.id}.", hint=MERGE_IT
+        )
     with open(file, "rb") as stream:
-        for module, pair in factors.items():
-            left, right = pair["B"].read(stream), pair["A"].read(stream)
-            # A layer that stores (in, out) is changed by the transpose; embeddings say it by how they are stored.
-            if config.get("fan_in_fan_out") and not pair["B"].turned:
-                left, right = np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)
-            low_rank[f"{module}.weight"] = LowRank(left, right, scales[module])
-        replaced = {name: _read(entry, stream) for name, entry in whole.items()}
-    return Adapter(low_rank, replaced)
+        changes = {name: Change(replaced=_read(each.entry, stream)) for name, each in contents.whole.items()}
+        for target, module in contents.modules.items():
+            beneath = target in contents.whole and not contents.whole[target].copy
+            if config.start and module.factors and tie is not None and target in tie and not beneath:
+                raise UnsupportedCheckpoint(
+                    f"{folder} took its start from {target!r}, which is tied, and does not hold what is left of it.",
+                    hint=MERGE_IT,
+                )
+            change = _change(config, target, module, tensors[target], stream, started=not beneath)
+            changes[target] = replace(change, replaced=changes.get(target, change).replaced)
+            if module.bias is not None:
+                name = _bias_of(target)
+                added = np.float32(config.scale(module.name, _rank(module))) * _read(module.bias, stream)
+                changes[name] = replace(changes.get(name, Change()), added=added)
+    if tie is None:
+        return Adapter(changes)
+    copies = frozenset(name for name, each in contents.whole.items() if each.copy)
+    return settle_head(changes, *tie, copies, keep_tied=config.ties, base=base)
 
 
 def _sort(
-    folder: Path, header: Mapping[str, TensorEntry], base: Mapping[str, TensorEntry]
-) -> tuple[dict[str, dict[str, _Factor]], dict[str, TensorEntry]]:
-    """Factors by module and side, and tensors that are replaced whole by their name in the base."""
-    factors: dict[str, dict[str, _Factor]] = {}
-    whole: dict[str, TensorEntry] = {}
+    config: AdapterConfig,
+    header: Mapping[str, TensorEntry],
+    base: Mapping[str, TensorEntry],
+    tie: tuple[str, str] | None,
+) -> _Contents:
+    """What the file holds, each checked against ``config`` and the tensors ``base``."""
+    modules: dict[str, _Module] = {}
+    whole: dict[str, _Whole] = {}
+    keys = {key.removeprefix(_PREFIX) for key in header}
+
+    def module_of(match: re.Match[str], key: str) -> _Module:
+        target = _in_base(config.folder, base_tensor_of(f"{match['module']}.weight", base), base)
+        return modules.setdefault(target, _Module(match["module"]))
+
     for key, entry in header.items():
         name = key.removeprefix(_PREFIX)
-        match = _FACTOR.fullmatch(name)
-        target = f"{match['module']}.weight" if match else _WHOLE.sub("", name)
-        if match is None and ".lora_" in name:
-            raise UnsupportedCheckpoint(
-                f"{folder} holds {key!r}, which plain LoRA has not.",
-                hint="Merge it into its base with peft (merge_and_unload), and use the merged model.",
-            )
-        if target not in base:
-            raise MismatchedModels(
-                f"{folder} changes {target!r}, which the base model has not.",
-                hint="Is this adapter for another base model?",
-            )
-        if match is None:
-            twice = target in whole
-            alike = entry.dtype == base[target].dtype or (_is_float(entry) and _is_float(base[target]))
-            if entry.shape != base[target].shape or not alike:
-                raise MismatchedModels(
-                    f"{folder} replaces {target!r} by {entry.dtype} of shape {list(entry.shape)}; "
-                    f"the base has {base[target].dtype} of shape {list(base[target].shape)}.",
-                    hint="Is this adapter for another base model, or was its vocabulary resized?",
-                )
-            whole[target] = entry
-        else:
+        twice = False
+        if _UNUSED.search(name) or (_COPY.search(name) and _COPY.sub("", name) in keys and "bias" in name):
+            continue  # bias: all lists the biases of modules saved whole once more
+        if match := _FACTOR.fullmatch(name):
             # Embeddings store A (r, in) and B (out, r) of the transposed change: (B A)^T = A^T B^T.
             turned = match["embedding"] is not None
             side = match["factor"] if not turned else {"A": "B", "B": "A"}[match["factor"]]
-            twice = side in factors.setdefault(match["module"], {})
-            factors[match["module"]][side] = _Factor(entry, turned)
+            module = module_of(match, key)
+            twice = side in module.factors
+            module.factors[side] = _Factor(entry, turned)
+        elif config.dora and (match := _MAGNITUDE.fullmatch(name)):
+            module_of(match, key).magnitude = entry
+        elif config.settings.get("lora_bias") and (match := _BIAS.fullmatch(name)):
+            module_of(match, key).bias = entry
+        elif match := _TOKENS.fullmatch(name):
+            module_of(match, key).rows = entry
+        elif ".lora_" in name or ".token_adapter.trainable" in name:
+            raise UnsupportedCheckpoint(
+                f"{config.folder} holds {key!r}, which by its {CONFIG_NAME} it has not.", hint=MERGE_IT
+            )
+        else:
+            parameter = _BENEATH.sub("", _COPY.sub("", name))
+            target = _in_base(config.folder, base_tensor_of(parameter, base), base)
+            _require_replaceable(config.folder, target, entry, base[target])
+            twice = target in whole
+            kept_tied = config.ties and tie is not None and target == tie[0]
+            copy = _BENEATH.search(name) is None and (
+                _COPY.search(name) is not None or config.saves(parameter.rpartition(".")[0]) or kept_tied
+            )
+            whole[target] = _Whole(entry, copy)
         if twice:
-            raise MalformedCheckpoint(f"{folder} holds {target!r} twice, once as {key!r}.", hint="Save it again.")
-    return factors, whole
+            raise MalformedCheckpoint(f"{config.folder} holds the tensor of {key!r} twice.", hint="Save it again.")
+    for target, module in modules.items():
+        _check(config, target, module, base)
+    return _Contents(modules, whole)
 
 
-def _check(
-    folder: Path, config: Mapping[str, Any], module: str, pair: Mapping[str, _Factor], base: Mapping[str, TensorEntry]
-) -> float:
-    """Check the factors of one module against each other, the config and the base; returns their scale."""
+def _in_base(folder: Path, target: str, base: Mapping[str, TensorEntry]) -> str:
+    if target not in base:
+        raise MismatchedModels(f"{folder} changes {target!r}, which the base model has not.", hint=_OTHER_BASE)
+    return target
+
+
+def _require_replaceable(folder: Path, target: str, entry: TensorEntry, base: TensorEntry) -> None:
+    alike = entry.dtype == base.dtype or (_is_float(entry) and _is_float(base))
+    if entry.shape != base.shape or not alike:
+        raise MismatchedModels(
+            f"{folder} replaces {target!r} by {entry.dtype} of shape {list(entry.shape)}; "
+            f"the base has {base.dtype} of shape {list(base.shape)}.",
+            hint="Is this adapter for another base model, or was its vocabulary resized?",
+        )
+
+
+def _check(config: AdapterConfig, target: str, module: _Module, base: Mapping[str, TensorEntry]) -> None:
+    """Check what the file holds for one module against each other, the config and the base."""
+    folder, weight = config.folder, base[target]
+    others = [entry for entry in (module.magnitude, module.bias, module.rows) if entry is not None]
+    for entry in [*(factor.entry for factor in module.factors.values()), *others]:
+        if not _is_float(entry):
+            raise MalformedCheckpoint(f"{folder}: {entry.name} holds {entry.dtype}; floats were expected.", hint=AGAIN)
+    if module.rows is not None:
+        ids = config.tokens(module.name)
+        if module.rows.shape != (len(ids), *weight.shape[1:]) or max(ids, default=0) >= weight.shape[0]:
+            raise MismatchedModels(
+                f"{folder} replaces {len(ids)} rows of {target!r} by {list(module.rows.shape)}; "
+                f"in the base it has {list(weight.shape)}.",
+                hint=_OTHER_BASE,
+            )
+    if module.factors or len(others) > (module.rows is not None):
+        _check_factors(config, target, module, weight)
+    if module.bias is not None:
+        bias = base.get(_bias_of(target))
+        if bias is None or bias.shape != module.bias.shape:
+            raise UnsupportedCheckpoint(
+                f"{folder} gives {module.name} a bias; the base has no tensor {_bias_of(target)!r} of its shape.",
+                hint="Train it without lora_bias, or on a model whose layers have biases.",
+            )
+
+
+def _check_factors(config: AdapterConfig, target: str, module: _Module, weight: TensorEntry) -> None:
+    folder, pair = config.folder, module.factors
     if pair.keys() != {"A", "B"} or pair["A"].turned != pair["B"].turned:
         held = ", ".join(factor.entry.name for factor in pair.values())
-        raise MalformedCheckpoint(f"{folder} holds {held} for {module}; a pair of A and B was expected.", hint=_AGAIN)
-    left, right = pair["B"].shape, pair["A"].shape
-    if len(left) != 2 or len(right) != 2 or left[1] != right[0] or left[1] == 0:
         raise MalformedCheckpoint(
-            f"{folder}: the factors of {module} have shapes {list(left)} and {list(right)}; "
-            "(out, r) and (r, in) were expected, with r at least 1.",
-            hint=_AGAIN,
+            f"{folder} holds {held or 'no factors'} for {module.name}; a pair of A and B was expected.", hint=AGAIN
         )
-    rank = left[1]
-    expected = _by_pattern(folder, config, "rank_pattern", module, config.get("r", rank))
+    left, right = pair["B"].shape, pair["A"].shape
+    matrices = len(left) == 2 and len(right) == 2
+    kernels = len(left) == len(right) == len(weight.shape) > 2 and set(left[2:]) == {1}
+    if not (matrices or kernels) or left[1] != right[0] or left[1] == 0:
+        raise MalformedCheckpoint(
+            f"{folder}: the factors of {module.name} have shapes {list(left)} and {list(right)}; "
+            "(out, r) and (r, in) were expected, with r at least 1.",
+            hint=AGAIN,
+        )
+    rank, expected = left[1], config.rank(module.name, left[1])
     if rank != expected:
         raise MalformedCheckpoint(
-            f"{folder}: the factors of {module} have rank {rank}; {CONFIG_NAME} says {expected!r}.", hint=_AGAIN
+            f"{folder}: the factors of {module.name} have rank {rank}; {CONFIG_NAME} says {expected!r}.", hint=AGAIN
         )
-    for factor in pair.values():
-        if not _is_float(factor.entry):
-            raise MalformedCheckpoint(
-                f"{folder}: {factor.entry.name} holds {factor.entry.dtype}; floats were expected.", hint=_AGAIN
-            )
-    target = base[f"{module}.weight"]
-    swap = bool(config.get("fan_in_fan_out")) and not pair["B"].turned
-    shape = (right[1], left[0]) if swap else (left[0], right[1])
-    if shape != target.shape or not _is_float(target):
+    swap = config.turned and not pair["B"].turned and matrices
+    shape = (right[1], left[0]) if swap else (left[0], *right[1:])
+    if shape != weight.shape or not _is_float(weight):
         raise MismatchedModels(
-            f"{folder} changes {target.name!r} as floats of shape {list(shape)}; "
-            f"in the base it has {target.dtype} of shape {list(target.shape)}.",
-            hint="Is this adapter for another base model?",
+            f"{folder} changes {target!r} as floats of shape {list(shape)}; "
+            f"in the base it has {weight.dtype} of shape {list(weight.shape)}.",
+            hint=_OTHER_BASE,
         )
-    if rank > max(shape):
+    if rank > max(left[0], math.prod(right[1:])):
         raise UnsupportedCheckpoint(
-            f"{folder} changes {target.name!r} of shape {list(shape)} by factors of rank {rank}, larger than itself.",
-            hint="Merge it into its base with peft (merge_and_unload), and use the merged model.",
+            f"{folder} changes {target!r} of shape {list(shape)} by factors of rank {rank}, larger than itself.",
+            hint=MERGE_IT,
         )
-    return _scale(folder, config, module, rank)
-
-
-_AGAIN = "Save or download the adapter again."
-
-
-def _scale(folder: Path, config: Mapping[str, Any], module: str, rank: int) -> float:
-    """alpha / r, or alpha / sqrt(r) with rsLoRA; alpha by module where there is a pattern."""
-    alpha = _by_pattern(folder, config, "alpha_pattern", module, config.get("lora_alpha", 8))
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e9:
+    if config.start and (kernels or pair["B"].turned):
+        raise UnsupportedCheckpoint(
+            f"{folder} took its start {config.start!r} from {target!r}, which is no linear layer.", hint=MERGE_IT
+        )
+    lengths = left[0] if not pair["B"].turned else right[1]
+    if config.dora and (module.magnitude is None or math.prod(module.magnitude.shape) != lengths):
+        found = "none" if module.magnitude is None else f"shape {list(module.magnitude.shape)}"
         raise MalformedCheckpoint(
-            f"{folder / CONFIG_NAME}: alpha of {module} is {alpha!r}; a number was expected.", hint=_AGAIN
+            f"{folder}: {module.name} should have a lora_magnitude_vector of {lengths} lengths; found {found}.",
+            hint=AGAIN,
         )
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    config.scale(module.name, rank)
 
 
-def _by_pattern(folder: Path, config: Mapping[str, Any], key: str, module: str, default: Any) -> Any:
-    """peft's rule: the first pattern (a regular expression) that matches the end of a module's name, at a dot."""
-    patterns = config.get(key) or {}
-    if not isinstance(patterns, dict):
-        raise MalformedCheckpoint(f"{folder / CONFIG_NAME}: {key} is not an object.", hint=_AGAIN)
-    for pattern, value in patterns.items():
-        # More repetition than this could keep the matching of a hostile pattern busy for years.
-        if len(re.findall(r"[*+?{]", pattern)) > 2 or re.search(r"\)[*+?{]", pattern):
-            raise UnsupportedCheckpoint(
-                f"{folder / CONFIG_NAME}: the {key} {pattern[:200]!r} is too involved.",
-                hint="Name the modules without nested or more than two repetitions.",
-            )
-        try:
-            found = re.fullmatch(rf"(.*\.)?({pattern})", module)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise MalformedCheckpoint(
-                f"{folder / CONFIG_NAME}: the {key} {pattern[:200]!r} is no regular expression: {error}.", hint=_AGAIN
-            ) from None
-        if found:
-            return value
-    return default
+def _change(
+    config: AdapterConfig, target: str, module: _Module, weight: TensorEntry, stream: BinaryIO, *, started: bool
+) -> Change:
+    """What ``module`` does to its weight, read from ``stream``."""
+    rows = None
+    if module.rows is not None:
+        rows = Rows(np.array(config.tokens(module.name), dtype=np.int64), _read(module.rows, stream))
+    if not module.factors:
+        return Change(rows=rows)
+    left, right = (_matrix(module.factors[side], side, stream) for side in "BA")
+    # A layer that stores (in, out) is changed by the transpose; embeddings say it by how they are stored.
+    turned = module.factors["B"].turned
+    swap = config.turned and not turned and len(weight.shape) == 2
+    if swap:
+        left, right = np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)
+    change = LowRank(left, right, config.scale(module.name, _rank(module)))
+    start = Start(config.start, swap) if config.start and started else None
+    magnitude = None
+    if module.magnitude is not None:
+        magnitude = Magnitudes(_read(module.magnitude, stream).reshape(-1), of_columns=turned or swap)
+    return Change(low_rank=change, start=start, magnitudes=magnitude, rows=rows)
+
+
+def _matrix(factor: _Factor, side: str, stream: BinaryIO) -> NDArray[np.float32]:
+    tensor = _read(factor.entry, stream)
+    if factor.turned:
+        return np.ascontiguousarray(tensor.T)
+    return tensor.reshape(-1, tensor.shape[1]) if side == "B" else tensor.reshape(tensor.shape[0], -1)
+
+
+def _rank(module: _Module) -> int:
+    return module.factors["B"].shape[1]
+
+
+def _bias_of(weight: str) -> str:
+    return f"{weight.removesuffix('weight')}bias"
 
 
 def _is_float(entry: TensorEntry) -> bool:
@@ -266,7 +336,7 @@ def _read(entry: TensorEntry, stream: BinaryIO) -> NDArray[Any]:
     if entry.nbytes:
         stream.seek(entry.offset)
         if stream.readinto(stored.data) != entry.nbytes:  # type: ignore[attr-defined]
-            raise MalformedCheckpoint(f"{entry.file} ended within {entry.name!r}.", hint=_AGAIN)
+            raise MalformedCheckpoint(f"{entry.file} ended within {entry.name!r}.", hint=AGAIN)
     if not _is_float(entry):
         return stored
     tensor = widen(stored, entry.dtype).reshape(entry.shape)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kinship.checkpoints.adapted import AdaptedCheckpoint
+from kinship.checkpoints.adapter_config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.header import TensorEntry, read_header
-from kinship.checkpoints.lora import CONFIG_NAME, WEIGHTS_NAME, read_adapter, read_adapter_config
+from kinship.checkpoints.lora import WEIGHTS_NAME, read_adapter
 from kinship.checkpoints.references import Fetch, Reference, locate, parse_reference
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 
@@ -79,9 +80,9 @@ def open_checkpoint(
     try:
         if parsed.adapter is None:
             return _open_weights(name, locate(parsed, root, fetch), allow_pickle)
-        folder, config = _open_adapter(parsed.adapter, root, fetch)
+        config = _open_adapter(parsed.adapter, root, fetch)
         base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root, fetch), allow_pickle)
-        return AdaptedCheckpoint(name, base, read_adapter(folder, config, base.tensors))
+        return AdaptedCheckpoint(name, base, read_adapter(config, base))
     except OSError as error:
         raise MalformedCheckpoint(
             f"{name} cannot be read: {error.strerror or error} ({error.filename}).",
@@ -89,14 +90,14 @@ def open_checkpoint(
         ) from error
 
 
-def _open_adapter(reference: Reference, root: Path, fetch: Fetch | None) -> tuple[Path, dict[str, object]]:
+def _open_adapter(reference: Reference, root: Path, fetch: Fetch | None) -> AdapterConfig:
     folder = locate(reference, root, fetch)
     file = find_file(folder, CONFIG_NAME)
     if file is None:
         raise UnsupportedCheckpoint(
             f"{reference} is no LoRA adapter: it has no {CONFIG_NAME}.", hint="Write BASE+ADAPTER, in that order."
         )
-    return folder, read_adapter_config(file)
+    return read_adapter_config(file)
 
 
 def _open_weights(name: str, path: Path, allow_pickle: bool) -> Checkpoint:

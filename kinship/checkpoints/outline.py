@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+from kinship.checkpoints.adapter_config import CONFIG_NAME
 from kinship.checkpoints.folder_files import MAX_JSON_BYTES
 from kinship.checkpoints.header import MAX_HEADER_BYTES
 from kinship.checkpoints.hub import CONNECTIONS, HubFile, copy_start, fetch_snapshot, list_snapshot
-from kinship.checkpoints.lora import CONFIG_NAME
 from kinship.checkpoints.opening import INDEX_NAME, PICKLE_INDEX_NAME
 from kinship.checkpoints.shared_vocabulary import MAX_TOKENIZER_BYTES, TOKENIZER_NAME
 from kinship.errors import KinshipError

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kinship.arrays import Float64
 from kinship.checkpoints.adapted import AdaptedCheckpoint
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.lora import LowRank
+from kinship.checkpoints.low_rank import LowRank
 from kinship.measures.alignment import Alignment
 from kinship.measures.gram import GramTable, gram_table
 from kinship.threads import worker_count
@@ -25,15 +25,23 @@ def adapter_gram_table(
     """The Gram table of adapters on one base, from their factors: no weight of the base is read where all are low-rank.
 
     ``<s1 B1 A1, s2 B2 A2> = s1 s2 sum((B1^T B2) * (A1 A2^T))``. Row and column 0, the base itself, stay
-    zero: the metrics of task vectors do not need them. Tensors that an adapter replaces whole are compared densely.
+    zero: the metrics of task vectors do not need them. Tensors that an adapter does more to than to add a low-rank
+    change (replaced whole or in rows, brought to DoRA's lengths, biases) are compared densely.
     ``exact``: products in float64, which distances of near twins need; else in fp32, to seven digits.
     Cost per matrix (out, in) and adapters of ranks r adding up to R: (out + in) R^2.
     """
     names, size = alignment.names, len(models) + 1
     grams, sums = np.zeros((len(names), size, size)), np.zeros((len(names), size))
 
+    everything = [model.adapter.changes for model in models]
+    dense = {
+        index
+        for index, name in enumerate(names)
+        if any(name in changes and changes[name].is_dense for changes in everything)
+    }
+
     def compare(index: int) -> None:
-        changes = {i: model.adapter.low_rank.get(names[index]) for i, model in enumerate(models, 1)}
+        changes = {i: model.low_rank(names[index]) for i, model in enumerate(models, 1)}
         rows = [i for i, change in changes.items() if change is not None]
         if rows:
             grams[index][np.ix_(rows, rows)], sums[index, rows] = low_rank_moments(
@@ -41,11 +49,11 @@ def adapter_gram_table(
             )
 
     with ThreadPoolExecutor(worker_count()) as pool:
-        list(pool.map(compare, range(len(names))))
-    replaced = [index for index, name in enumerate(names) if any(name in model.adapter.replaced for model in models)]
-    if replaced:
-        dense = gram_table(base, models, Alignment(tuple(names[index] for index in replaced)))
-        grams[replaced, 1:, 1:], sums[replaced, 1:] = dense.grams[:, 1:, 1:], dense.sums[:, 1:]
+        list(pool.map(compare, sorted(set(range(len(names))) - dense)))
+    if dense:
+        rows = sorted(dense)
+        table = gram_table(base, models, Alignment(tuple(names[index] for index in rows)))
+        grams[rows, 1:, 1:], sums[rows, 1:] = table.grams[:, 1:, 1:], table.sums[:, 1:]
     counts = np.array([base.tensors[name].count for name in names], dtype=np.float64)
     return GramTable((base.id, *(model.id for model in models)), names, counts, sums, grams, alignment.left_out)
 

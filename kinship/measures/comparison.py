@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.references import Fetch
 from kinship.checkpoints.shared_vocabulary import moved_tokens, share_vocabulary
 from kinship.checkpoints.unified import unified
@@ -124,6 +125,7 @@ def open_aligned(
         for model in references
     ]
     opened, ignored = unified(opened)
+    opened = with_own_heads(opened)
     in_part: dict[str, str] = {}
     if options.vocab == "shared":
         opened, in_part = share_vocabulary(opened)

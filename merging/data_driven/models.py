@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.tied import tied_heads
+from kinship.checkpoints.tied import tie_as_told, tied_heads
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
 
 # The tensors of a model by name: `CheckpointWeights`, or those of a module, each once. A tensor of several names, as a
@@ -83,7 +83,7 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
             f"{checkpoint.id} has no config.json, so it cannot be run on data.",
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
-    config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
+    config = tie_as_told(AutoConfig.from_pretrained(checkpoint.path, local_files_only=True), checkpoint)
     with torch.random.fork_rng(devices=[]):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.config.use_cache = False

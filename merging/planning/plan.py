@@ -8,6 +8,7 @@ from typing import Any
 
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BY_NAME, DType
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.tensor_names import layer_index
 from kinship.checkpoints.tied import has_token_rows, tied_heads
 from kinship.errors import MismatchedModels, about
@@ -99,6 +100,7 @@ def plan_merge(recipe: Recipe, models: Mapping[str, Checkpoint]) -> MergePlan:
 
     Raises `MismatchedModels` for models that cannot be merged, and `InvalidConfig` for parameters without a value.
     """
+    models = dict(zip(models, with_own_heads(list(models.values())), strict=True))
     template = models[recipe.references[0]]
     vocabulary = recipe.tokenizer_settings
     _require_one_architecture(models.values())

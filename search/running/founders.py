@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.frame import FRAME_FILES, TOKENIZER_FILES, choose_frame
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.shared_vocabulary import read_vocabulary
 from kinship.checkpoints.tied import has_token_rows
 from kinship.checkpoints.unified import unified
@@ -43,6 +44,8 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
     try:
         frame = choose_frame(config.frame, opened[0], opened[1:])
         models, ignored = unified(opened)
+        models = with_own_heads(models)
+        frame = next(model for model in models if model.id == frame.id)
         lends = _tokenizer_of(config, models, frame)
         settings, files = dict(frame.config), {}
         if config.tokenizer_source == "union" or not _one_vocabulary(models):

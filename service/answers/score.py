@@ -139,7 +139,7 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
             continue
         content[name] = file.read_bytes()
         if name.endswith("config.json"):
-            content[name] = without(read_json(file), ignored)
+            content[name] = without(checkpoint.config if name == "config.json" else read_json(file), ignored)
     return content
 
 

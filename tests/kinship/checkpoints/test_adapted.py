@@ -13,10 +13,10 @@ from kinship.checkpoints import adapted
 from kinship.checkpoints.adapted import AdaptedCheckpoint
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import FLOAT32
-from kinship.checkpoints.lora import LowRank
+from kinship.checkpoints.low_rank import LowRank
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import NonFiniteWeights
-from kinship.measures import adapters as from_factors
+from kinship.measures import adapters as factor_kinship
 from tests.conftest import SHAPES, MakeModel
 from tests.kinship.adapters import Q0, Q1, UP0, UP1, factors, write
 
@@ -58,8 +58,9 @@ def merged(base: Path, adapter: Path) -> Path:
     with open_checkpoint(f"{base}+{adapter}") as checkpoint:
         assert isinstance(checkpoint, AdaptedCheckpoint)
         tensors = load_file(base / "model.safetensors")
-        tensors |= {name: torch.from_numpy(whole) for name, whole in checkpoint.adapter.replaced.items()}
-        for name, change in checkpoint.adapter.low_rank.items():
+        changes = checkpoint.adapter.changes.items()
+        tensors |= {name: torch.from_numpy(each.replaced) for name, each in changes if each.replaced is not None}
+        for name, change in ((name, each.low_rank) for name, each in changes if each.low_rank is not None):
             delta = torch.from_numpy(change.scale * (change.left.astype(np.float64) @ change.right.astype(np.float64)))
             tensors[name] = (tensors[name].double() + delta).float()
     folder = base.parent / f"merged {adapter.name}"
@@ -271,7 +272,7 @@ def test_stacked_factors_may_be_reduced_in_parts(
     base: Path, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = kinship_matrix(references(base, adapters), base).values
-    monkeypatch.setattr(from_factors, "INNER", 7)
+    monkeypatch.setattr(factor_kinship, "INNER", 7)
     assert np.allclose(kinship_matrix(references(base, adapters), base).values, whole, rtol=0, atol=1e-7)
 
 
@@ -284,10 +285,10 @@ def test_stack_of_factors_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(stacked.size)
         return stacked
 
-    monkeypatch.setattr(from_factors, "INNER", 100)
+    monkeypatch.setattr(factor_kinship, "INNER", 100)
     monkeypatch.setattr(np, "concatenate", counted)
     change = LowRank(np.ones((5000, 3), np.float32), np.ones((3, 40), np.float32), 1.0)
-    gram, sums = from_factors.low_rank_moments([change, change])
+    gram, sums = factor_kinship.low_rank_moments([change, change])
     assert max(seen) <= 100 * 6
     assert gram.tolist() == [[1_800_000.0] * 2] * 2
     assert sums.tolist() == [600_000.0] * 2

@@ -1,6 +1,8 @@
-"""A causal language model in memory whose weights are swapped in place."""
+"""A language model in memory whose weights are swapped in place."""
 
-from collections.abc import Mapping, Set
+import hashlib
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,10 @@ from typing import Any
 import torch
 
 from evaluators.base import Candidate, gives_nan
+from evaluators.model_kinds import Kind, kind_of, looks_ahead, minds_padding, sees_ahead
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
 from merging.offspring.weights import Tensors, TensorStream
 
@@ -39,25 +43,40 @@ class LiveModel:
 
     dtype: ``auto`` is float32 on the CPU and bfloat16 elsewhere. Devices other than the CPU are untested.
     On the CPU, models below `ONE_THREAD_BELOW` parameters run on one thread: more would wait for each other.
-    Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here.
+    ``kind``: whether it is causal or sequence-to-sequence. ``goes_alone``: whether it generates rightly from one
+    prompt at a time alone.
+    Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here and
+    `UnsupportedCheckpoint` for a model that makes no text or that transformers cannot make of its folder.
     """
 
     def __init__(self, template: Checkpoint, device: str = "cpu", dtype: str | torch.dtype = "auto") -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
         folder = require_model_folder(template)
         _require_device(device)
         self.device = device
         self.dtype = dtype_on(device, dtype)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
+        config = config_of(template)
+        self.kind: Kind = kind_of(template, config)
+        auto = AutoModelForSeq2SeqLM if self.kind == "seq2seq" else AutoModelForCausalLM
+        with _made_by_transformers(template, "model"):
+            model = auto.from_config(config, dtype=self.dtype)
         self.model: Any = model.to(device).eval().requires_grad_(False)
+        with _made_by_transformers(template, "answer"):
+            ahead, alone = (self.kind == "causal" and tried(self.model) for tried in (looks_ahead, minds_padding))
+        if ahead:
+            raise sees_ahead(template, type(model).__name__)
+        self.goes_alone: bool = alone
         if (folder / "generation_config.json").exists():
             self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with _made_by_transformers(template, "tokenizer"):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            if not self.tokenizer.get_vocab().keys() - set(self.tokenizer.all_special_tokens):
+                raise ValueError("there are no files of a tokenizer")  # of nothing transformers makes an empty one
         if device == "cpu" and self.model.num_parameters() < ONE_THREAD_BELOW:
             torch.set_num_threads(1)
-        self._places: dict[str, torch.Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        self._needed = dict(self.model.named_parameters(remove_duplicate=False))
+        self._places: dict[str, torch.Tensor] = self.model.state_dict() | self._needed
         self._held: tuple[str, int] | None = None
 
     def hold(self, candidate: Candidate) -> None:
@@ -79,12 +98,15 @@ class LiveModel:
     def load(self, tensors: Tensors) -> None:
         """Overwrite every parameter; raises `MismatchedModels` naming a tensor that has no place or is missing."""
         self._held = None
+        for module in self.model.modules():
+            if getattr(module, "layers_are_rescaled", False):  # RWKV halves weights in place, once
+                module.layers_are_rescaled = False
         if isinstance(tensors, TensorStream) and tensors.fill is not None and self.device == "cpu":
             tensors.fill(self._places)
             filled = {id(self._places[spec.name]) for spec in tensors.specs}
         else:
             filled = {id(self._put(name, tensor)) for name, tensor in tensors}
-        for name, place in self._places.items():
+        for name, place in self._needed.items():
             if id(place) not in filled:
                 raise MismatchedModels(f"The checkpoints hold no tensor {name!r} that the model needs.")
 
@@ -100,8 +122,10 @@ class LiveModel:
 
     def gives_nan(self) -> bool:
         """Whether the logits after one token hold NaN: a generation would hide it, a likelihood shows it."""
+        token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        answer = {"decoder_input_ids": token} if self.kind == "seq2seq" else {}
         with torch.inference_mode():
-            return bool(self.model(torch.zeros(1, 1, dtype=torch.long, device=self.device)).logits.isnan().any())
+            return bool(self.model(input_ids=token, **answer).logits.isnan().any())
 
 
 def require_model_folder(template: Checkpoint) -> Path:
@@ -112,6 +136,29 @@ def require_model_folder(template: Checkpoint) -> Path:
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
     return template.path
+
+
+def config_of(template: Checkpoint) -> Any:
+    """The transformers config of a model folder; raises `UnsupportedCheckpoint` where transformers makes none of it."""
+    from transformers import AutoConfig
+
+    with _made_by_transformers(template, "config"):
+        return AutoConfig.from_pretrained(require_model_folder(template), local_files_only=True)
+
+
+@contextmanager
+def _made_by_transformers(template: Checkpoint, what: str) -> Iterator[None]:
+    """Say in one line what transformers says in pages, and name the model."""
+    try:
+        yield
+    except Exception as error:  # whatever transformers, its tokenizers and their libraries raise
+        said = str(error).strip().splitlines() or [""]
+        code = "auto_map" in template.config
+        raise UnsupportedCheckpoint(
+            f"transformers {version('transformers')} makes no {what} of {template.path}: {type(error).__name__}: "
+            f"{said[0]}",
+            hint="It needs code of its own, which is not run." if code else "It cannot be scored as it is.",
+        ) from error
 
 
 def conditions(live: LiveModel, settings: EvaluateSettings) -> dict[str, str]:
@@ -134,10 +181,27 @@ def decisive(live: LiveModel, template: Checkpoint, settings: EvaluateSettings) 
         "versions": _versions(),
         "config": without(template.config, PROVENANCE | DTYPES),
         "generation": without(live.model.generation_config.to_dict(), PROVENANCE),
-        "tokenizer": live.tokenizer.backend_tokenizer.to_str(),
+        "tokenizer": _tokenizer(live.tokenizer, template),
         "device": live.device,
         "dtype": str(live.dtype),
         "batch_size": settings.batch_size,
+    }
+
+
+def _tokenizer(tokenizer: Any, template: Checkpoint) -> Any:
+    """What decides how a tokenizer cuts texts: one written in Python has no single file that says it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return backend.to_str()
+    names = {*tokenizer.vocab_files_names.values(), "added_tokens.json", "special_tokens_map.json"}
+    files = {name: find_file(template.path, name) for name in sorted(names)}
+    settings = find_file(template.path, "tokenizer_config.json")
+    return {
+        "class": type(tokenizer).__qualname__,
+        "vocabulary": tokenizer.get_vocab(),
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "files": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file},
+        "settings": without(read_json(settings), PROVENANCE) if settings else {},
     }
 
 

@@ -83,6 +83,7 @@ class Search:
             self._workers = pool.size
             description = describe(pool)
             config.aggregate.require_tasks([task.name for task in description.tasks])
+            config.aggregate.require_alike({task.name: task.metric for task in description.tasks})
             require_acknowledged(config.evaluate, description.tasks)
             self._stack.enter_context(_locked(folder))
             self.ledger = self._stack.enter_context(Ledger(place_of(folder, ledger), exclusive=True))
@@ -271,8 +272,11 @@ class Search:
     def _score_held_out(self) -> None:
         """Score on the held-out split base, founders, those whom the report compares, and who is recommended.
 
-        All were chosen on the search split; nothing is chosen by what is found here.
+        All were chosen on the search split; nothing is chosen by what is found here. Nothing is done where no documents
+        are held out.
         """
+        if "held_out" not in self._scoring.splits:
+            return
         recommended = (ending(self.ledger.diary()) or {}).get("recommended")
         others = [*compared(self.records, self.config.strategy), *([recommended] if recommended else [])]
         ids = dict.fromkeys([*self.facts.digests, *others])

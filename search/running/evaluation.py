@@ -49,6 +49,7 @@ class Scoring:
         self._work = work
         self._observer = observer
         self._tasks = scorer.evaluator.tasks
+        self.splits = scorer.splits
         self._known: dict[tuple[str, Split], Known] = {}
         self._range: dict[Split, list[Score]] = {}
 

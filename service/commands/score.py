@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from evaluators.cache import open_cache
-from evaluators.scores.score import Estimate, as_dict
-from evaluators.scores.splits import SPLITS
+from evaluators.scores.intervals import Comparison
+from evaluators.scores.score import Estimate, Score, as_dict
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.references import short_names
 from kinship.errors import InvalidConfig
@@ -21,7 +21,7 @@ from kinship.validation import invalid, read_yaml
 from service.answers.score import Scored, score_models
 from service.console import console, notes, print_json, progress_bar
 
-SCHEMA = "kinship.score/2"
+SCHEMA = "kinship.score/3"
 FORMATS = (".json", ".csv")
 
 
@@ -111,69 +111,96 @@ def describe(found: Sequence[Scored], settings: EvaluateSettings) -> dict[str, A
                 "model": one.model,
                 "error": one.error.as_dict() if one.error else None,
                 "conditions": dict(one.conditions),
-                "splits": {split: score.to_dict() for split, score in one.scores.items()},
+                "splits": {split: _split(score, one) for split, score in one.scores.items()},
                 "versus_first": {split: gain.to_dict() for split, gain in one.versus_first.items()},
+                "versus_first_by_task": {
+                    split: {task: gain.to_dict() for task, gain in gains.items()}
+                    for split, gains in one.versus_first_by_task.items()
+                },
             }
             for one in found
         ],
     }
 
 
+def _split(score: Score, one: Scored) -> dict[str, Any]:
+    """A score with its tasks' metrics; without a mean where that says nothing."""
+    facts = score.to_dict()
+    for task, entry in facts["tasks"].items():
+        entry |= {"metric": one.metrics[task], "higher_is_better": True}
+    return facts if one.mean else facts | {"value": None, "stderr": None}
+
+
 def rows(found: Sequence[Scored]) -> Iterator[list[object]]:
-    """The CSV: a row for each model, split and task, and for the mean of the tasks."""
+    """The CSV: a row for each model, split and task, and for the mean of the tasks where that says anything."""
     gains = ("difference_to_first", "difference_stderr", "low", "high")
-    yield ["model", "split", "task", "documents", "value", "stderr", *gains]
+    yield ["model", "split", "task", "metric", "higher_is_better", "documents", "value", "stderr", *gains]
     for one in found:
         for split, score in one.scores.items():
+            by_task = one.versus_first_by_task.get(split, {})
             for task in score.tasks:
-                estimate = as_dict(task.estimate)
-                yield [one.model, split, task.task, len(task.documents), estimate["value"], estimate["stderr"]] + [
-                    ""
-                ] * 4
-            estimate, gain = as_dict(score.estimate), one.versus_first.get(split)
-            facts = gain.to_dict() if gain else {}
-            mean = [one.model, split, "mean of tasks", score.count, estimate["value"], estimate["stderr"]]
-            yield mean + [facts.get(key, "") for key in ("value", "stderr", "low", "high")]
+                numbers = _numbers(task.estimate, by_task.get(task.task))
+                yield [one.model, split, task.task, one.metrics[task.task], True, len(task.documents), *numbers]
+            if one.mean:
+                numbers = _numbers(score.estimate, one.versus_first.get(split))
+                yield [one.model, split, "mean of tasks", "", True, score.count, *numbers]
+
+
+def _numbers(estimate: Estimate, gain: Comparison | None) -> list[object]:
+    facts = gain.to_dict() if gain else {}
+    return [*as_dict(estimate).values(), *(facts.get(key, "") for key in ("value", "stderr", "low", "high"))]
 
 
 def print_tables(found: Sequence[Scored]) -> None:
-    """A table of one model's tasks, or a table a split with a row for each model."""
+    """A table of one model's tasks, or a table a split with a row for each model. Of all metrics higher is better."""
     from rich.table import Column, Table
 
     names = short_names([one.model for one in found])
     if len(found) == 1:
         (one,) = found
         table = Table(Column("task", overflow="fold"), title=f"Scores of {one.model}", title_justify="left")
-        for split in SPLITS:
-            table.add_column(f"{split.replace('_', '-')} (n)", justify="right")
-        for tasks in zip(*(one.scores[split].tasks for split in SPLITS), strict=True):
-            table.add_row(tasks[0].task, *(_cell(task.estimate, len(task.documents)) for task in tasks))
-        table.add_section()
-        table.add_row(
-            "mean of tasks", *(_cell(one.scores[split].estimate, one.scores[split].count) for split in SPLITS)
-        )
+        table.add_column("metric, higher is better", overflow="fold")
+        for split in one.scores:
+            label = split.replace("_", "-") if len(one.scores) > 1 else "all"
+            table.add_column(f"{label} (n)", justify="right")
+        for tasks in zip(*(score.tasks for score in one.scores.values()), strict=True):
+            name = tasks[0].task
+            table.add_row(name, one.metrics[name], *(_cell(task.estimate, len(task.documents)) for task in tasks))
+        if one.mean:
+            table.add_section()
+            table.add_row("mean of tasks", "", *(_cell(score.estimate, score.count) for score in one.scores.values()))
         console().print(table)
         return
-    names_of_tasks = next(([task.task for task in one.scores["search"].tasks] for one in found if one.scores), [])
-    for split in SPLITS:
-        count = next((f", {one.scores[split].count:,} documents" for one in found if one.scores), "")
-        table = Table("model", title=f"{split.replace('_', '-').capitalize()} split{count}", title_justify="left")
-        for header in (*names_of_tasks, "mean of tasks", f"less {names[0]} (95 %)"):
+    some = next((one for one in found if one.scores), Scored(""))
+    for split in some.scores:
+        place = f"{split.replace('_', '-').capitalize()} split" if len(some.scores) > 1 else "All documents"
+        title = f"{place}, {some.scores[split].count:,} documents" if len(some.scores) > 1 else place
+        table = Table("model", title=f"{title}; higher is better", title_justify="left")
+        for task, metric in some.metrics.items():
+            table.add_column(f"{task}\n{metric}", justify="right")
+        for header in ("mean of tasks", f"less {names[0]} (95 %)") if some.mean else ():
             table.add_column(header, justify="right")
         for name, one in zip(names, found, strict=True):
             if one.error is not None:
                 table.add_row(name, "failed")
                 continue
-            score, gain = one.scores[split], one.versus_first.get(split)
-            cells = [_cell(task.estimate) for task in score.tasks]
-            difference = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if gain else ""
-            table.add_row(name, *cells, _cell(score.estimate), difference.replace("[", r"\["))
+            score, by_task = one.scores[split], {} if one.mean else one.versus_first_by_task.get(split, {})
+            cells = [_cell(task.estimate) + _difference(by_task.get(task.task), "\n") for task in score.tasks]
+            if one.mean:
+                cells += [_cell(score.estimate), _difference(one.versus_first.get(split))]
+            table.add_row(name, *cells)
         console().print(table)
+    if not some.mean:
+        notes().print(f"The metrics are unlike: no mean of them. Below each score: less {names[0]} (95 %).")
     for name, one in zip(names, found, strict=True):
         if one.error is not None:
             notes().print(f"{name}: {one.error.message}", markup=False, soft_wrap=True)
-        elif one is not found[0] and not one.versus_first and found[0].scores:
+        elif one is not found[0] and not one.versus_first_by_task and found[0].scores:
             notes().print(f"{name} was run under other conditions than {names[0]}: the two are not compared.")
+
+
+def _difference(gain: Comparison | None, before: str = "") -> str:
+    return f"{before}{gain.value:+.4f} \\[{gain.low:+.4f}, {gain.high:+.4f}]" if gain else ""
 
 
 def _cell(estimate: Estimate, count: int | None = None) -> str:

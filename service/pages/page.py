@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from evaluators.scores.splits import SPLITS
 from kinship.measures.matrix import KinshipMatrix
 from kinship.output import output_file
 from search.history.export import rank
@@ -17,7 +18,7 @@ from service.pages.charts import (
     kinship_heatmap,
     scores_by_generation,
 )
-from service.pages.view import RunView
+from service.pages.view import RunView, nothing_held_out
 
 MOST_LISTED = 1000  # individuals in the table
 CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
@@ -67,7 +68,7 @@ def _section(label: str, view: RunView) -> dict[str, Any]:
         "unlisted": max(0, len(export["individuals"]) - MOST_LISTED),
         "tasks": list(next(iter(export["individuals"][0]["scores"].values()), {"tasks": {}})["tasks"]),
         "people": view.individuals,
-        "splits": ("search", "held_out"),
+        "splits": [split for split in SPLITS if split == "search" or not nothing_held_out(export)],
         "metric": view.kinship.metric,
         "config": yaml.safe_dump(export["config"], sort_keys=False),
         "recipe": recipe.to_yaml() if recipe else "",

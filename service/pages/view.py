@@ -58,14 +58,28 @@ class RunView:
         return verdict(self.export)
 
 
+def nothing_held_out(export: Mapping[str, Any]) -> bool:
+    """Whether the search of a run saw all documents."""
+    return bool(export["config"].get("evaluate", {}).get("search_fraction") == 1)
+
+
 def verdict(export: Mapping[str, Any]) -> str:
-    """In words: is the best offspring of a run better than the best founder, on documents the search never saw?"""
+    """In words: is the best offspring of a run better than the best founder, on documents the search never saw?
+
+    Where nothing was held out that cannot be told, which is said.
+    """
     best, founder = export["best_offspring"], export["best_founder"]
-    gain = export["gain_over_best_founder"].get("held_out")
+    whole = nothing_held_out(export)
+    gain = export["gain_over_best_founder"].get("search" if whole else "held_out")
     if gain is None:
-        return "The run has no held-out comparison yet."
+        return "Nothing is held out (search_fraction: 1)." if whole else "The run has no held-out comparison yet."
     value, error = gain["value"], gain["stderr"] or 0.0
     figures = f"{100 * value:+.2f} points (paired standard error {100 * error:.2f})"
+    if whole:
+        return (
+            f"Nothing was held out (search_fraction: 1): {best} is {figures} from the best founder, {founder}, on the "
+            "documents it was chosen by, which flatter it."
+        )
     if value > 2 * error:
         judgement = "better than"
     elif value > error:

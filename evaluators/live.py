@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,7 @@ class LiveModel:
 
     dtype: ``auto`` is float32 on the CPU and bfloat16 elsewhere. Devices other than the CPU are untested.
     On the CPU, models below `ONE_THREAD_BELOW` parameters run on one thread: more would wait for each other.
-    ``kind``: whether it is causal or sequence-to-sequence. ``goes_alone``: whether it generates rightly from one
-    prompt at a time alone.
+    ``kind``: whether it is causal or sequence-to-sequence.
     Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here and
     `UnsupportedCheckpoint` for a model that makes no text or that transformers cannot make of its folder.
     """
@@ -62,11 +62,6 @@ class LiveModel:
         with _made_by_transformers(template, "model"):
             model = auto.from_config(config, dtype=self.dtype)
         self.model: Any = model.to(device).eval().requires_grad_(False)
-        with _made_by_transformers(template, "answer"):
-            ahead, alone = (self.kind == "causal" and tried(self.model) for tried in (looks_ahead, minds_padding))
-        if ahead:
-            raise sees_ahead(template, type(model).__name__)
-        self.goes_alone: bool = alone
         if (folder / "generation_config.json").exists():
             self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         with _made_by_transformers(template, "tokenizer"):
@@ -77,19 +72,29 @@ class LiveModel:
             torch.set_num_threads(1)
         self._needed = dict(self.model.named_parameters(remove_duplicate=False))
         self._places: dict[str, torch.Tensor] = self.model.state_dict() | self._needed
+        self._id, self._tried = template.id, False
         self._held: tuple[str, int] | None = None
 
     def hold(self, candidate: Candidate) -> None:
         """Load the weights of ``candidate``, unless they are loaded already and nobody has changed them.
 
-        Raises `EvaluationFailed` where the model gives NaN after one token.
+        Raises `EvaluationFailed` where the model gives NaN after one token, and once `UnsupportedCheckpoint` where it
+        turns out to see what comes after a token.
         """
         if self._held == (candidate.identity, self._changes()):
             return
         self.load(candidate.tensors())
         if self.gives_nan():
             raise gives_nan(candidate.id, "already after one token")
+        if not self._tried and self.kind == "causal" and looks_ahead(self.model):
+            raise sees_ahead(self._id, type(self.model).__name__)
+        self._tried = True
         self._held = (candidate.identity, self._changes())
+
+    @cached_property
+    def goes_alone(self) -> bool:
+        """Whether the model generates rightly from one prompt at a time alone; tried with the weights at hand."""
+        return self.kind == "causal" and minds_padding(self.model)
 
     def _changes(self) -> int:
         """Grows with every change of a parameter by torch."""

@@ -30,9 +30,9 @@ def kind_of(template: Checkpoint, config: Any) -> Kind:
     if config.is_encoder_decoder and config.model_type in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         return "seq2seq"
     says_so = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
-    masked = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    masked = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.model_type == "xlnet"
     if masked and not config.is_encoder_decoder and not says_so:
-        raise sees_ahead(template, architecture)
+        raise sees_ahead(template.id, architecture)
     known = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if not known or config.is_encoder_decoder or _NO_TEXT.search(architecture):
         raise UnsupportedCheckpoint(
@@ -41,10 +41,10 @@ def kind_of(template: Checkpoint, config: Any) -> Kind:
     return "causal"
 
 
-def sees_ahead(template: Checkpoint, architecture: str) -> UnsupportedCheckpoint:
+def sees_ahead(model: str, architecture: str) -> UnsupportedCheckpoint:
     """The error for a model with attention to both sides."""
     return UnsupportedCheckpoint(
-        f"{template.id} is a {architecture}, which sees the words on both sides of each: its likelihood of an answer "
+        f"{model} is a {architecture}, which sees the words on both sides of each: its likelihood of an answer "
         "means nothing.",
         hint=_TAKEN,
     )

@@ -158,8 +158,10 @@ def print_tables(found: Sequence[Scored]) -> None:
     names = short_names([one.model for one in found])
     if len(found) == 1:
         (one,) = found
-        table = Table(Column("task", overflow="fold"), title=f"Scores of {one.model}", title_justify="left")
-        table.add_column("metric, higher is better", overflow="fold")
+        table = Table(
+            Column("task", overflow="fold"), title=f"Scores of {one.model}; higher is better", title_justify="left"
+        )
+        table.add_column("metric", overflow="fold")
         for split in one.scores:
             label = split.replace("_", "-") if len(one.scores) > 1 else "all"
             table.add_column(f"{label} (n)", justify="right")

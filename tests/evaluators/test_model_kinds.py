@@ -13,7 +13,7 @@ from evaluators.base import Evaluator
 from evaluators.harness import Harness
 from evaluators.live import LiveModel, config_of
 from evaluators.make import make_evaluator
-from evaluators.model_kinds import kind_of
+from evaluators.model_kinds import kind_of, looks_ahead
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import UnsupportedCheckpoint
 from tests.evaluators.conftest import (
@@ -40,6 +40,7 @@ BART = TOKENS | {
     "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 64, "decoder_start_token_id": 2,
     "forced_eos_token_id": None, "init_std": 0.5,
 }  # fmt: skip
+XLNET = {"vocab_size": V, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24}
 RWKV = TOKENS | {"hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 2, "context_length": 64}
 
 
@@ -72,6 +73,7 @@ REFUSED = {
     "a classifier": made("LlamaForSequenceClassification", "LlamaConfig", LLAMA),
     "vit": made("ViTForImageClassification", "ViTConfig", EYES),
     "clip": made("CLIPVisionModel", "CLIPVisionConfig", EYES),
+    "xlnet": made("XLNetLMHeadModel", "XLNetConfig", XLNET),
     "whisper": made("WhisperForConditionalGeneration", "WhisperConfig", BART | {"num_mel_bins": 8}),
 }
 
@@ -108,11 +110,18 @@ def test_what_makes_no_text_is_refused_in_a_line(tmp_path: Path, kind: str) -> N
             kind_of(checkpoint, config_of(checkpoint))
 
 
-def test_attention_to_both_sides_is_noticed_whatever_the_class_is_called(tmp_path: Path) -> None:
-    sizes = {"vocab_size": V, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24}
-    folder = write(made("XLNetLMHeadModel", "XLNetConfig", sizes), tmp_path / "model")
+@pytest.mark.parametrize("kind", RECURRENT | PADDED)
+def test_attention_to_both_sides_is_found_by_trying(kind: str) -> None:
+    assert not looks_ahead((RECURRENT | PADDED)[kind]().eval())
+    assert looks_ahead(made("BertLMHeadModel", "BertConfig", BERT | {"is_decoder": False})().eval())
+
+
+def test_a_model_that_turns_out_to_see_ahead_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(made("BertLMHeadModel", "BertConfig", BERT), tmp_path / "model")
+    monkeypatch.setattr("evaluators.live.kind_of", lambda *_: "causal")
+    evaluator = of_a_text(folder)
     with pytest.raises(UnsupportedCheckpoint, match="both sides"):
-        LiveModel(open_checkpoint(folder))
+        evaluator.run(as_candidate(open_checkpoint(folder)), {"text": [0]})
 
 
 @pytest.mark.parametrize("damage", ["config", "tokenizer", "code"])

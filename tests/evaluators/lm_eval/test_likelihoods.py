@@ -87,7 +87,7 @@ def test_a_pair_that_shares_its_row_has_what_it_has_alone(lm: Any) -> None:
 def test_what_lm_eval_refuses_is_refused_in_words(lm: Any, request_: tuple[list[int], list[int]]) -> None:
     with pytest.raises(AssertionError):
         HFLM._loglikelihood_tokens(lm, [(None, *request_)], disable_tqdm=True)
-    with pytest.raises(EvaluationFailed, match="has no tokens|has 65 tokens; the model's context has 64"):
+    with pytest.raises(EvaluationFailed, match=r"has no tokens|has 65 tokens; the model's context has 64"):
         lm._loglikelihood_tokens([(None, *request_)])
 
 

@@ -28,8 +28,10 @@ class Task:
     """A task as an evaluator will run it.
 
     ``digest`` covers everything that decides a document's result but the weights: the task's definition, its documents,
-    prompts, metric and the settings of the evaluator. ``documents``: the indices in each split, ascending. ``version``:
-    as its author counts. ``public``: a benchmark that others report too, see `evaluators.make.require_acknowledged`.
+    prompts, metric and the settings of the evaluator. ``metric``: of one document, higher is better; those of which
+    means may be taken have names that are `evaluators.scores.aggregates.alike`. ``documents``: the indices in each
+    split, ascending; no held-out split where nothing is held out. ``version``: as its author counts. ``public``: a
+    benchmark that others report too, see `evaluators.make.require_acknowledged`.
     """
 
     name: str

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from evaluators.base import Candidate, Documents, Evaluator
 from evaluators.cache import ScoreCache
 from evaluators.scores.score import Estimate, Results, Score, TaskScore
-from evaluators.scores.splits import Split
+from evaluators.scores.splits import SPLITS, Split
 from kinship.errors import EvaluationFailed
 
 FIRST_BLOCK, LAST_BLOCK = 32, 512
@@ -23,6 +23,11 @@ class CachedEvaluator:
         self.evaluator = evaluator
         self._cache = cache
         self._tasks = {task.name: task for task in evaluator.tasks}
+
+    @property
+    def splits(self) -> list[Split]:
+        """Those that the tasks have; the search split alone where nothing is held out."""
+        return [split for split in SPLITS if all(split in task.documents for task in self._tasks.values())]
 
     def score(self, candidate: Candidate, split: Split, progress: Callable[[int, int], None] | None = None) -> Score:
         """The candidate's score; raises `EvaluationFailed` where it has none.

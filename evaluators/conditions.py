@@ -1,11 +1,13 @@
 """What results are made with: told to people, and hashed into the digests of tasks."""
 
+import hashlib
 from collections.abc import Mapping, Set
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import find_file, read_json
 
 if TYPE_CHECKING:
     from evaluators.live import LiveModel
@@ -35,7 +37,7 @@ def decisive(live: "LiveModel", template: Checkpoint, settings: EvaluateSettings
         "versions": _versions(),
         "config": without(template.config, PROVENANCE | DTYPES),
         "generation": without(live.model.generation_config.to_dict(), PROVENANCE),
-        "tokenizer": live.tokenizer.backend_tokenizer.to_str(),
+        "tokenizer": _tokenizer(live.tokenizer, template),
         "device": live.device,
         "dtype": str(live.dtype),
         "batch_size": settings.batch_size,
@@ -52,6 +54,23 @@ def without(config: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
         key: without(value, keys) if isinstance(value, Mapping) else value
         for key, value in config.items()
         if key not in keys
+    }
+
+
+def _tokenizer(tokenizer: Any, template: Checkpoint) -> Any:
+    """What decides how a tokenizer cuts texts: one written in Python has no single file that says it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return backend.to_str()
+    names = {*tokenizer.vocab_files_names.values(), "added_tokens.json", "special_tokens_map.json"}
+    files = {name: find_file(template.path, name) for name in sorted(names)}
+    settings = find_file(template.path, "tokenizer_config.json")
+    return {
+        "class": type(tokenizer).__qualname__,
+        "vocabulary": tokenizer.get_vocab(),
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "files": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file},
+        "settings": without(read_json(settings), PROVENANCE) if settings else {},
     }
 
 

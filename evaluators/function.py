@@ -26,7 +26,8 @@ GROUP = "model_kinship.evaluators"
 class Judge(Protocol):
     """What ``module:name`` makes when it is called with the ``options`` of the settings: a class, or a function.
 
-    It may have ``version``, a text that enters the digest; raise it where results change and its source file does not.
+    It may have ``version``, a text that enters the digest; raise it where results change and its source file does not;
+    and ``metric``, what its numbers are, where they may be averaged with others: ``acc``, say.
     """
 
     def documents(self) -> Sequence[Any]:
@@ -66,7 +67,7 @@ class FunctionEvaluator:
             self._judges[name] = (judge, documents)
             version = str(getattr(judge, "version", ""))
             splits = settings.split(name, documents, settings.limit)
-            self.tasks.append(Task(name, "score", digest, splits, version))
+            self.tasks.append(Task(name, str(getattr(judge, "metric", "score")), digest, splits, version))
 
     def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """See `Evaluator.run`."""

@@ -21,7 +21,8 @@ class Harness:
     """An `Evaluator` that runs lm-eval tasks on weights loaded into one live model.
 
     ``template`` gives architecture and tokenizer; ``live``, made of it, may be shared with other evaluators.
-    Raises `InvalidConfig` for unknown tasks, metrics or filters, or a tokenizer without the chat template asked for.
+    Raises `InvalidConfig` for unknown tasks, metrics or filters, a tokenizer without the chat template asked for, or
+    answers longer than the model's context, and as `LiveModel`.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Harness:
         if settings.apply_chat_template:
             shared["chat_template"] = _choose_chat_template(self._lm, template.id, settings.apply_chat_template)
         self._suite = Suite(settings, root or Path(), shared)
+        self._suite.require_fitting(self._lm)
         self.tasks = self._suite.tasks
         self.conditions = conditions(self._live, settings) | {"lm_eval": version("lm_eval")}
 

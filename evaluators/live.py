@@ -1,12 +1,16 @@
-"""A causal language model in memory whose weights are swapped in place."""
+"""A language model in memory whose weights are swapped in place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evaluators.base import Candidate, gives_nan
+from evaluators.model_kinds import Kind, kind_of, looks_ahead, minds_padding, sees_ahead
 from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tied import tie_as_told
@@ -21,39 +25,57 @@ class LiveModel:
 
     dtype: ``auto`` is float32 on the CPU and bfloat16 elsewhere. Devices other than the CPU are untested.
     On the CPU, models below `ONE_THREAD_BELOW` parameters run on one thread: more would wait for each other.
-    Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here.
+    ``kind``: whether it is causal or sequence-to-sequence.
+    Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here and
+    `UnsupportedCheckpoint` for a model that makes no text or that transformers cannot make of its folder.
     """
 
     def __init__(self, template: Checkpoint, device: str = "cpu", dtype: str | torch.dtype = "auto") -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
         folder = require_model_folder(template)
         _require_device(device)
         self.device = device
         self.dtype = dtype_on(device, dtype)
-        config = tie_as_told(AutoConfig.from_pretrained(folder, local_files_only=True), template)
-        model = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
+        config = tie_as_told(config_of(template), template)
+        self.kind: Kind = kind_of(template, config)
+        auto = AutoModelForSeq2SeqLM if self.kind == "seq2seq" else AutoModelForCausalLM
+        with _made_by_transformers(template, "model"):
+            model = auto.from_config(config, dtype=self.dtype)
         self.model: Any = model.to(device).eval().requires_grad_(False)
         if (folder / "generation_config.json").exists():
             self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with _made_by_transformers(template, "tokenizer"):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            if not self.tokenizer.get_vocab().keys() - set(self.tokenizer.all_special_tokens):
+                raise ValueError("there are no files of a tokenizer")  # of nothing transformers makes an empty one
         if device == "cpu" and self.model.num_parameters() < ONE_THREAD_BELOW:
             torch.set_num_threads(1)
         self.architecture = Architecture(self.model)
         self._places: dict[str, torch.Tensor] = self.model.state_dict()  # its tensors are the model's own
+        self._id, self._tried = template.id, False
         self._held: tuple[str, int] | None = None
 
     def hold(self, candidate: Candidate) -> None:
         """Load the weights of ``candidate``, unless they are loaded already and nobody has changed them.
 
-        Raises `EvaluationFailed` where the model gives NaN after one token.
+        Raises `EvaluationFailed` where the model gives NaN after one token, and once `UnsupportedCheckpoint` where it
+        turns out to see what comes after a token.
         """
         if self._held == (candidate.identity, self._changes()):
             return
         self.load(candidate.tensors())
         if self.gives_nan():
             raise gives_nan(candidate.id, "already after one token")
+        if not self._tried and self.kind == "causal" and looks_ahead(self.model):
+            raise sees_ahead(self._id, type(self.model).__name__)
+        self._tried = True
         self._held = (candidate.identity, self._changes())
+
+    @cached_property
+    def goes_alone(self) -> bool:
+        """Whether the model generates rightly from one prompt at a time alone; tried with the weights at hand."""
+        return self.kind == "causal" and minds_padding(self.model)
 
     def _changes(self) -> int:
         """Grows with every change of a parameter by torch."""
@@ -68,6 +90,9 @@ class LiveModel:
         stream = tensors if isinstance(tensors, TensorStream) else held_stream(tensors)
         names = [spec.name for spec in stream.specs]
         self._require_places(names)
+        for module in self.model.modules():
+            if getattr(module, "layers_are_rescaled", False):  # RWKV halves weights in place, once
+                module.layers_are_rescaled = False
         places = self.architecture.places(names)
         if stream.fill is not None and self.device == "cpu" and all(place.pattern is None for place in places.values()):
             ignored = {spec.name: torch.empty(spec.shape) for spec in stream.specs if spec.name not in places}
@@ -98,8 +123,10 @@ class LiveModel:
 
     def gives_nan(self) -> bool:
         """Whether the logits after one token hold NaN: a generation would hide it, a likelihood shows it."""
+        token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        answer = {"decoder_input_ids": token} if self.kind == "seq2seq" else {}
         with torch.inference_mode():
-            return bool(self.model(torch.zeros(1, 1, dtype=torch.long, device=self.device)).logits.isnan().any())
+            return bool(self.model(input_ids=token, **answer).logits.isnan().any())
 
 
 def require_model_folder(template: Checkpoint) -> Path:
@@ -110,6 +137,29 @@ def require_model_folder(template: Checkpoint) -> Path:
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
     return template.path
+
+
+def config_of(template: Checkpoint) -> Any:
+    """The transformers config of a model folder; raises `UnsupportedCheckpoint` where transformers makes none of it."""
+    from transformers import AutoConfig
+
+    with _made_by_transformers(template, "config"):
+        return AutoConfig.from_pretrained(require_model_folder(template), local_files_only=True)
+
+
+@contextmanager
+def _made_by_transformers(template: Checkpoint, what: str) -> Iterator[None]:
+    """Say in one line what transformers says in pages, and name the model."""
+    try:
+        yield
+    except Exception as error:  # whatever transformers, its tokenizers and their libraries raise
+        said = str(error).strip().splitlines() or [""]
+        code = "auto_map" in template.config
+        raise UnsupportedCheckpoint(
+            f"transformers {version('transformers')} makes no {what} of {template.path}: {type(error).__name__}: "
+            f"{said[0]}",
+            hint="It needs code of its own, which is not run." if code else "It cannot be scored as it is.",
+        ) from error
 
 
 def dtype_on(device: str, dtype: str | torch.dtype = "auto") -> torch.dtype:

@@ -104,7 +104,9 @@ class EvaluateSettings(Strict):
     public_benchmarks: Literal["acknowledged"] | None = Field(
         None, description="acknowledged: the search may select on public benchmarks, whose scores then prove little"
     )
-    search_fraction: float = Field(0.5, gt=0, lt=1, description="share of documents that the search may see")
+    search_fraction: float = Field(
+        0.5, gt=0, le=1, description="share of documents that the search may see; 1: all, and nothing is held out"
+    )
     limit: int | None = Field(None, ge=2, description="at most this many documents of a task in each split")
     split_seed: int = Field(0, description="which documents are held out")
     seed: int = Field(1234, ge=0, description="seed of few-shot examples and of sampled generations")
@@ -130,9 +132,12 @@ class EvaluateSettings(Strict):
     def split(self, task: str, documents: Sequence[Any], limit: int | None) -> dict[Split, list[int]]:
         """Indices of the ``documents`` of ``task`` in each split, at most ``limit`` in each: see `split_documents`.
 
-        Raises `InvalidConfig` where a split has too few documents for an error.
+        Where the search sees all there is no held-out split. Raises `InvalidConfig` where a split has too few documents
+        for an error.
         """
         splits = split_documents(documents, self.search_fraction, limit, self.split_seed)
+        if self.search_fraction == 1:
+            del splits["held_out"]
         for split, ids in splits.items():
             if len(ids) < 2:
                 raise InvalidConfig(f"Task {task} has too few documents for its {split} split: {len(ids)}.")

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from evaluators.base import Candidate, Documents, failing, gives_nan
-from evaluators.live import require_model_folder
+from evaluators.live import config_of, require_model_folder
 from evaluators.lm_eval.suite import Suite
+from evaluators.model_kinds import HF_BACKENDS, kind_of
 from evaluators.processes import finish, running, wait_for
 from evaluators.settings import EvaluateSettings, WrittenSettings
 from kinship.checkpoints.checkpoint import Checkpoint
@@ -34,8 +35,8 @@ class WrittenHarness:
     ``hf`` is tested; vllm, sglang, gguf and the APIs are not. A backend that reads no folders (gguf, the APIs) needs
     ``serve``, a command that serves the folder at ``url`` meanwhile. Prompts, few-shot examples, metrics and filters
     are those of `Harness`. Cost: writing the weights and starting a program, for each call.
-    Killed by force, a process leaves its folder in ``scratch`` behind. Raises as `Suite`, and `InvalidConfig` for an
-    unknown backend.
+    Killed by force, a process leaves its folder in ``scratch`` behind. Raises as `Suite`, `InvalidConfig` for an
+    unknown backend, and with ``hf`` `UnsupportedCheckpoint` for a model that makes no text.
     """
 
     def __init__(self, settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> None:
@@ -47,6 +48,8 @@ class WrittenHarness:
         self._root = (root or Path()).absolute()
         folder = require_model_folder(template)
         _require_backend(self._written.backend)
+        if self._written.backend in HF_BACKENDS and not self._written.model_args.get("trust_remote_code"):
+            kind_of(template, config_of(template))
         self.conditions = _conditions(settings, self._written)
         companions = {file.name: sha256(file) for file in _companions(folder)}
         self._suite = Suite(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.lm_eval.suite import Suite
+from evaluators.model_kinds import HF_BACKENDS
 from evaluators.settings import EvaluateSettings
 from kinship.errors import KinshipError
 
@@ -24,6 +25,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         suite = Suite(settings, Path(request["root"]), {})
         running = {"batch_size": settings.batch_size, "device": settings.device}
         lm = get_model(request["backend"]).create_from_arg_obj(request["model_args"], running)
+        if request["backend"] in HF_BACKENDS:
+            suite.require_fitting(lm)
         return {"results": suite.run(lm, request["candidate"], request["documents"])}
     except KinshipError as error:
         return {"failed": {"message": error.message, "hint": error.hint}}

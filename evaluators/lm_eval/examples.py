@@ -10,9 +10,11 @@ from kinship.errors import InvalidConfig
 class Examples:
     """The examples of each document of a task, drawn once; they depend on task and ``seed`` alone.
 
-    Where examples come from documents of their own, they are those of a whole run of lm-eval with this seed. Where the
-    pool holds evaluated documents, lm-eval would show held-out answers to the search, and, without ``fewshot_split``,
-    the question's own: there the pool is cut to the search split and each document draws with its own seed.
+    They are those of a whole run of lm-eval with this seed, but where they are taken from the documents that are
+    evaluated and some of these are held out: lm-eval would show held-out answers to the search, so there the pool is
+    cut to the search split and each document draws with its own seed. Nor is the question's own answer shown: where
+    lm-eval would do so the document draws again. Of examples from documents of their own, those that repeat evaluated
+    ones are treated likewise as far as there are enough others.
 
     Cost: one draw a document; nothing is rendered. Raises `InvalidConfig` where that cannot be done.
     """
@@ -28,26 +30,37 @@ class Examples:
                 hint="Set its num_fewshot to 0.",
             )
         self.pool = list(task.fewshot_docs())
+        digests = [content_hash(document) for document in documents]
         hashes = [content_hash(document) for document in self.pool]
-        evaluated = {content_hash(document) for document in documents}
-        shared = not evaluated.isdisjoint(hashes)
-        if not shared and _split_of_examples(task) == _evaluated_split(task):
+        shared = not set(digests).isdisjoint(hashes)
+        same = _split_of_examples(task) == _evaluated_split(task)
+        if same and not shared:
             raise InvalidConfig(
                 f"Task {name} takes its few-shot examples from the documents it evaluates, in another form.",
                 hint="Give it a fewshot_split of its own, or set its num_fewshot to 0.",
             )
-        if shared:
-            hidden = {content_hash(documents[index]) for index in held_out}
-            self.pool = [document for document, digest in zip(self.pool, hashes, strict=True) if digest not in hidden]
-        if len(self.pool) <= self.count:
-            raise InvalidConfig(f"Task {name} has too few examples for num_fewshot {self.count}: {len(self.pool)}.")
+        hidden = {digests[index] for index in held_out}
+        shown = [document for document, digest in zip(self.pool, hashes, strict=True) if digest not in hidden]
+        if not same and len(shown) < self.count + shared:  # 5 of 5, one of which is asked as well: lm-eval's own draw
+            shown, shared = self.pool, False
+        cut, self.pool = len(shown) < len(self.pool), shown
+        if len(self.pool) < self.count + shared:
+            raise InvalidConfig(
+                f"Task {name} has too few examples for num_fewshot {self.count}: {len(self.pool)}"
+                + (", the question's own perhaps among them." if shared else "."),
+                hint=f"Set its num_fewshot to {max(0, len(self.pool) - shared)} or less.",
+            )
         sampler = task.sampler.replace_df(self.pool)
         sampler.set_rnd(seed)
-        exclude = shared or task.fewshot_cfg.split == task.config.test_split
-        for document in documents:
-            if shared:
-                sampler.set_rnd(int(content_hash(document, seed)[:16], 16))
-            self._draws.append(sampler.sample(n=self.count, eval_doc=document if exclude else None))
+        # lm-eval's own condition, but for a pool that would be too small for it.
+        apart = task.fewshot_cfg.split == task.config.test_split and len(self.pool) > self.count
+        for document, digest in zip(documents, digests, strict=True):
+            drawn = [] if cut else sampler.sample(n=self.count, eval_doc=document if apart else None)
+            if cut or (shared and digest in map(content_hash, drawn)):
+                state, own = sampler.rnd, int(content_hash(document, seed)[:16], 16)
+                drawn = sampler.set_rnd(own).sample(n=self.count, eval_doc=document)
+                sampler.rnd = state
+            self._draws.append(drawn)
 
     def hand_to(self, task: Any, document: int) -> None:
         """Make the examples of ``document`` those that ``task`` draws next."""

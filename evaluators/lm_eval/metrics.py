@@ -46,8 +46,9 @@ def measure_of(loaded: LoadedTask) -> Measure:
         raise InvalidConfig(f"Task {loaded.name} has no metric {key!r}.", hint=nearest(key, aggregations))
     aggregation = getattr(aggregations[key], "__name__", "")
     if aggregation == "mean":
-        sign = 1.0 if loaded.task.higher_is_better().get(key, True) else -1.0
-        return Measure(key, key, lambda entry: sign * float(entry))
+        if loaded.task.higher_is_better().get(key, True):
+            return Measure(key, key, float)
+        return Measure(key, f"negative {key}", lambda entry: -float(entry))
     if aggregation in _LOGARITHMS:
         prefix, of = _LOGARITHMS[aggregation]
         return Measure(key, f"{prefix} {key}", of)

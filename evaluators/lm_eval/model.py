@@ -3,25 +3,29 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from evaluators.live import LiveModel
 from evaluators.lm_eval.likelihoods import Kept, Prepared, prepare, score
+from evaluators.lm_eval.limits import unfit
 from evaluators.settings import EvaluateSettings
+from kinship.errors import UnsupportedCheckpoint
 
 LARGEST_BATCH = {"cpu": 64, "cuda": 512}
 SHORT = 1_000  # characters; to encode a longer text costs little beside running it
 
 
 def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
-    """An lm-eval ``HFLM`` on ``live``.
+    """An lm-eval ``HFLM`` on ``live``; raises `UnsupportedCheckpoint` for a tokenizer without a beginning or end.
 
     Where memory runs out, batches are halved and the requests asked again; the smaller size stays for all candidates,
     which have one shape. Generations that sample are made one at a time, each with a seed of its own, so that they
-    do not depend on what else is asked. Likelihoods of weights in 16 bits are taken in float32: in 16 bits they tie.
+    do not depend on what else is asked; so are those of a model that goes alone. Sequence-to-sequence models generate
+    from prompts of one length together: lm-eval lets an answer be longer the longer the longest prompt beside its own.
+    Likelihoods of weights in 16 bits are taken in float32: in 16 bits they tie.
     """
     from lm_eval.models.huggingface import HFLM
 
@@ -30,8 +34,10 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
 
     class Model(HFLM):  # type: ignore[misc]
         _latest: Prepared | None = None
+        _asked: Any = ()
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            self._asked = requests
             return self._fitting(self._loglikelihood, requests)
 
         def _loglikelihood(self, requests: Any, disable_tqdm: bool) -> Any:
@@ -51,9 +57,9 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
             generate, answers = super().generate_until, [""] * len(requests)
             greedy = [place for place, request in enumerate(requests) if not samples(request.args[1])]
-            if greedy:
-                found = self._fitting(generate, [requests[place] for place in greedy])
-                for place, answer in zip(greedy, found, strict=True):
+            for places in self._together([requests[place].args[0] for place in greedy], greedy):
+                found = self._fitting(generate, [requests[place] for place in places])
+                for place, answer in zip(places, found, strict=True):
                     answers[place] = answer
             repeats: Counter[int] = Counter()
             for place in sorted(set(range(len(requests))) - set(greedy)):
@@ -62,6 +68,14 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
                     (answers[place],) = generate([request], disable_tqdm=True)
                 repeats[id(request)] += 1
             return answers
+
+        def _together(self, prompts: Sequence[str], places: Sequence[int]) -> list[list[int]]:
+            """``places`` of ``prompts`` by whom a generation may share a batch with."""
+            groups: dict[int, list[int]] = {}
+            for prompt, place in zip(prompts, places, strict=True):
+                length = self.tok_batch_encode([prompt])[0].shape[1] if live.kind == "seq2seq" else 0
+                groups.setdefault(place if live.goes_alone else length, []).append(place)
+            return list(groups.values())
 
         def tok_encode(self, string: str, *arguments: Any, **options: Any) -> list[int]:
             # Every candidate is asked the same texts.
@@ -74,9 +88,12 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> Any:
             pairs = [(context, continuation) for _, context, continuation in requests]
-            if self.backend != "causal" or not all(a and b and len(b) <= self.max_length for a, b in pairs):
+            for place, (texts, context, continuation) in enumerate(requests):
+                if not (context and 0 < len(continuation) <= self.max_length):
+                    raise unfit(self, context, continuation, self._asked[place] if texts else None)
+            if self.backend != "causal":
                 self._latest = None
-                return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)  # which says why not
+                return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
             self._latest = prepare(pairs, self.batch_size, self.max_length)
             return self._score(self._latest)
 
@@ -100,11 +117,17 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
     size = settings.batch_size
     lm = Model(
         pretrained=live.model,
+        backend=live.kind,
         tokenizer=live.tokenizer,
         batch_size=LARGEST_BATCH.get(torch.device(live.device).type, 512) if size == "auto" else size,
         device=live.device,
         softmax_dtype=None if live.dtype == torch.float32 else "float32",
     )
+    if lm.prefix_token_id is None:
+        raise UnsupportedCheckpoint(
+            f"The tokenizer {type(live.tokenizer).__name__} has no token that begins or ends a text.",
+            hint="Name its bos_token or eos_token in tokenizer_config.json.",
+        )
     # Both are worked out anew for every document unless they were given.
     lm._max_length, lm.custom_prefix_token_id = lm.max_length, lm.prefix_token_id
     return lm

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from evaluators.base import Documents, Task
 from evaluators.lm_eval.examples import Examples
+from evaluators.lm_eval.limits import require_fitting
 from evaluators.lm_eval.metrics import filter_of, measure_of
 from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
@@ -50,6 +51,13 @@ class Suite:
                     request.resps.append(answer)
             return {name: self._tasks[name].reading.values(candidate, requests) for name, requests in asked.items()}
 
+    def require_fitting(self, lm: Any) -> None:
+        """Raise `InvalidConfig` where an answer to a document of either split is too long for ``lm``: before a search,
+        which would else end at the first candidate, or at its end with the held-out documents."""
+        with _fast_templates():
+            for prepared in self._tasks.values():
+                prepared.require_fitting(lm)
+
 
 class _Prepared:
     """One task with its documents, examples and the requests built so far."""
@@ -75,6 +83,10 @@ class _Prepared:
         for digest in [*map(content_hash, self._documents), *self._examples.digests]:
             sha.update(digest.encode())
         self.describe = Task(loaded.name, measure.name, sha.hexdigest(), splits, loaded.version, public=loaded.public)
+
+    def require_fitting(self, lm: Any) -> None:
+        asked = sorted(index for ids in self.describe.documents.values() for index in ids)
+        require_fitting(self._name, self._task, {index: self._documents[index] for index in asked}, lm)
 
     def requests(self, lm: Any, documents: Sequence[int]) -> list[Any]:
         for document in documents:

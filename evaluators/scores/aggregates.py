@@ -1,7 +1,8 @@
 """One number from a score of several tasks: what a search selects on."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -40,6 +41,28 @@ class Aggregate(Strict):
         for task in self.weights:
             if task not in names:
                 raise InvalidConfig(f"There is a weight for {task!r}, which is no task.", hint=nearest(task, names))
+
+    def require_alike(self, metrics: Mapping[str, str]) -> None:
+        """Raise `InvalidConfig` where this would take ``metrics`` (by task) of unlike kinds for equals."""
+        if self.kind in ("mean", "worst") and not alike(metrics.values()):
+            said = ", ".join(f"{task} ({metric})" for task, metric in metrics.items())
+            raise InvalidConfig(
+                f"The {'mean' if self.kind == 'mean' else 'worst'} of tasks with unlike metrics says nothing: {said}.",
+                hint="Say how they weigh: aggregate: {kind: normalised}, or {kind: weighted, weights: {...}}.",
+            )
+
+
+# Metrics that count to 100, or on a scale of their own; the others that lm-eval takes means of go from 0 to 1.
+_OTHER_SCALE = re.compile(r"log-likelihood|negative |score$|bleu|rouge|chrf|ter$", re.IGNORECASE)
+
+
+def alike(metrics: Iterable[str]) -> bool:
+    """Whether means of ``metrics`` can be averaged or compared: equal ones, or all shares of what is right.
+
+    >>> alike(["acc", "exact_match"]), alike(["acc", "log-likelihood per byte"]), alike(["score", "score"])
+    (True, False, True)
+    """
+    return len({metric if _OTHER_SCALE.match(metric) else "share" for metric in metrics}) <= 1
 
 
 def fitness(score: Score, aggregate: Aggregate, founders: Sequence[Score] = ()) -> Estimate:

@@ -21,7 +21,7 @@ def content_hash(document: Any, seed: int = 0) -> str:
 def split_documents(
     documents: Iterable[Any], search_fraction: float = 0.5, limit: int | None = None, seed: int = 0
 ) -> dict[Split, list[int]]:
-    """Indices of the documents of each split, ascending; at most ``limit`` in each.
+    """Indices of the documents of each split, ascending; at most ``limit`` in each. A fraction of 1 holds nothing out.
 
     >>> split_documents(["a", "b", "c", "d", "e", "a"], seed=3)
     {'search': [0, 4, 5], 'held_out': [1, 2, 3]}

@@ -76,6 +76,7 @@ class Search:
             self._workers = pool.size
             description = describe(pool)
             config.aggregate.require_tasks([task.name for task in description.tasks])
+            config.aggregate.require_alike({task.name: task.metric for task in description.tasks})
             require_acknowledged(config.evaluate, description.tasks)
             self._stack.enter_context(hold_folder(folder))
             self.ledger = self._stack.enter_context(Ledger(location_of(folder, ledger), exclusive=True))
@@ -160,10 +161,11 @@ class Search:
             if reason is None:
                 reason = self._search()
                 self._note("ended", {"reason": reason})
-            # Chosen on the search split; nothing is chosen by what is found here.
-            self._evaluation.score(
-                dict.fromkeys([*self.facts.digests, *finalists(self.records, self.config.strategy)]), "held_out"
-            )
+            if "held_out" in self._evaluation.splits:
+                # Chosen on the search split; nothing is chosen by what is found here.
+                self._evaluation.score(
+                    dict.fromkeys([*self.facts.digests, *finalists(self.records, self.config.strategy)]), "held_out"
+                )
             self.ledger.set_stopped(reason)
         self._observer("stopped", {"reason": reason})
         return reason

@@ -50,6 +50,7 @@ class Evaluation:
         self._work = work
         self._observer = observer
         self._tasks = scorer.evaluator.tasks
+        self.splits = scorer.splits
         self._known: dict[tuple[str, Split], dict[str, dict[int, float]]] = {}
         self._range: dict[Split, list[Score]] = {}
 

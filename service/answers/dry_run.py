@@ -91,11 +91,12 @@ def plan_search(config: RunConfig, root: Path, out: Path, *, timed: bool = False
     with open_workers(inline, models, root, None, None) as pool:
         description = describe(pool)
         config.aggregate.require_tasks([task.name for task in description.tasks])
+        config.aggregate.require_alike({task.name: task.metric for task in description.tasks})
         require_acknowledged(config.evaluate, description.tasks)
         seconds = _seconds_per_document(pool, models, description) if timed else None
     table = _no_table(models)
     proposals, offspring = _offspring(config, table)
-    search, held_out = (sum(len(task.documents[split]) for task in description.tasks) for split in _SPLITS)
+    search, held_out = (sum(len(task.documents.get(split, ())) for task in description.tasks) for split in _SPLITS)
     most = offspring.most or offspring.first
     outside = _cost(models, table, proposals[0], most, out) if proposals else None
     documents = search * (len(models) + most) + held_out * (len(models) + 1)

@@ -91,7 +91,7 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
             "ancestry": ancestry,
         },
         parents=parents,
-        scores=_card_scores(best),
+        scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),
         force=True,
     )
 
@@ -121,9 +121,10 @@ def _ancestry(search: Search, best: Record) -> list[dict[str, Any]]:
     ]
 
 
-def _card_scores(best: Record) -> dict[str, float]:
+def _card_scores(best: Record, *, held_out: bool) -> dict[str, float]:
     split: Split = "held_out" if "held_out" in best.scores else "search"
-    return {f"{task} ({split.replace('_', '-')})": value for task, value in best.scores[split].tasks.items()}
+    label = split.replace("_", "-") if held_out else "search, nothing held out"
+    return {f"{task} ({label})": value for task, value in best.scores[split].tasks.items()}
 
 
 def _renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:

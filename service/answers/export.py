@@ -110,13 +110,29 @@ class RunExport(_Run):
         """The text of ``export.json``, the same bytes for equal runs."""
         return _canonical(self)
 
+    @property
+    def splits(self) -> list[Split]:
+        """Those of the run; the search split alone where the search saw all documents."""
+        evaluate = self.config.get("evaluate")
+        whole = isinstance(evaluate, dict) and evaluate.get("search_fraction") == 1
+        return ["search"] if whole else ["search", "held_out"]
+
     def verdict(self) -> str:
-        """In words: is the best offspring better than the best founder, on documents the search never saw?"""
-        gain = self.gain_over_best_founder.get("held_out")
+        """In words: is the best offspring better than the best founder, on documents the search never saw?
+
+        Where nothing was held out that cannot be told, which is said.
+        """
+        gain = self.gain_over_best_founder.get(self.splits[-1])
+        whole = self.splits == ["search"]
         if gain is None:
-            return "The run has no held-out comparison yet."
+            return "Nothing is held out (search_fraction: 1)." if whole else "The run has no held-out comparison yet."
         value, error = gain.value, gain.stderr or 0.0
         figures = f"{100 * value:+.2f} points (paired standard error {100 * error:.2f})"
+        if whole:
+            return (
+                f"Nothing was held out (search_fraction: 1): {self.best_offspring} is {figures} from the best founder, "
+                f"{self.best_founder}, on the documents it was chosen by, which flatter it."
+            )
         if value > 2 * error:
             judgement = "better than"
         elif value > error:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
@@ -12,6 +12,7 @@ from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
 from evaluators.cached import CachedEvaluator
 from evaluators.conditions import DTYPES, PROVENANCE, without
+from evaluators.scores.aggregates import alike
 from evaluators.scores.intervals import PairedDifference, paired_difference
 from evaluators.scores.score import Score
 from evaluators.scores.splits import SPLITS, Split
@@ -20,11 +21,42 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
-from kinship.errors import EvaluationFailed, IncomparableScores, KinshipError, MismatchedModels, NonFiniteWeights
+from kinship.errors import (
+    EvaluationFailed,
+    IncomparableScores,
+    KinshipError,
+    MismatchedModels,
+    NonFiniteWeights,
+    UnsupportedCheckpoint,
+)
 from merging.offspring.weights import stream_of
 from service.answers.base import Answer, Part, named
 from service.answers.error import Error
-from service.answers.scores import Difference, SplitScore
+from service.answers.scores import Difference, TaskScore
+
+
+class MeasuredTask(TaskScore):
+    """The score on one task, and of what kind it is."""
+
+    metric: str
+    """Of one document; of what is better lower the sign is turned, and ``negative`` in its name."""
+    higher_is_better: Literal[True] = True
+    """Of every metric."""
+
+
+class SplitScores(Part):
+    """The scores on one split."""
+
+    value: float | None
+    """The mean of the tasks; null where their metrics are unlike."""
+    stderr: float | None
+    """Its standard error; null where it has none."""
+    complete: bool
+    """False for an estimate from some of the documents."""
+    documents: int
+    """How many were scored, over all tasks."""
+    tasks: dict[str, MeasuredTask]
+    """By name."""
 
 
 class ModelScores(Part):
@@ -36,16 +68,18 @@ class ModelScores(Part):
     """In place of scores, where it could not be scored."""
     conditions: dict[str, str]
     """What the scores were made with: versions, device, dtype, batch size, seed."""
-    splits: dict[Split, SplitScore]
-    """Scores by split."""
+    splits: dict[Split, SplitScores]
+    """Scores by split; no ``held_out`` where nothing is held out."""
     versus_first: dict[Split, Difference]
-    """By how much it is better than the first model; empty where the two were not run under the same conditions."""
+    """By how much its mean is better than the first model's; empty without a mean, or under other conditions."""
+    versus_first_by_task: dict[Split, dict[str, Difference]]
+    """The same by task; empty where the two were not run under the same conditions."""
 
 
 class Scores(Answer):
     """Scores of models on tasks."""
 
-    schema_: Literal["kinship.score/2"] = named("kinship.score/2")
+    schema_: Literal["kinship.score/3"] = named("kinship.score/3")
     settings: dict[str, JsonValue]
     """The ``evaluate`` settings in full."""
     models: list[ModelScores]
@@ -56,6 +90,7 @@ class Scores(Answer):
 FRAME = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+    "spiece.model", "sentencepiece.bpe.model", "vocab.txt",
 )  # fmt: skip
 
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -63,13 +98,23 @@ Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 @dataclass
 class _Scored:
-    """What was found of one model; ``error`` in place of scores where it could not be scored."""
+    """What was found of one model; ``error`` in place of scores where it could not be scored.
+
+    ``metrics``: by task, higher is better. ``versus_first``: of the tasks' mean, empty where that says nothing.
+    """
 
     model: str
     conditions: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
     scores: dict[Split, Score] = field(default_factory=dict)
     versus_first: dict[Split, PairedDifference] = field(default_factory=dict)
+    versus_first_by_task: dict[Split, dict[str, PairedDifference]] = field(default_factory=dict)
     error: KinshipError | None = None
+
+    @property
+    def mean(self) -> bool:
+        """Whether the mean of the tasks says anything: their metrics are alike."""
+        return alike(self.metrics.values())
 
     def told(self) -> ModelScores:
         """The same as an answer has it."""
@@ -78,10 +123,21 @@ class _Scored:
                 "model": self.model,
                 "error": Error.of(self.error) if self.error else None,
                 "conditions": dict(self.conditions),
-                "splits": {split: score.to_dict() for split, score in self.scores.items()},
+                "splits": {split: self._told(score) for split, score in self.scores.items()},
                 "versus_first": {split: gain.to_dict() for split, gain in self.versus_first.items()},
+                "versus_first_by_task": {
+                    split: {task: gain.to_dict() for task, gain in gains.items()}
+                    for split, gains in self.versus_first_by_task.items()
+                },
             }
         )
+
+    def _told(self, score: Score) -> dict[str, Any]:
+        """A score with its tasks' metrics; without a mean where that says nothing."""
+        facts = score.to_dict()
+        for task, entry in facts["tasks"].items():
+            entry |= {"metric": self.metrics[task], "higher_is_better": True}
+        return facts if self.mean else facts | {"value": None, "stderr": None}
 
 
 def score_models(
@@ -91,12 +147,12 @@ def score_models(
     cache: ScoreCache | None = None,
     watch: Watch = lambda label: nullcontext(lambda done, total: None),
 ) -> Scores:
-    """Score each of ``models`` on both splits; one that fails costs only itself, unless it is the only one.
+    """Score each of ``models`` on both splits, or the one where nothing is held out.
 
-    Models that differ in nothing but their weights share one evaluator. ``watch`` is given a label and yields what is
-    told of (documents done, documents in all). Paths in ``settings`` count from ``root``. Raises the errors of
-    `open_checkpoint` and `make_evaluator`, and of a single model `EvaluationFailed`, `NonFiniteWeights` or
-    `MismatchedModels`.
+    One that fails costs only itself, unless it is the only one. Models that differ in nothing but their weights share
+    one evaluator. ``watch`` is given a label and yields what is told of (documents done, documents in all). Paths in
+    ``settings`` count from ``root``. Raises the errors of `open_checkpoint` and `make_evaluator`, and of a single model
+    `EvaluationFailed`, `NonFiniteWeights`, `MismatchedModels` or `UnsupportedCheckpoint`.
     """
     from evaluators.make import make_evaluator
 
@@ -113,11 +169,12 @@ def score_models(
                 if evaluator is None or this != last:
                     evaluator, last = make_evaluator(settings, checkpoint, root), this
                 scorer = CachedEvaluator(evaluator, cache)
-                one = _Scored(checkpoint.id, dict(evaluator.conditions))
-                for split in SPLITS:
+                metrics = {task.name: task.metric for task in evaluator.tasks}
+                one = _Scored(checkpoint.id, dict(evaluator.conditions), metrics)
+                for split in scorer.splits:
                     with watch(f"{name}, {split.replace('_', '-')}") as progress:
                         one.scores[split] = scorer.score(_candidate(checkpoint), split, progress)
-            except (EvaluationFailed, NonFiniteWeights, MismatchedModels) as error:
+            except (EvaluationFailed, NonFiniteWeights, MismatchedModels, UnsupportedCheckpoint) as error:
                 if len(models) == 1:
                     raise
                 one = _Scored(checkpoint.id, error=error)
@@ -151,7 +208,13 @@ def _compare_with(first: _Scored, one: _Scored) -> None:
     """Differences on the same documents; none where the tasks are not the same ones, which the result then says."""
     for split in SPLITS:
         if split in first.scores and split in one.scores:
+            pair = one.scores[split], first.scores[split]
             try:
-                one.versus_first[split] = paired_difference(one.scores[split], first.scores[split])
+                if one.mean:
+                    one.versus_first[split] = paired_difference(*pair)
+                one.versus_first_by_task[split] = {
+                    mine.task: paired_difference(Score((mine,)), Score((theirs,)))
+                    for mine, theirs in zip(*(score.tasks for score in pair), strict=True)
+                }
             except IncomparableScores:
                 return

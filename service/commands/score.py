@@ -13,8 +13,8 @@ from service.console import console, notes, print_json, progress_bar
 
 if TYPE_CHECKING:
     from evaluators.settings import EvaluateSettings
-    from service.answers.score import Scores
-    from service.answers.scores import Estimate
+    from service.answers.score import ModelScores, Scores, SplitScores
+    from service.answers.scores import Difference, Estimate
 
 FORMATS = (".json", ".csv")
 
@@ -132,65 +132,92 @@ def save_scores(answer: "Scores", path: Path, *, force: bool = False) -> None:
 
 
 def rows(answer: "Scores") -> Iterator[list[object]]:
-    """The CSV: a row for each model, split and task, and for the mean of the tasks."""
+    """The CSV: a row for each model, split and task, and for the mean of the tasks where that says anything."""
     gains = ("difference_to_first", "difference_stderr", "low", "high")
-    yield ["model", "split", "task", "documents", "value", "stderr", *gains]
+    yield ["model", "split", "task", "metric", "higher_is_better", "documents", "value", "stderr", *gains]
     for one in answer.models:
         for split, score in one.splits.items():
+            by_task = one.versus_first_by_task.get(split, {})
             for name, task in score.tasks.items():
-                yield [one.model, split, name, task.documents, task.value, task.stderr, *[""] * 4]
-            gain = one.versus_first.get(split)
-            facts = (gain.value, gain.stderr, gain.low, gain.high) if gain else [""] * 4
-            yield [one.model, split, "mean of tasks", score.documents, score.value, score.stderr, *facts]
+                numbers = _numbers(task, by_task.get(name))
+                yield [one.model, split, name, task.metric, task.higher_is_better, task.documents, *numbers]
+            if score.value is not None:
+                numbers = _numbers(score, one.versus_first.get(split))
+                yield [one.model, split, "mean of tasks", "", True, score.documents, *numbers]
+
+
+def _numbers(estimate: "Estimate | SplitScores", gain: "Difference | None") -> list[object]:
+    facts = (gain.value, gain.stderr, gain.low, gain.high) if gain else [""] * 4
+    return [estimate.value, estimate.stderr, *facts]
 
 
 def print_scores(answer: "Scores") -> None:
-    """A table of one model's tasks, or a table a split with a row for each model."""
-    from rich.table import Column, Table
+    """A table of one model's tasks, or a table a split with a row for each model. Of all metrics higher is better."""
+    from rich.table import Table
 
-    from evaluators.scores.splits import SPLITS
     from kinship.checkpoints.references import short_names
 
     found = answer.models
     names = short_names([one.model for one in found])
     if len(found) == 1:
-        (one,) = found
-        table = Table(Column("task", overflow="fold"), title=f"Scores of {one.model}", title_justify="left")
-        for split in SPLITS:
-            table.add_column(f"{split.replace('_', '-')} (n)", justify="right")
-        for name in one.splits["search"].tasks:
-            tasks = (one.splits[split].tasks[name] for split in SPLITS)
-            table.add_row(name, *(_cell(task, task.documents) for task in tasks))
-        table.add_section()
-        table.add_row("mean of tasks", *(_cell(one.splits[split], one.splits[split].documents) for split in SPLITS))
-        console().print(table)
+        _print_one(found[0])
         return
-    scored = next((one for one in found if one.splits), None)
-    for split in SPLITS:
-        count = f", {scored.splits[split].documents:,} documents" if scored else ""
-        table = Table("model", title=f"{split.replace('_', '-').capitalize()} split{count}", title_justify="left")
-        for header in (*(scored.splits[split].tasks if scored else ()), "mean of tasks", f"less {names[0]} (95 %)"):
+    some = next((one.splits for one in found if one.splits), {})
+    unlike = any(scores.value is None for scores in some.values())
+    for split, scores in some.items():
+        place = f"{split.replace('_', '-').capitalize()} split" if len(some) > 1 else "All documents"
+        title = f"{place}, {scores.documents:,} documents" if len(some) > 1 else place
+        table = Table("model", title=f"{title}; higher is better", title_justify="left")
+        for name, task in scores.tasks.items():
+            table.add_column(f"{name}\n{task.metric}", justify="right")
+        for header in () if unlike else ("mean of tasks", f"less {names[0]} (95 %)"):
             table.add_column(header, justify="right")
         for name, one in zip(names, found, strict=True):
             if one.error is not None:
                 table.add_row(name, "failed")
                 continue
-            score, gain = one.splits[split], one.versus_first.get(split)
-            difference = f"{_signed(gain.value)} [{_signed(gain.low)}, {_signed(gain.high)}]" if gain else ""
-            cells = [_cell(task) for task in score.tasks.values()]
-            table.add_row(name, *cells, _cell(score), difference.replace("[", r"\["))
+            score, by_task = one.splits[split], one.versus_first_by_task.get(split, {}) if unlike else {}
+            cells = [_cell(task) + _difference(by_task.get(key), "\n") for key, task in score.tasks.items()]
+            if not unlike:
+                cells += [_cell(score), _difference(one.versus_first.get(split))]
+            table.add_row(name, *cells)
         console().print(table)
+    if unlike:
+        notes().print(f"The metrics are unlike: no mean of them. Below each score: less {names[0]} (95 %).")
     for name, one in zip(names, found, strict=True):
         if one.error is not None:
             notes().print(f"{name}: {one.error.message}", markup=False, soft_wrap=True)
-        elif one is not found[0] and not one.versus_first and found[0].splits:
+        elif one is not found[0] and not one.versus_first_by_task and found[0].splits:
             notes().print(f"{name} was run under other conditions than {names[0]}: the two are not compared.")
+
+
+def _print_one(one: "ModelScores") -> None:
+    from rich.table import Column, Table
+
+    title = f"Scores of {one.model}; higher is better"
+    table = Table(Column("task", overflow="fold"), Column("metric", overflow="fold"), title=title, title_justify="left")
+    for split in one.splits:
+        label = split.replace("_", "-") if len(one.splits) > 1 else "all"
+        table.add_column(f"{label} (n)", justify="right")
+    for name, task in one.splits["search"].tasks.items():
+        tasks = (score.tasks[name] for score in one.splits.values())
+        table.add_row(name, task.metric, *(_cell(each, each.documents) for each in tasks))
+    if one.splits["search"].value is not None:
+        table.add_section()
+        table.add_row("mean of tasks", "", *(_cell(score, score.documents) for score in one.splits.values()))
+    console().print(table)
+
+
+def _difference(gain: "Difference | None", before: str = "") -> str:
+    if gain is None:
+        return ""
+    return f"{before}{_signed(gain.value)} \\[{_signed(gain.low)}, {_signed(gain.high)}]"
 
 
 def _signed(value: float | None) -> str:
     return "+nan" if value is None else f"{value:+.4f}"
 
 
-def _cell(estimate: "Estimate", count: int | None = None) -> str:
+def _cell(estimate: "Estimate | SplitScores", count: int | None = None) -> str:
     error = "nan" if estimate.stderr is None else f"{estimate.stderr:.4f}"
     return f"{estimate.value:.4f} ± {error}" + (f" ({count})" if count is not None else "")

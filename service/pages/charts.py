@@ -50,7 +50,8 @@ def scores_by_generation(view: RunContents) -> go.Figure:
         marker={"color": BLUE, "size": 9, "opacity": 0.6},
         hovertemplate="%{text}: %{y:.2f}<extra>search split</extra>",
     )
-    for split, colour in COLOURS.items():
+    for split in view.run.splits:
+        colour = COLOURS[split]
         leaders = [view.individuals[id] for id in view.run.best_so_far if split in view.individuals[id].scores]
         last = max((person.generation for person in people), default=0)
         x = [person.generation for person in leaders] + [last] * bool(leaders)

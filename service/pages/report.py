@@ -67,7 +67,7 @@ def _section(label: str, view: RunContents) -> dict[str, Any]:
         "unlisted": max(0, len(export["individuals"]) - MOST_LISTED),
         "tasks": list(next(iter(export["individuals"][0]["scores"].values()), {"tasks": {}})["tasks"]),
         "people": people,
-        "splits": ("search", "held_out"),
+        "splits": view.run.splits,
         "metric": view.kinship.metric,
         "config": yaml.safe_dump(export["config"], sort_keys=False),
         "recipe": recipe.to_yaml() if recipe else "",

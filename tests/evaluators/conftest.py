@@ -23,10 +23,10 @@ DOCUMENTS = 24
 GENERATED = 3
 
 
-def write_llama(folder: Path, seed: int = 0, *, tie: bool = False, **options: Any) -> Path:
-    """Save a Llama of about 5,000 random weights, large enough to differ from seed to seed, with its tokenizer."""
+def write_tokenizer(folder: Path) -> int:
+    """Save a tokenizer of single characters; returns how many tokens it has."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     vocabulary = {token: index for index, token in enumerate(["<pad>", "<s>", "</s>", " ", "=", *LETTERS])}
     characters = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
@@ -36,8 +36,16 @@ def write_llama(folder: Path, seed: int = 0, *, tie: bool = False, **options: An
         tokenizer_object=characters, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
         clean_up_tokenization_spaces=False,
     )  # fmt: skip
+    words.save_pretrained(folder)
+    return len(vocabulary)
+
+
+def write_llama(folder: Path, seed: int = 0, *, tie: bool = False, **options: Any) -> Path:
+    """Save a Llama of about 5,000 random weights, large enough to differ from seed to seed, with its tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     sizes = {
-        "vocab_size": len(vocabulary),
+        "vocab_size": write_tokenizer(folder),
         "hidden_size": 16,
         "intermediate_size": 32,
         "num_hidden_layers": 2,
@@ -52,7 +60,6 @@ def write_llama(folder: Path, seed: int = 0, *, tie: bool = False, **options: An
         torch.manual_seed(seed)
         model = LlamaForCausalLM(LlamaConfig(tie_word_embeddings=tie, **(sizes | options)))
     model.save_pretrained(folder)
-    words.save_pretrained(folder)
     return folder
 
 
@@ -177,7 +184,7 @@ def select(tiny: Tiny, *names: str) -> dict[str, list[dict[str, Any]]]:
     return {name: list(tiny.documents[name]) for name in names}
 
 
-def asked_of_lm_eval(model: Path, tasks: list[Any], folder: Path, **options: Any) -> Any:
+def asked_of_lm_eval(model: Path, tasks: list[Any], folder: Path, batch_size: int = 5, **options: Any) -> Any:
     """lm-eval's own path from the folder to the results; its data files count from the working directory."""
     import lm_eval
     from lm_eval.tasks import TaskManager
@@ -188,7 +195,7 @@ def asked_of_lm_eval(model: Path, tasks: list[Any], folder: Path, **options: Any
             model_args={"pretrained": str(model), "dtype": "float32"},
             tasks=tasks,
             task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-            batch_size=5,
+            batch_size=batch_size,
             device="cpu",
             bootstrap_iters=0,
             **options,

@@ -78,7 +78,7 @@ def test_an_unknown_key_is_named_with_its_place_and_the_right_one(
         ({"race": {"enabled": True}, "aggregate": {"kind": "worst"}}, "not the worst of them"),
         ({"workers": {"count": 3}}, "count means nothing to workers of the kind inline"),
         ({"evaluate": {"tasks": []}}, "nothing to evaluate"),
-        ({"evaluate": {"tasks": ["a"], "search_fraction": 1.0}}, "'evaluate.search_fraction'"),
+        ({"evaluate": {"tasks": ["a"], "search_fraction": 1.5}}, "'evaluate.search_fraction'"),
         ({"evaluate": {}}, "nothing to evaluate"),
         ({"seed": -1}, "'seed'"),
     ],

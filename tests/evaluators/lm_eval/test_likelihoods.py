@@ -11,6 +11,7 @@ from evaluators.harness import Harness
 from evaluators.lm_eval import likelihoods, model
 from evaluators.lm_eval.likelihoods import Kept, prepare, score
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.errors import EvaluationFailed
 from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness
 
 ALL = list(range(DOCUMENTS))
@@ -83,8 +84,10 @@ def test_a_pair_that_shares_its_row_has_what_it_has_alone(lm: Any) -> None:
 
 
 @pytest.mark.parametrize("request_", [([], [1]), ([1], []), ([1], [2] * 65)])
-def test_what_lm_eval_refuses_is_refused(lm: Any, request_: tuple[list[int], list[int]]) -> None:
+def test_what_lm_eval_refuses_is_refused_in_words(lm: Any, request_: tuple[list[int], list[int]]) -> None:
     with pytest.raises(AssertionError):
+        HFLM._loglikelihood_tokens(lm, [(None, *request_)], disable_tqdm=True)
+    with pytest.raises(EvaluationFailed, match=r"has no tokens|has 65 tokens; the model's context has 64"):
         lm._loglikelihood_tokens([(None, *request_)])
 
 

@@ -25,6 +25,24 @@ def stderr(mean: float, count: int = 10) -> float:
     return math.sqrt(mean * (1 - mean) / (count - 1))
 
 
+UNLIKE = {"a": "acc", "text": "log-likelihood per byte"}
+
+
+@pytest.mark.parametrize("kind", ["mean", "worst"])
+def test_unlike_metrics_have_no_mean(kind: str) -> None:
+    aggregate = Aggregate.model_validate({"kind": kind})
+    with pytest.raises(InvalidConfig, match=r"a \(acc\), text \(log-likelihood per byte\)") as raised:
+        aggregate.require_alike(UNLIKE)
+    assert "normalised" in (raised.value.hint or "")
+    aggregate.require_alike({"a": "acc", "b": "exact_match", "c": "pass@1"})
+    aggregate.require_alike({"a": "log-likelihood per byte", "b": "log-likelihood per byte"})
+
+
+@pytest.mark.parametrize("kind", [{"kind": "normalised"}, {"kind": "weighted", "weights": {"a": 2}}])
+def test_one_may_say_how_unlike_metrics_weigh(kind: dict[str, object]) -> None:
+    Aggregate.model_validate(kind).require_alike(UNLIKE)
+
+
 def test_mean() -> None:
     assert fitness(score(0.2, 0.6), Aggregate()) == score(0.2, 0.6).estimate
 

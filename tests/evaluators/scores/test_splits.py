@@ -99,3 +99,7 @@ def test_the_order_of_the_documents_does_not_matter(documents: list[object], ran
     splits, shuffled = split_documents(documents), split_documents([documents[index] for index in order])
     for split in SPLITS:
         assert sorted(order[index] for index in shuffled[split]) == splits[split]
+
+
+def test_a_fraction_of_1_holds_nothing_out() -> None:
+    assert split_documents(DOCUMENTS, 1) == {"search": list(range(2000)), "held_out": []}

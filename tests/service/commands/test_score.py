@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from evaluators.base import Candidate, Evaluator
 from kinship.errors import InvalidConfig
 from service.commands.score import read_settings
+from tests.evaluators.test_model_kinds import REFUSED, write
 from tests.service.conftest import Kinship
 
 if TYPE_CHECKING:
@@ -165,3 +166,56 @@ def test_two_models_with_one_cache_are_both_run(
         assert kinship("score", model, *options).code == 0
     assert set(asked) == {str(family.base), str(family.founders[0])}
     assert asked == sorted(asked, key=[str(family.base), str(family.founders[0])].index)  # the third ran nothing
+
+
+def test_unlike_metrics_are_named_and_have_no_mean(kinship: Kinship, family: "Family", tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("".join(f"{letter * 3} and so on\n" for letter in "abcdefghijklmnop"))
+    text = f"perplexity=[{{file: {tmp_path / 'text.txt'}, documents: lines}}]"
+    table, out = tmp_path / "scores.csv", tmp_path / "scores.json"
+    models = [family.base, family.founders[0]]
+    outcome = kinship("score", *models, *tasks_of(family, 1), "--set", text, "--out", table, "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert "mean" not in outcome.out
+    assert "log-likelihood per byte" in " ".join(outcome.out.split())
+    assert "higher is better" in outcome.out
+    assert "unlike" in outcome.err
+    content = json.loads(out.read_text())
+    assert content["schema"] == "kinship.score/3"
+    _, founder = content["models"]
+    split = founder["splits"]["search"]
+    assert split["value"] is None
+    assert founder["versus_first"] == {}
+    facts = {task: (entry["metric"], entry["higher_is_better"]) for task, entry in split["tasks"].items()}
+    assert facts == {family.task_names[0]: ("acc", True), "text": ("log-likelihood per byte", True)}
+    assert founder["versus_first_by_task"]["search"].keys() == facts.keys()
+    rows = list(csv.DictReader(table.open()))
+    assert {row["metric"] for row in rows} == {"acc", "log-likelihood per byte"}
+    assert all(row["difference_to_first"] for row in rows if row["model"] == str(models[1]))
+    alone = kinship("score", models[0], *tasks_of(family, 1), "--set", text)
+    assert "mean" not in alone.out
+    assert "higher is better" in " ".join(alone.out.split())
+
+
+def test_all_documents_in_one_number(kinship: Kinship, family: "Family") -> None:
+    whole, halves = (
+        json.loads(kinship("score", family.base, *tasks_of(family, 1), "--json", *more).out)["models"][0]["splits"]
+        for more in (["--set", "search_fraction=1"], [])
+    )
+    assert whole.keys() == {"search"}
+    parts = [(half["value"], half["documents"]) for half in halves.values()]
+    assert whole["search"]["documents"] == sum(count for _, count in parts)
+    assert whole["search"]["value"] == pytest.approx(
+        sum(value * count for value, count in parts) / whole["search"]["documents"]
+    )
+    shown = kinship("score", family.base, *tasks_of(family, 1), "--set", "search_fraction=1").out
+    assert "all (n)" in shown
+    assert "held" not in shown
+
+
+def test_a_model_that_makes_no_text_costs_only_itself(kinship: Kinship, family: "Family", tmp_path: Path) -> None:
+    bert = write(REFUSED["bert"], tmp_path / "bert")
+    outcome = kinship("score", family.base, bert, *tasks_of(family, 1), "--limit", 4, "--json")
+    assert outcome.code == 1
+    base, refused = json.loads(outcome.out)["models"]
+    assert base["error"] is None
+    assert refused["error"]["code"] == "unsupported_checkpoint"

@@ -5,12 +5,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from evaluators.base import Task
 from kinship.errors import EvaluationFailed
 from kinship.pictures.family import family_figure
 from kinship.pictures.layout import layered_layout
@@ -21,9 +23,13 @@ from service.commands.search_progress import SearchProgress
 from service.pages.contents import RunContents
 from service.pages.report import write_report
 from tests.conftest import MakeModel
+from tests.evaluators.test_model_kinds import REFUSED, write
 from tests.search.runs import MANY, Scene, make_scene
 from tests.search.trees import random_export
 from tests.service.conftest import Kinship
+
+if TYPE_CHECKING:
+    from service.demo.family import Family
 
 
 @pytest.fixture
@@ -165,3 +171,39 @@ def test_evolution_needs_no_cache(scene: Scene, monkeypatch: pytest.MonkeyPatch)
     )  # fmt: skip
     assert events[-1] == "finished"
     assert view.export["best_offspring"] in (scene.folder / "plain" / "report.html").read_text()
+
+
+def test_a_run_that_holds_nothing_out_says_so(kinship: Kinship, scene: Scene) -> None:
+    tasks = (Task("fake", "closeness", "fake/whole", {"search": range(13)}),)
+    config = scene.config(evaluate={"tasks": ["fake"], "search_fraction": 1}, stop={"generations": 1})
+    scene.run("run", config, scene.evaluator(tasks=tasks))
+    export = scene.export("run")
+    assert all(person["scores"].keys() == {"search"} for person in export["individuals"])
+    assert export["gain_over_best_founder"].keys() == {"search"}
+    folder = scene.folder / "run"
+    assert "Nothing was held out" in " ".join(kinship("runs", "show", folder).out.split())
+    write_report(folder / "report.html", {"run": RunContents.open(folder)}, "title")
+    page = (folder / "report.html").read_text()
+    assert "Nothing was held out" in page
+    assert "held-out" not in page.partition("Nothing was held out")[0].rpartition("<body")[2]
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+@pytest.mark.parametrize("problem", ["bert", "unlike"])
+def test_what_cannot_be_selected_on_is_refused_beforehand(
+    kinship: Kinship, family: "Family", run_file: Path, tmp_path: Path, options: list[str], problem: str
+) -> None:
+    content = yaml.safe_load(run_file.read_text())
+    if problem == "bert":
+        place = str(write(REFUSED["bert"], tmp_path / "bert"))
+        content |= {"base": place, "founders": {"one": place, "two": place}}
+    else:
+        (tmp_path / "text.txt").write_text("".join(f"{letter * 3} and so on\n" for letter in "abcdefghijklmnop"))
+        content["evaluate"] |= {"perplexity": [{"file": "text.txt", "documents": "lines"}]}
+    run_file.write_text(yaml.safe_dump(content))
+    outcome = kinship("evolve", run_file, "--out", tmp_path / "run", *options)
+    assert outcome.code == 1
+    said = " ".join(outcome.err.split())
+    assert ("sees the words on both sides" if problem == "bert" else "unlike metrics") in said
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "run").exists()

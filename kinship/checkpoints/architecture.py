@@ -10,7 +10,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from copy import deepcopy
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ _BUFFER = re.compile(
     r"(.+\.)?(rotary_emb\.inv_freq|rotary_pos_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias"
     r"|attn\.attention\.(masked_)?bias|position_ids|embeddings\.token_type_ids)"
 )
+
+# Where configs of several models have that of the one that reads and writes.
+_TEXT_PARTS = ("text_config", "decoder", "generator", "text_encoder")
 
 
 class Place(NamedTuple):
@@ -38,10 +42,14 @@ class Place(NamedTuple):
 
 
 class Architecture:
-    """The names of a transformers ``model``, on whatever device it is; no weight is looked at."""
+    """The names of a transformers ``model``, on whatever device it is; no weight is looked at.
 
-    def __init__(self, model: Any) -> None:
+    larger: makes the same model with one more token; None where it is not known how.
+    """
+
+    def __init__(self, model: Any, larger: Any = None) -> None:
         self.model = model
+        self._larger = larger
         self.parameters: dict[str, tuple[int, ...]] = {
             name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
         }
@@ -75,6 +83,25 @@ class Architecture:
                 found |= {one, other}
         buffers = {name for name, _ in self.model.named_buffers()}
         return sorted(name for name in self.parameters if name not in found and name not in buffers)
+
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """The dimension with an entry for each token, of every parameter and buffer that has one; nothing if not known.
+
+        That is what grows in a model with a token more: embeddings, heads and their biases, whatever they are called.
+        """
+        try:
+            model = self._larger() if self._larger is not None else None
+        except Exception:  # a config that takes no other number of tokens
+            return {}
+        grown = {} if model is None else {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        pairs = {name: zip(shape, grown.get(name, shape), strict=False) for name, shape in self.parameters.items()}
+        dimensions = {name: [size != other for size, other in both] for name, both in pairs.items()}
+        return {name: grows.index(True) for name, grows in dimensions.items() if any(grows)}
+
+    def tensor_of(self, parameter: str, names: Iterable[str]) -> str | None:
+        """The one of the tensors ``names`` of a file that ``parameter`` is, whole; None where it is none of them."""
+        return next((name for name in names if self.place(name) == Place(parameter, None, parameter)), None)
 
     def converted(
         self, tensors: "Iterable[tuple[str, torch.Tensor]]", names: Sequence[str]
@@ -132,8 +159,6 @@ class Architecture:
     def _fused(
         self, parameter: str, parts: "Mapping[str, torch.Tensor]", places: Mapping[str, Place]
     ) -> "Iterator[tuple[str, torch.Tensor]]":
-        from copy import deepcopy
-
         from transformers.core_model_loading import dot_natural_key
 
         first = next(iter(parts))
@@ -214,10 +239,23 @@ def _architecture(config: str) -> Architecture | None:
     for make in _classes(settings, content.get("architectures") or []):
         try:
             with torch.device("meta"):
-                return Architecture(make(settings))
+                return Architecture(make(settings), partial(_larger, make, settings))
         except Exception:  # a class that does not take this config, or asks for values at once
             continue
     return None
+
+
+def _larger(make: Callable[[Any], Any], settings: Any) -> Any:
+    """The model that ``make`` makes of ``settings`` with one more token; None where they count no tokens."""
+    import torch
+
+    settings = deepcopy(settings)
+    parts = [settings, *(getattr(settings, name, None) for name in _TEXT_PARTS)]
+    counting = [part for part in parts if isinstance(getattr(part, "vocab_size", None), int)]
+    for part in counting:
+        part.vocab_size += 1
+    with torch.device("meta"):
+        return make(settings) if counting else None
 
 
 def _classes(settings: Any, named: Sequence[str]) -> Iterator[Callable[[Any], Any]]:

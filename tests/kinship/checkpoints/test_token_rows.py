@@ -77,7 +77,7 @@ def test_of_real_architectures(kind: str, tmp_path: Path) -> None:
 def test_bare_files_go_by_names_and_lengths(tmp_path: Path) -> None:
     shapes = {"model.embed_tokens.weight": (40, 8), "model.norm.weight": (8,), "my_table": (8, 40)}
     save_file({name: torch.ones(shape) for name, shape in shapes.items()}, tmp_path / "odd.safetensors")
-    with pytest.raises(UnsupportedCheckpoint, match="'my_table'.* as long as the vocabulary"):
+    with pytest.raises(UnsupportedCheckpoint, match=r"'my_table'.* as long as the vocabulary"):
         vocabulary_tensors(open_checkpoint(tmp_path / "odd.safetensors"))
     del shapes["my_table"]
     save_file({name: torch.ones(shape) for name, shape in shapes.items()}, tmp_path / "plain.safetensors")

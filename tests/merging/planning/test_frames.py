@@ -85,7 +85,7 @@ def test_a_recipe_settles_each_difference(lender: str, dress: Callable[..., Path
 def test_whose_generation_config_must_be_a_model_merged(dress: Callable[..., Path], tmp_path: Path) -> None:
     one, other = dress("one"), dress("other")
     recipe = task_vectors(dress("base"), one, other, generation_config=str(tmp_path / "absent"))
-    with pytest.raises(InvalidConfig, match="generation_config: .*absent"):
+    with pytest.raises(InvalidConfig, match=r"generation_config: .*absent"):
         write_merge(parse_recipe(recipe), tmp_path / "out")
 
 

@@ -9,6 +9,7 @@ tells its parameters. Importing this module imports neither torch nor transforme
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property, lru_cache, partial
@@ -76,7 +77,10 @@ class Architecture:
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Parameters that a file with the tensors ``names`` leaves without a value, tied ones aside."""
-        found = {target for place in self.places(names).values() for target in self._targets(place)}
+        places = self.places(names)
+        parts = Counter((place.parameter, place.pattern) for place in places.values())
+        lacking = {place.parameter for place in places.values() if not self._whole(place, parts)}
+        found = {target for place in places.values() for target in self._targets(place)} - lacking
         tied = getattr(self.model, "all_tied_weights_keys", None) or {}
         for one, other in tied.items():
             if one in found or other in found:
@@ -167,6 +171,17 @@ class Architecture:
             converter.add_tensor(parameter, name, places[name].pattern, parts[name])
         for target, value in converter.convert(parameter, model=self.model, config=self.model.config).items():
             yield target, value[0] if isinstance(value, list) else value
+
+    def _whole(self, place: Place, parts: Mapping[tuple[str, str | None], int]) -> bool:
+        """Whether a parameter that is fused of as many tensors as it is long, by each pattern, has them all."""
+        converter = self._by_pattern.get(str(place.pattern))
+        if converter is None or not getattr(converter, "operations", None):
+            return True
+        first = converter.operations[0]
+        if type(first).__name__ != "MergeModulelist" or getattr(first, "dim", None) != 0:
+            return True
+        count = self.parameters[place.parameter][0]
+        return all(parts.get((place.parameter, pattern)) == count for pattern in converter.source_patterns)
 
     def _targets(self, place: Place) -> list[str]:
         """The parameters that a conversion makes: some make several of one tensor."""

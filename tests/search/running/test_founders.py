@@ -92,6 +92,7 @@ def test_founders_of_other_vocabularies_are_refused_with_what_to_write(paper: Pa
         open_founders(run_file(paper, "a", "b", "c"), None)
     assert "added tokens" in error.value.message
     assert "`frame: base` or `frame: a` or `frame: b` or `frame: c`" in str(error.value.hint)
+    assert "tokenizer_source: union" in str(error.value.hint)
     with pytest.raises(InvalidConfig, match="tokenizer_source: 'd' is none"):
         open_founders(run_file(paper, "a", "b", frame="a", tokenizer_source="d"), None)
 

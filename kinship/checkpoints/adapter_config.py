@@ -127,7 +127,7 @@ def read_adapter_config(file: Path) -> AdapterConfig:
     settings = config.settings
     kind, start = settings.get("peft_type", "LORA"), str(settings.get("init_lora_weights", "")).lower()
     lost = next((why for name, why in _LOST_STARTS.items() if start.startswith(name)), None)
-    used = [key for key in _UNSUPPORTED if settings.get(key)]
+    used = [key for key in _UNSUPPORTED if settings.get(key) and not _names_weights(key, settings[key])]
     if kind != "LORA":
         reason = f"its peft_type is {kind!r}"
     elif used:
@@ -143,3 +143,10 @@ def read_adapter_config(file: Path) -> AdapterConfig:
     else:
         return config
     raise UnsupportedCheckpoint(f"{file.parent} is not a LoRA adapter that can be applied: {reason}.", hint=MERGE_IT)
+
+
+def _names_weights(key: str, value: Any) -> bool:
+    """Whether ``target_parameters`` are weights of modules, such as a router's, and no stacks of experts."""
+    return (
+        key == "target_parameters" and isinstance(value, list) and all(str(name).endswith(".weight") for name in value)
+    )

@@ -9,8 +9,10 @@ tells its parameters. Importing this module imports neither torch nor transforme
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from copy import deepcopy
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ _BUFFER = re.compile(
     r"(.+\.)?(rotary_emb\.inv_freq|rotary_pos_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias"
     r"|attn\.attention\.(masked_)?bias|position_ids|embeddings\.token_type_ids)"
 )
+
+# Where configs of several models have that of the one that reads and writes.
+_TEXT_PARTS = ("text_config", "decoder", "generator", "text_encoder")
 
 
 class Place(NamedTuple):
@@ -38,10 +43,14 @@ class Place(NamedTuple):
 
 
 class Architecture:
-    """The names of a transformers ``model``, on whatever device it is; no weight is looked at."""
+    """The names of a transformers ``model``, on whatever device it is; no weight is looked at.
 
-    def __init__(self, model: Any) -> None:
+    larger: makes the same model with one more token; None where it is not known how.
+    """
+
+    def __init__(self, model: Any, larger: Any = None) -> None:
         self.model = model
+        self._larger = larger
         self.parameters: dict[str, tuple[int, ...]] = {
             name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
         }
@@ -68,13 +77,35 @@ class Architecture:
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Parameters that a file with the tensors ``names`` leaves without a value, tied ones aside."""
-        found = {target for place in self.places(names).values() for target in self._targets(place)}
+        places = self.places(names)
+        parts = Counter((place.parameter, place.pattern) for place in places.values())
+        lacking = {place.parameter for place in places.values() if not self._whole(place, parts)}
+        found = {target for place in places.values() for target in self._targets(place)} - lacking
         tied = getattr(self.model, "all_tied_weights_keys", None) or {}
         for one, other in tied.items():
             if one in found or other in found:
                 found |= {one, other}
         buffers = {name for name, _ in self.model.named_buffers()}
         return sorted(name for name in self.parameters if name not in found and name not in buffers)
+
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """The dimension with an entry for each token, of every parameter and buffer that has one; nothing if not known.
+
+        That is what grows in a model with a token more: embeddings, heads and their biases, whatever they are called.
+        """
+        try:
+            model = self._larger() if self._larger is not None else None
+        except Exception:  # a config that takes no other number of tokens
+            return {}
+        grown = {} if model is None else {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        pairs = {name: zip(shape, grown.get(name, shape), strict=False) for name, shape in self.parameters.items()}
+        dimensions = {name: [size != other for size, other in both] for name, both in pairs.items()}
+        return {name: grows.index(True) for name, grows in dimensions.items() if any(grows)}
+
+    def tensor_of(self, parameter: str, names: Iterable[str]) -> str | None:
+        """The one of the tensors ``names`` of a file that ``parameter`` is, whole; None where it is none of them."""
+        return next((name for name in names if self.place(name) == Place(parameter, None, parameter)), None)
 
     def converted(
         self, tensors: "Iterable[tuple[str, torch.Tensor]]", names: Sequence[str]
@@ -132,8 +163,6 @@ class Architecture:
     def _fused(
         self, parameter: str, parts: "Mapping[str, torch.Tensor]", places: Mapping[str, Place]
     ) -> "Iterator[tuple[str, torch.Tensor]]":
-        from copy import deepcopy
-
         from transformers.core_model_loading import dot_natural_key
 
         first = next(iter(parts))
@@ -142,6 +171,17 @@ class Architecture:
             converter.add_tensor(parameter, name, places[name].pattern, parts[name])
         for target, value in converter.convert(parameter, model=self.model, config=self.model.config).items():
             yield target, value[0] if isinstance(value, list) else value
+
+    def _whole(self, place: Place, parts: Mapping[tuple[str, str | None], int]) -> bool:
+        """Whether a parameter that is fused of as many tensors as it is long, by each pattern, has them all."""
+        converter = self._by_pattern.get(str(place.pattern))
+        if converter is None or not getattr(converter, "operations", None):
+            return True
+        first = converter.operations[0]
+        if type(first).__name__ != "MergeModulelist" or getattr(first, "dim", None) != 0:
+            return True
+        count = self.parameters[place.parameter][0]
+        return all(parts.get((place.parameter, pattern)) == count for pattern in converter.source_patterns)
 
     def _targets(self, place: Place) -> list[str]:
         """The parameters that a conversion makes: some make several of one tensor."""
@@ -214,10 +254,23 @@ def _architecture(config: str) -> Architecture | None:
     for make in _classes(settings, content.get("architectures") or []):
         try:
             with torch.device("meta"):
-                return Architecture(make(settings))
+                return Architecture(make(settings), partial(_larger, make, settings))
         except Exception:  # a class that does not take this config, or asks for values at once
             continue
     return None
+
+
+def _larger(make: Callable[[Any], Any], settings: Any) -> Any:
+    """The model that ``make`` makes of ``settings`` with one more token; None where they count no tokens."""
+    import torch
+
+    settings = deepcopy(settings)
+    parts = [settings, *(getattr(settings, name, None) for name in _TEXT_PARTS)]
+    counting = [part for part in parts if isinstance(getattr(part, "vocab_size", None), int)]
+    for part in counting:
+        part.vocab_size += 1
+    with torch.device("meta"):
+        return make(settings) if counting else None
 
 
 def _classes(settings: Any, named: Sequence[str]) -> Iterator[Callable[[Any], Any]]:

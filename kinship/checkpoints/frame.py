@@ -109,7 +109,9 @@ def choose_frame(wanted: str | None, base: Checkpoint, founders: Sequence[Checkp
             "The founders have different tokenizers, templates or end tokens, and offspring can have but one: "
             + "; ".join(differ)
             + ".",
-            hint=f"Say in the run file whose they are: {lines}.",
+            hint=f"Say in the run file whose they are: {lines}."
+            + " `tokenizer_source: union` beside it keeps the tokens of all."
+            * any(each.startswith(("vocabulary", "added tokens")) for each in differ),
         )
     # Where the base has the founders' frame, it is the one that everything was made of.
     return base if frames and not differences([frame_of(base), frames[0]]) else founders[0] if founders else base

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinship.checkpoints.adapter_config import AGAIN, CONFIG_NAME, MERGE_IT, AdapterConfig
+from kinship.checkpoints.architecture import architecture_of
 from kinship.checkpoints.changes import Adapter, Change, Magnitudes, Rows, settle_head
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import widen
@@ -117,7 +118,7 @@ def read_adapter(config: AdapterConfig, base: Checkpoint) -> Adapter:
     tensors = dict(base.tensors)
     if tie is not None:
         tensors.setdefault(tie[0], tensors[tie[1]])
-    contents = _sort(config, read_header(file), tensors, tie)
+    contents = _sort(config, read_header(file), tensors, tie, base)
     changed = [*contents.modules, *contents.whole]
     if ties_more(base) and (table := next(filter(is_embedding, changed), None)):
         raise UnsupportedCheckpoint(
@@ -149,14 +150,15 @@ def _sort(
     header: Mapping[str, TensorEntry],
     base: Mapping[str, TensorEntry],
     tie: tuple[str, str] | None,
+    model: Checkpoint,
 ) -> _Contents:
-    """What the file holds, each checked against ``config`` and the tensors ``base``."""
+    """What the file holds, each checked against ``config`` and the tensors ``base`` of the ``model``."""
     modules: dict[str, _Module] = {}
     whole: dict[str, _Whole] = {}
     keys = {key.removeprefix(_PREFIX) for key in header}
 
     def module_of(match: re.Match[str], key: str) -> _Module:
-        target = _in_base(config.folder, base_tensor_of(f"{match['module']}.weight", base), base)
+        target = _in_base(config.folder, _stored(f"{match['module']}.weight", base, model), base)
         return modules.setdefault(target, _Module(match["module"]))
 
     for key, entry in header.items():
@@ -183,7 +185,7 @@ def _sort(
             )
         else:
             parameter = _BENEATH.sub("", _COPY.sub("", name))
-            target = _in_base(config.folder, base_tensor_of(parameter, base), base)
+            target = _in_base(config.folder, _stored(parameter, base, model), base)
             _require_replaceable(config.folder, target, entry, base[target])
             twice = target in whole
             kept_tied = config.ties and tie is not None and target == tie[0]
@@ -196,6 +198,13 @@ def _sort(
     for target, module in modules.items():
         _check(config, target, module, base)
     return _Contents(modules, whole)
+
+
+def _stored(parameter: str, base: Mapping[str, TensorEntry], model: Checkpoint) -> str:
+    """As `base_tensor_of`; and where the names do not tell, as transformers reads the files of ``model``."""
+    found = base_tensor_of(parameter, base)
+    architecture = architecture_of(model) if found not in base else None
+    return (architecture and architecture.tensor_of(parameter, base)) or found
 
 
 def _in_base(folder: Path, target: str, base: Mapping[str, TensorEntry]) -> str:

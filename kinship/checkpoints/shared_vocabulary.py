@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.tied import has_token_rows
+from kinship.checkpoints.token_rows import have_token_rows, heights_differ, token_rows, tokens_at, vocabulary_tensors
 from kinship.errors import KinshipError, MalformedCheckpoint, MismatchedModels, UnsupportedCheckpoint
 
 TOKENIZER_NAME = "tokenizer.json"
@@ -24,7 +25,8 @@ class SelectedRows(Checkpoint):
     def __init__(self, inner: Checkpoint, rows: Mapping[str, NDArray[np.int64]]) -> None:
         tensors = dict(inner.tensors)
         for name, chosen in rows.items():
-            entry = replace(tensors[name], shape=(len(chosen), *tensors[name].shape[1:]))
+            shape, place = tensors[name].shape, tokens_at(tensors[name])
+            entry = replace(tensors[name], shape=(*shape[:place], len(chosen), *shape[place + 1 :]))
             tensors[name] = replace(entry, nbytes=entry.count * entry.dtype.itemsize)
         super().__init__(inner.id, inner.path, tensors, inner.config)
         self.inner = inner
@@ -75,10 +77,10 @@ def share_vocabulary(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], di
     differ = any(vocabulary != vocabularies[0] for vocabulary in vocabularies)
     rows: list[dict[str, NDArray[np.int64]]] = [{} for _ in models]
     reasons = {}
-    for name in filter(has_token_rows, models[0].tensors):
+    for name in vocabulary_tensors(models[0]) if differ or heights_differ(models) else ():
         if not all(name in model.tensors and model.tensors[name].shape for model in models):
             continue
-        heights = [model.tensors[name].shape[0] for model in models]
+        heights = [token_rows(model.tensors[name]) for model in models]
         if not differ and len(set(heights)) == 1:
             continue
         shared = _shared_rows(vocabularies, heights)
@@ -103,7 +105,7 @@ def moved_tokens(models: Sequence[Checkpoint], names: Collection[str]) -> tuple[
     ``tokenizer.json`` is passed over, and one whose file is damaged is noted: nothing is raised. Tokens that only one
     model has do not count: mostly reserved rows, renamed. Equal files are not parsed. Cost: a hash of each file.
     """
-    if not any(map(has_token_rows, names)):
+    if not any(map(has_token_rows, names)) and not models[0].config.get("model_type"):
         return ()
     notes: list[str] = []
     alike: dict[str, list[Checkpoint]] = {}
@@ -118,7 +120,7 @@ def moved_tokens(models: Sequence[Checkpoint], names: Collection[str]) -> tuple[
             if digest := digests[model.path]:
                 alike.setdefault(digest, []).append(model)
     first: tuple[str, dict[str, int]] | None = None
-    for group in alike.values() if len(alike) > 1 else ():
+    for group in alike.values() if len(alike) > 1 and have_token_rows(models[0], names) else ():
         try:
             vocabulary = read_vocabulary(group[0])
         except (KinshipError, OSError) as error:

@@ -45,7 +45,8 @@ def verify_folder(folder: Path, progress: Progress | None = None) -> list[Check]
     try:
         with open_checkpoint(folder) as model:
             checks.append(Check("headers", True, f"{len(model.tensors)} tensors, every byte accounted for"))
-            return [*checks, _index(folder, model), _heads(model), *_config(model)]
+            architecture = architecture_of(model) if model.config.get("architectures") else None
+            return [*checks, _index(folder, model), _heads(model, architecture), *_config(model, architecture)]
     except KinshipError as error:
         return [*checks, Check("headers", False, error.message)]
 
@@ -98,7 +99,7 @@ def _index(folder: Path, model: Checkpoint) -> Check:
     return Check("index", True, f"{len(stored)} tensors in {len(files)} files")
 
 
-def _heads(model: Checkpoint) -> Check:
+def _heads(model: Checkpoint, architecture: Architecture | None) -> Check:
     tied = tied_heads([model])
     twice = sorted(name for name in tied if name in model.tensors)
     for name in twice:
@@ -106,7 +107,8 @@ def _heads(model: Checkpoint) -> Check:
         if model.tensors[name].nbytes != model.tensors[embedding].nbytes or not _same_bytes(model, name, embedding):
             return Check("heads", False, f"config.json ties {name!r} to {embedding!r}, but they differ")
     head_missing = (
-        model.config.get("tie_word_embeddings") is False
+        architecture is None  # which tells of all that is missing
+        and model.config.get("tie_word_embeddings") is False
         and "CausalLM" in str(model.config.get("architectures"))
         and not any(has_token_rows(name) and "embed_tokens" not in name and "wte" not in name for name in model.tensors)
     )
@@ -119,13 +121,12 @@ def _same_bytes(model: Checkpoint, one: str, other: str) -> bool:
     return all(bool((model.stored(one, *block) == model.stored(other, *block)).all()) for block in model.blocks(one))
 
 
-def _config(model: Checkpoint) -> Iterator[Check]:
+def _config(model: Checkpoint, architecture: Architecture | None) -> Iterator[Check]:
     if not model.config:
         yield Check("config", None, "there is no config.json")
         return
     yield _dtype(model)
     yield from _code(model)
-    architecture = architecture_of(model) if model.config.get("architectures") else None
     yield from _sizes(model) if architecture is None else [_parameters(model, architecture)]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.shared_vocabulary import MAX_TOKENIZER_BYTES, TOKENIZER_NAME, SelectedRows, read_vocabulary
-from kinship.checkpoints.tied import has_token_rows
+from kinship.checkpoints.token_rows import token_rows, vocabulary_tensors
 from kinship.errors import InvalidConfig
 from kinship.validation import nearest
 from merging.kernels.rounding import narrow
@@ -97,8 +97,9 @@ def align_vocabularies(settings: TokenizerSettings, models: Mapping[str, Checkpo
             free += len(new)
         files[TOKENIZER_NAME] = _union_tokenizer(models[source], target, list(models.values()))
     size = 1 + max(target.values(), default=-1)
+    names = vocabulary_tensors(models[source])
     if settings.pad_to_multiple_of is None:  # rows beyond the tokens, which pad a vocabulary for speed, stay
-        size = max([size, *(entry.shape[0] for name, entry in models[source].tensors.items() if has_token_rows(name))])
+        size = max([size, *(token_rows(models[source].tensors[name]) for name in names)])
     size += -size % (settings.pad_to_multiple_of or 1)
     known = {reference: _ids(target, vocabulary, size) for reference, vocabulary in vocabularies.items()}
     chosen = {
@@ -109,7 +110,7 @@ def align_vocabularies(settings: TokenizerSettings, models: Mapping[str, Checkpo
     forced = [target[token] for token, wanted in settings.tokens.items() if wanted.force]
     rows: dict[str, dict[str, NDArray[np.int64]]] = {reference: {} for reference in models}
     filled: dict[str, dict[str, tuple[NDArray[np.int64], NDArray[np.uint8]]]] = {reference: {} for reference in models}
-    for name in filter(has_token_rows, models[source].tensors):
+    for name in names:
         if not all(name in model.tensors for model in models.values()):
             continue  # which the plan refuses, or leaves out
         ids = {reference: _within(known[reference], model, name) for reference, model in models.items()}
@@ -139,7 +140,7 @@ def _ids(target: Vocabulary, vocabulary: Vocabulary, size: int) -> NDArray[np.in
 
 def _within(ids: NDArray[np.int64], model: Checkpoint, name: str) -> NDArray[np.int64]:
     """``ids`` that have a row in tensor ``name``; -1 for others."""
-    return np.where(ids < model.tensors[name].shape[0], ids, -1)
+    return np.where(ids < token_rows(model.tensors[name]), ids, -1)
 
 
 def _defaults(
@@ -151,7 +152,8 @@ def _defaults(
     base: str | None,
 ) -> NDArray[np.float32]:
     """Rows of tensor ``name`` for tokens ``lacking`` in some model: as ``chosen``, the base's, or the mean of all."""
-    width = models[next(iter(models))].tensors[name].count // models[next(iter(models))].tensors[name].shape[0]
+    entry = next(iter(models.values())).tensors[name]
+    width = entry.count // token_rows(entry)
     found = np.zeros((len(lacking), width), dtype=np.float32)
     for row, token in zip(found, lacking.tolist(), strict=True):
         if token in chosen:
@@ -192,7 +194,7 @@ def _id_of(token: str, vocabulary: Vocabulary, owner: str) -> int:
 
 
 def _read_row(name: str, model: Checkpoint, row: TokenRow, width: int) -> NDArray[np.float32]:
-    height = model.tensors[name].shape[0]
+    height = token_rows(model.tensors[name])
     if row.id >= height:
         raise InvalidConfig(f"{row.model} has no row {row.id} in {name!r}, which has {height}.")
     return model.floats(name, row.id * width, width)

@@ -13,7 +13,7 @@ from kinship.checkpoints.frame import FRAME_FILES, TOKENIZER_FILES, choose_frame
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.shared_vocabulary import read_vocabulary
-from kinship.checkpoints.tied import has_token_rows
+from kinship.checkpoints.token_rows import heights_differ
 from kinship.checkpoints.unified import unified
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
 from kinship.measures.alignment import require_same_tensors
@@ -80,9 +80,7 @@ def _one_vocabulary(models: Sequence[Checkpoint]) -> bool:
 
     A token that some lack is no matter where there is a row for it.
     """
-    names = [name for name in models[0].tensors if has_token_rows(name)]
-    if any(model.tensors[name].shape != models[0].tensors[name].shape for name in names for model in models[1:]
-           if name in model.tensors):  # fmt: skip
+    if heights_differ(models):
         return False
     try:
         vocabularies = [read_vocabulary(model) for model in models]

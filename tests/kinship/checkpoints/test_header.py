@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from kinship.checkpoints.dtypes import NOT_COMPUTED
 from kinship.checkpoints.header import read_header
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
@@ -180,3 +181,11 @@ def test_offsets_are_positions_in_the_file(write: Callable[[bytes], Path]) -> No
         want = {"early": data[:8], "late": data[8:]}[name]
         assert path.read_bytes()[found.offset : found.offset + found.nbytes] == want
         assert found.count == math.prod(found.shape)
+
+
+@pytest.mark.parametrize("dtype", sorted(NOT_COMPUTED))
+def test_a_dtype_of_the_format_that_is_not_computed_with_is_told_as_such(
+    write: Callable[[bytes], Path], dtype: str
+) -> None:
+    with pytest.raises(UnsupportedCheckpoint, match=f"as {dtype}, a dtype that is not computed with"):
+        read_header(write(packed({"a": entry(0, 8, [4], dtype)}, bytes(8))))

@@ -116,6 +116,18 @@ def test_the_hubs_gpt2_has_no_prefix(tmp_path: Path) -> None:
     assert first.tensors.keys() == second.tensors.keys() == bare.keys()
 
 
+def test_a_buffer_of_integers_that_some_of_the_models_have(tmp_path: Path) -> None:
+    shape = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    config = transformers.BertConfig(num_hidden_layers=2, max_position_embeddings=32, **shape)
+    transformers.BertModel(config).save_pretrained(tmp_path / "m")
+    stored = load_file(tmp_path / "m/model.safetensors")
+    positions = {"embeddings.position_ids": torch.arange(32).reshape(1, -1)}
+    old = rewritten(tmp_path / "m", tmp_path / "old", stored | positions)
+    (first, second), ignored = unified([old, open_checkpoint(tmp_path / "m")])
+    assert ignored == {"embeddings.position_ids": IGNORED}
+    assert first.tensors.keys() == second.tensors.keys() == stored.keys()
+
+
 def test_old_vision_language_prefixes(tmp_path: Path) -> None:
     """Files of before transformers 4.52 and of today, which has the language model inside `model`."""
     live = saved("gemma3", tmp_path / "m")

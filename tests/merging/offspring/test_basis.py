@@ -20,7 +20,6 @@ from kinship.checkpoints.dtypes import BFLOAT16, FLOAT32
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, NonFiniteWeights, OutputExists, OutputNotWritable, ReferenceNotFound
 from kinship.measures import gram
-from merging import merge as run
 from merging.execution.streaming import peak_memory
 from merging.merge import write_merge
 from merging.offspring.basis import Basis, Child, child_seed, cost_of_children
@@ -261,7 +260,7 @@ def test_nothing_is_overwritten_unasked(litter: Litter) -> None:
 
 
 def test_a_disk_without_room_is_told_beforehand(litter: Litter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "free_space", lambda output: 1000)
+    monkeypatch.setattr("merging.output.writer.free_space", lambda output: 1000)
     with pytest.raises(OutputNotWritable, match="1000 bytes free"):
         litter.breed("ties", "ties", ["m1", "m2"], weight=1.0, density=0.5)
     assert not litter.basis.folder.exists()

@@ -42,7 +42,7 @@ FACES: dict[str, str] = {
         RunLineage Runs Scores SearchPlan SearchStopped Started add_models advise_pairs archive_of check_cache
         check_folder check_run compare_runs event_of export_of failures_of find_relatives findings_of import_run
         join_models list_cache list_index list_methods list_runs measure_cache measure_matrix merge_models open_run
-        plan_matrix plan_merging plan_search prune_cache read_event remove_models run_evolution score_models
+        plan_matrix plan_merging plan_search prune_cache read_event remove_models score_models
         trace_models trace_run
     """,
 }

@@ -85,8 +85,6 @@ class _Run(Answer):
     """Best founder on the search split."""
     best_offspring: str | None
     """Best offspring on the search split."""
-    recommended: str | None
-    """Whom the strategy's own model expects most of, once the search has ended; null where it has none."""
     best_so_far: list[str]
     """After each generation."""
     best_offspring_recipe: dict[str, JsonValue] | None
@@ -102,7 +100,7 @@ class _Run(Answer):
 class RunExport(_Run):
     """Everything a run found, nothing of when, where or in how many attempts: equal runs have equal bytes."""
 
-    schema_: Literal["kinship.run/1"] = named("kinship.run/1")
+    schema_: Literal["kinship.run/2"] = named("kinship.run/2")
     individuals: list[Individual]
     """In the order proposed."""
 
@@ -187,7 +185,7 @@ class DiaryEntry(Part):
 class RunArchive(_Run):
     """All of a run, which its ledger can be rebuilt from. It tells when and where, so equal runs differ in it."""
 
-    schema_: Literal["kinship.run-full/1"] = named("kinship.run-full/1")
+    schema_: Literal["kinship.run-full/2"] = named("kinship.run-full/2")
     individuals: list[ArchivedIndividual]
     """In the order proposed."""
     budget: int | None

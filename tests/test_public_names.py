@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,31 @@ FACES: dict[str, str] = {
         WorkersFailed advise cluster compare get_metric kinship_matrix neighbour_joining newick open_checkpoint
         preflight recorded_tree recover
     """,
-    "merging": "",
-    "evaluators": "",
-    "search": "",
+    "merging": """
+        Basis Check Combination Genome MergeMethod MergePlan Parameter Recipe Span TensorStream get_method load_recipe
+        materialise open_span parse_recipe plan_merge plan_summary planned span_method tensor_method verify_folder
+        write_merge
+    """,
+    "evaluators": """
+        Aggregate CachedEvaluator Candidate Estimate EvaluateSettings Evaluator Failure PairedDifference Score
+        ScoreCache Task TaskScore WorkerPool WorkerSettings fitness make_evaluator make_pool open_cache
+        paired_difference
+    """,
+    "search": """
+        Context Individual Ledger LedgerLocation Observer Proposal Record RunConfig Search Strategy archive
+        best_offspring export_run lineage_of load_config parse_config ranked restore verify_ledger
+    """,
     "service": "",
+    "service.answers": """
+        Advice Answer CacheChecks CacheList CachePrune CacheSize ComparedRuns Dendrogram Error Failures FamilyTree
+        Finished FolderChecks Generation ImportedRun IndexedModels IndividualFailed IndividualScored Matrix MatrixPlan
+        MergePlan Merged Methods Part Phase RecoveredHeritage Relatives Results RunArchive RunChecks RunExport
+        RunLineage Runs Scores SearchPlan SearchStopped Started add_models advise_pairs archive_of check_cache
+        check_folder check_run compare_runs event_of export_of failures_of find_relatives findings_of import_run
+        join_models list_cache list_index list_methods list_runs measure_cache measure_matrix merge_models open_run
+        plan_matrix plan_merging plan_search prune_cache read_event remove_models score_models
+        trace_models trace_run
+    """,
 }
 
 
@@ -39,7 +61,8 @@ def test_public_names_exist_and_are_documented(package: str) -> None:
     face = import_module(package)
     for name in FACES[package].split():
         public = getattr(face, name)
-        assert getattr(public, "__doc__", None), f"{name} has no docstring"
+        if isinstance(public, type) or isfunction(public):
+            assert public.__doc__, f"{name} has no docstring"
         assert name in told, f"{name} is not in {DOCUMENT.name}, section {package}"
 
 

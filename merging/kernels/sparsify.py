@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kinship.random_bits import random_bits
 from merging.kernels.magnitude import EVERY, NONE, cuts
 
 TILE = 2048
@@ -147,11 +148,8 @@ _part = numba.njit(inline="always")
 
 @_part
 def drawn(seed, index, chance):  # type: ignore[no-untyped-def]
-    """Whether number ``index`` of SplitMix64 (Steele et al. 2014), made at any place, is below ``chance``."""
-    z = seed + (np.uint64(index) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (z ^ (z >> np.uint64(31))) >> np.uint64(32) < chance
+    """Whether number ``index`` of the stream ``seed``, made at any place, is below ``chance``."""
+    return random_bits(seed, np.uint64(index)) >> np.uint64(32) < chance
 
 
 @_part

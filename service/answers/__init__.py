@@ -22,7 +22,6 @@ _NAMES = {
         "Finished", "Generation", "IndividualFailed", "IndividualScored", "Phase", "Results", "SearchStopped",
         "Started", "event_of", "read_event",
     ),
-    "evolve": ("run_evolution",),
     "runs": ("Failures", "ImportedRun", "Runs", "failures_of", "import_run", "list_runs", "open_run"),
     "export": ("RunArchive", "RunExport", "archive_of", "export_of"),
     "comparison": ("ComparedRuns", "compare_runs"),

@@ -31,13 +31,13 @@ def demo(
     """
     from evaluators.cache import ScoreCache
     from search.config import parse_config
-    from service.answers.evolve import run_evolution
     from service.answers.matrix import measure_matrix
     from service.commands.matrix import matrix_table
     from service.commands.search_progress import observed
     from service.demo.family import DEMO, make_family
     from service.pages.files import save_matrix
     from service.pages.report import write_report
+    from service.pages.run_folder import run_evolution
 
     _prepare(out, force=force)
     with progress_bar() as bar:

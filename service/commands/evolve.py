@@ -42,8 +42,8 @@ def evolve(
         print_json(plan) if as_json else print_plan(plan)
         return
     prepare_folder(out, resume=resume, force=force, ledger=ledger)
-    from service.answers.evolve import run_evolution
     from service.commands.search_progress import observed
+    from service.pages.run_folder import run_evolution
 
     with observed(as_json=as_json) as observer:
         try:

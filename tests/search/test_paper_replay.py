@@ -20,7 +20,7 @@ import pytest
 from search.strategies.base import Individual, Proposal
 from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.topk import TopKGreedy
-from tests.search.test_topk import context
+from tests.search.strategies.test_topk import context
 
 FOUNDERS = {"MetaMath": 63.72, "Instruct": 61.82, "Open-chat": 66.28}
 

@@ -25,6 +25,7 @@ from merging.merge import write_merge
 from merging.offspring.basis import Basis, Child, child_seed, cost_of_children
 from merging.offspring.span import Genome, genome_identity, open_span
 from merging.offspring.weights import materialise
+from merging.output import writer
 from merging.recipe.schema import parse_recipe
 
 MakeModel = Callable[..., Path]
@@ -260,7 +261,7 @@ def test_nothing_is_overwritten_unasked(litter: Litter) -> None:
 
 
 def test_a_disk_without_room_is_told_beforehand(litter: Litter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("merging.output.writer.free_space", lambda output: 1000)
+    monkeypatch.setattr(writer, "free_space", lambda output: 1000)
     with pytest.raises(OutputNotWritable, match="1000 bytes free"):
         litter.breed("ties", "ties", ["m1", "m2"], weight=1.0, density=0.5)
     assert not litter.basis.folder.exists()
@@ -329,7 +330,7 @@ def test_cost_counts_what_is_stored_and_read(litter: Litter) -> None:
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from tests.merging.test_basis import Litter
+from tests.merging.offspring.test_basis import Litter
 folder, share = Path(sys.argv[1]), float(sys.argv[2])
 litter = Litter([folder / name for name in ("base", "m1", "m2", "m3")], folder / "children")
 
@@ -338,7 +339,7 @@ def progress(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 
 from merging.recipe.schema import parse_recipe
-from tests.merging.test_basis import recipe_of
+from tests.merging.offspring.test_basis import recipe_of
 recipe = parse_recipe(recipe_of("ties", ["m1", "m2"], weight=1.0, density=0.5))
 litter.basis.add("1-1", recipe, litter.genomes, progress=progress)
 """

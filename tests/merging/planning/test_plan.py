@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, MismatchedModels, OutputNotWritable
 from merging.merge import plan_summary, planned, write_merge
+from merging.output import writer
 from merging.recipe.schema import Recipe, parse_recipe
 
 MakeModel = Callable[..., Path]
@@ -258,7 +259,7 @@ def test_dry_run_tells_what_will_be(models: list[Path], tmp_path: Path, dtype: s
 def test_a_disk_too_small_is_refused_before_reading(
     models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.output.writer.free_space", lambda output: 1000)
+    monkeypatch.setattr(writer, "free_space", lambda output: 1000)
     unread(monkeypatch)
     with pytest.raises(OutputNotWritable, match="1000 bytes free"):
         write_merge(linear(*models), tmp_path / "out")

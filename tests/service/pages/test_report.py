@@ -18,10 +18,10 @@ from kinship.pictures.family import family_figure
 from kinship.pictures.layout import layered_layout
 from search.history.lineage import lineage_of, shown
 from search.ledger.ledger import Ledger
-from service.answers.evolve import run_evolution
 from service.commands.search_progress import SearchProgress
 from service.pages.contents import RunContents
 from service.pages.report import write_report
+from service.pages.run_folder import run_evolution
 from tests.conftest import MakeModel
 from tests.evaluators.test_model_kinds import REFUSED, write
 from tests.search.runs import MANY, Scene, make_scene
@@ -158,7 +158,7 @@ def test_large_runs_are_shown_in_part() -> None:
 
 
 def test_evolution_needs_no_cache(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    import service.answers.evolve as evolution
+    import service.pages.run_folder as evolution
     from search.running.coordinator import Search
 
     monkeypatch.setattr(

@@ -65,7 +65,7 @@ def unified(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict[str, s
     _take_apart(found, places, architecture)
     everywhere = set(found[0]).intersection(*found[1:])
     ignored = {
-        key: IGNORED
+        key: IGNORED if is_buffer(part.name) else _missing_from(key, models, found)
         for parts, place in zip(found, places, strict=True)
         for key, part in parts.items()
         if place(part.name) is None and (is_buffer(part.name) or key not in everywhere)
@@ -102,6 +102,11 @@ def _in_doubt(models: Sequence[Checkpoint]) -> bool:
     heads = tied_heads(models).keys()
     differ = set().union(*names) - set(names[0]).intersection(*names[1:]) - heads
     return bool(differ) or any(is_buffer(name) for name in names[0])
+
+
+def _missing_from(key: str, models: Sequence[Checkpoint], found: Sequence[Mapping[str, _Part]]) -> str:
+    lacking = [model.id for model, parts in zip(models, found, strict=True) if key not in parts]
+    return f"missing from {', '.join(lacking)}"
 
 
 class _Places:

@@ -1,5 +1,7 @@
 """From the settings to a strategy."""
 
+from typing import assert_never
+
 from search.strategies.base import Context, Strategy
 from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.span_points import BY_WEIGHTS
@@ -38,10 +40,12 @@ def make_strategy(
             from search.strategies.optuna_search import OptunaSearch
 
             strategy = OptunaSearch(settings, merge, context, seed, budget)
-        case _:
+        case "bayesian":
             from search.strategies.bayesian import Bayesian
 
             strategy = Bayesian(settings, merge, context, seed, budget)
+        case _:
+            assert_never(name)
     if settings.scale_steps:
         from search.strategies.scale import ThenScale
 

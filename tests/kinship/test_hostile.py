@@ -210,6 +210,7 @@ SHARDS = ["../secret/model.safetensors", "{secret}/model.safetensors", "..", "",
 def test_index_names_only_files_of_its_folder(
     folder: Path, secret: Path, opened: Callable[[Path], bool], shard: str
 ) -> None:
+    (folder / "model.safetensors").unlink()  # which would be read in place of what the index names
     (folder / "sub").mkdir()
     os.mkfifo(folder / "pipe")
     shard = shard.format(secret=secret)
@@ -283,12 +284,14 @@ def test_pipe_as_a_model_is_refused_without_waiting(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [INDEX_NAME, "config.json"])
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe", b"", b"[]", b"NaN", b'{"weight_map": ' + b"9" * 5000])
 def test_hostile_json_is_refused(folder: Path, name: str, content: bytes) -> None:
+    (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(content)
     assert str(folder / name) in refusal_of(folder).message
 
 
 @pytest.mark.parametrize("name", [INDEX_NAME, "config.json"])
 def test_json_of_gigabytes_is_refused_unread(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
     sparse(folder / name, 8 << 30, b"{")
     assert "at most 33554432 were expected" in refusal_of(folder, limit=MEGABYTE).message
 

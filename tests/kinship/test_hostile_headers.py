@@ -99,7 +99,7 @@ def outcomes(file: Path, count: int) -> Counter[str]:
         try:
             found = read_header(file)
         except KinshipError as error:
-            reason = error.message.split("safetensors file: ")[1]
+            reason = error.message.split("safetensors file: ")[-1]
             kinds = ["header claims", "not JSON", "lacks", "dtype", "shape", "beyond", "overlap", "end at", "not text"]
             counts[next(kind for kind in kinds if kind in reason)] += 1
             continue

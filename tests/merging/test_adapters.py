@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from merging.merge import run_merge
+from merging.merge import write_merge
 from merging.recipe.schema import Recipe
 from tests.kinship.live_adapters import live, logits, train, write_base
 
@@ -77,7 +77,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def merged(recipe: dict[str, Any], out: Path) -> Path:
-    return run_merge(Recipe.model_validate(recipe).check(), out)
+    return write_merge(Recipe.model_validate(recipe).check(), out)
 
 
 def reloaded(folder: Path) -> Any:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from service.answers.evolve import run_evolution
 from transformers import AutoModelForCausalLM
 
 from search.config import parse_config
+from service.pages.run_folder import run_evolution
 from tests.kinship.checkpoints.test_unified import KINDS
 from tests.search.running.test_founders import tokenizer
 

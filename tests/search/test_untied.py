@@ -12,7 +12,8 @@ from evaluators.live import LiveModel
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
 from search.config import parse_config
-from search.ledger.ledger import LEDGER_NAME, Ledger
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
 from search.running.coordinator import Search
 from service.answers.score import frame
 from tests.evaluators.conftest import write_llama

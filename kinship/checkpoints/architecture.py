@@ -233,10 +233,10 @@ def is_buffer(name: str) -> bool:
 def architecture_of(checkpoint: "Checkpoint") -> Architecture | None:
     """What transformers makes of ``checkpoint``, by its config; None where transformers alone cannot tell.
 
-    That is: without a config, or with code of its own, which is not run. Cost: seconds for the import of transformers,
-    then milliseconds a model class; no memory for weights.
+    That is: without a config that names a class, or with code of its own, which is not run. Cost: seconds for the
+    import of transformers, then milliseconds a model class; no memory for weights.
     """
-    if not checkpoint.config.get("model_type"):
+    if not checkpoint.config.get("model_type") or not checkpoint.config.get("architectures"):
         return None
     return _architecture(json.dumps(checkpoint.config, sort_keys=True))
 

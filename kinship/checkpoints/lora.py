@@ -203,9 +203,7 @@ def _sort(
 def _stored(parameter: str, base: Mapping[str, TensorEntry], model: Checkpoint) -> str:
     """As `base_tensor_of`; and where the names do not tell, as transformers reads the files of ``model``."""
     found = base_tensor_of(parameter, base)
-    # A config that names no class is of no model that transformers wrote, and not worth importing it for.
-    doubtful = found not in base and bool(model.config.get("architectures"))
-    architecture = architecture_of(model) if doubtful else None
+    architecture = architecture_of(model) if found not in base else None
     return (architecture and architecture.tensor_of(parameter, base)) or found
 
 

@@ -45,7 +45,7 @@ def verify_folder(folder: Path, progress: Progress | None = None) -> list[Check]
     try:
         with open_checkpoint(folder) as model:
             checks.append(Check("headers", True, f"{len(model.tensors)} tensors, every byte accounted for"))
-            architecture = architecture_of(model) if model.config.get("architectures") else None
+            architecture = architecture_of(model)
             return [*checks, _index(folder, model), _heads(model, architecture), *_config(model, architecture)]
     except KinshipError as error:
         return [*checks, Check("headers", False, error.message)]

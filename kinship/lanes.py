@@ -150,6 +150,16 @@ def pair_moments(typing_context, x, y):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def moments_beside(typing_context, x, y, z):  # type: ignore[no-untyped-def]
+    """The sum of x, xx, xy, xz."""
+    return _lane_sums(
+        (x, y, z),
+        4,
+        lambda builder, rows: [(rows[0], _ONES), (rows[0], rows[0]), (rows[0], rows[1]), (rows[0], rows[2])],
+    )
+
+
+@intrinsic
 def two_dots(typing_context, x, y, z):  # type: ignore[no-untyped-def]
     """xy, xz."""
     return _lane_sums((x, y, z), 2, lambda builder, rows: [(rows[0], rows[1]), (rows[0], rows[2])])

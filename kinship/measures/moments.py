@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.lanes import dot, fill, fill_less, four_dots, gap, moments, pair_moments, part, two_dots
+from kinship.lanes import dot, fill, fill_less, four_dots, gap, moments, moments_beside, pair_moments, part, two_dots
 
 if TYPE_CHECKING:
     import torch
@@ -74,16 +74,22 @@ def _add_moments(tile, width, gram, sums):  # type: ignore[no-untyped-def]
         gram[i, i] += own[2]
         gram[i + 1, i] += own[3]
         gram[i + 1, i + 1] += own[4]
-    if count % 2:
+    if count == 1:
+        own = moments(tile[0, :width])
+        sums[0] += own[0]
+        gram[0, 0] += own[1]
+    elif count % 2:
         i = count - 1
         one = tile[i, :width]
-        for j in range(0, i, 2):
+        last = moments_beside(one, tile[0, :width], tile[1, :width])
+        sums[i] += last[0]
+        gram[i, i] += last[1]
+        gram[i, 0] += last[2]
+        gram[i, 1] += last[3]
+        for j in range(2, i, 2):
             products = two_dots(one, tile[j, :width], tile[j + 1, :width])
             gram[i, j] += products[0]
             gram[i, j + 1] += products[1]
-        last = moments(one)
-        sums[i] += last[0]
-        gram[i, i] += last[1]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -3,8 +3,9 @@
 The public names are imported on first use, so that ``import evaluators`` stays fast: see PEP 562.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from kinship.faces import lazy_face
 
 if TYPE_CHECKING:
     from evaluators.base import Candidate as Candidate
@@ -52,7 +53,4 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'evaluators' has no attribute {name!r}")
+__getattr__ = lazy_face(__name__, _HOMES)

@@ -4,8 +4,9 @@
 ``import kinship`` (and every ``kinship --help``) stays fast: see PEP 562.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from kinship.faces import lazy_face
 
 if TYPE_CHECKING:
     from kinship.checkpoints.checkpoint import Checkpoint as Checkpoint
@@ -80,7 +81,4 @@ _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'kinship' has no attribute {name!r}")
+__getattr__ = lazy_face(__name__, _HOMES)

@@ -4,8 +4,9 @@ The public names are imported on first use, as those of `kinship` are: see PEP 5
 merge methods; it has no place here, where `methods` is the package of their kernels.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from kinship.faces import lazy_face
 
 if TYPE_CHECKING:
     from merging.merge import plan_summary as plan_summary
@@ -59,7 +60,4 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'merging' has no attribute {name!r}")
+__getattr__ = lazy_face(__name__, _HOMES)

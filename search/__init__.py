@@ -4,8 +4,9 @@ The public names are imported on first use, so that ``import search`` stays fast
 checks for strategies of your own.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from kinship.faces import lazy_face
 
 if TYPE_CHECKING:
     from search.config import RunConfig as RunConfig
@@ -53,7 +54,4 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'search' has no attribute {name!r}")
+__getattr__ = lazy_face(__name__, _HOMES)

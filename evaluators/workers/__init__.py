@@ -3,8 +3,9 @@
 The public names are imported on first use: a worker that starts needs none of them.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from kinship.faces import lazy_face
 
 if TYPE_CHECKING:
     from evaluators.workers.base import Failure as Failure
@@ -26,7 +27,4 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'evaluators.workers' has no attribute {name!r}")
+__getattr__ = lazy_face(__name__, _HOMES)

@@ -3,8 +3,7 @@
 docs/formats.md describes every schema. Names are imported when they are asked for.
 """
 
-from importlib import import_module
-from typing import Any
+from kinship.faces import lazy_face
 
 _NAMES = {
     "base": ("Answer", "Part"),
@@ -33,12 +32,9 @@ _NAMES = {
         "IndexedModels", "Relatives", "add_models", "find_relatives", "list_index", "remove_models",
     ),
 }  # fmt: skip
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_face(__name__, _HOMES)

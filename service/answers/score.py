@@ -19,6 +19,7 @@ from evaluators.scores.splits import SPLITS, Split
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.frame import FRAME_FILES
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
 from kinship.errors import (
@@ -85,13 +86,6 @@ class Scores(Answer):
     models: list[ModelScores]
     """In the order asked for."""
 
-
-# What decides, beside the weights, how a model runs.
-FRAME = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-    "spiece.model", "sentencepiece.bpe.model", "vocab.txt",
-)  # fmt: skip
 
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -190,7 +184,8 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
     ``ignored``: keys of config files that do not count.
     """
     content: dict[str, object] = {}
-    for name in FRAME if checkpoint.path.is_dir() else ():
+    folder = checkpoint.path
+    for name in sorted({file.name for pattern in ("config.json", *FRAME_FILES) for file in folder.glob(pattern)}):
         file = find_file(checkpoint.path, name)
         if file is None:
             continue

@@ -21,10 +21,18 @@ class Strict(BaseModel):
 
 def read_yaml(path: Path, kind: str) -> object:
     """The plain data in a YAML file, a ``kind`` of file to the user; raises `ReferenceNotFound` or `InvalidConfig`."""
+    documents = read_yaml_documents(path, kind)
+    if len(documents) > 1:
+        raise InvalidConfig(f"{path} holds {len(documents)} YAML documents; one was expected.", hint="Remove the ---.")
+    return documents[0]
+
+
+def read_yaml_documents(path: Path, kind: str) -> list[Any]:
+    """The plain data of every document in a YAML file, at least one; raises as `read_yaml`."""
     if not path.is_file():
         raise ReferenceNotFound(f"There is no {kind} at {path}.", hint="Give the path of a YAML file.")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _KeysOnce)
+        return list(yaml.load_all(path.read_text(encoding="utf-8"), _KeysOnce)) or [None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -8,7 +8,7 @@ or a mapping with ``path``, ``revision``, ``subfolder`` and ``adapter``.
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from kinship.checkpoints.hub import fetch_snapshot
@@ -62,6 +62,16 @@ subfolder=None, adapter=None))
     if match and match["revision"]:
         return Reference(match["repo"], match["revision"])
     return Reference(text)
+
+
+def resolved(reference: Reference, root: Path = Path()) -> Reference:
+    """A reference that means the same from any folder: local paths in full, its adapter's too; Hub ids as they are."""
+    path = _local(reference.path, root)
+    return replace(
+        reference,
+        path=os.path.realpath(path) if os.path.exists(path) else reference.path,
+        adapter=reference.adapter and resolved(reference.adapter, root),
+    )
 
 
 def locate(reference: Reference, root: Path = Path(), fetch: Fetch | None = None) -> Path:

@@ -24,6 +24,8 @@ from merging.recipe.parameters import Layers, values_for
 from merging.recipe.schema import Recipe
 from merging.registry import MergeMethod
 
+DIGITS = 15  # as many as float64 keeps of any decimal
+
 
 @dataclass(frozen=True, eq=False)
 class Genome:
@@ -106,7 +108,8 @@ class Span:
     def merge(self, recipe: Recipe, parents: Mapping[str, Genome]) -> Genome:
         """The child that ``recipe`` makes; its model names are keys of ``parents``.
 
-        Raises `InvalidConfig` naming models and tensor where a required parameter has no value, or has a wrong one.
+        Its coefficients are decimals of `DIGITS` digits, so that the recipe people read makes it to the bit. Raises
+        `InvalidConfig` naming models and tensor where a required parameter has no value, or has a wrong one.
         """
         method = recipe.check().method
         (part,) = recipe.parts
@@ -118,7 +121,7 @@ class Span:
             gram = self._table.grams[index] if method.needs_products else None
             with about(f"Tensor {self.names[index]!r} of {', '.join(models)}"):
                 child[index] = child_row(method, values, rows[index], None if base is None else base[index], gram)
-        return Genome(child)
+        return Genome(_decimal(child))
 
     def values(self, recipe: Recipe) -> Iterator[dict[str, Any]]:
         """The values of the method's parameters for each tensor, in order; raises as `merge`."""
@@ -154,6 +157,16 @@ class Span:
         if self.table is None:
             raise ValueError("this span was opened without a Gram table")
         return self.table
+
+
+def _decimal(coefficients: Float64) -> Float64:
+    """The nearest decimals: 0.584 where sums and differences of decimals gave 0.5839999999999999.
+
+    Numbers that have been one come back as they were. Cost: a microsecond for each number that is met first.
+    """
+    distinct, places = np.unique(coefficients, return_inverse=True)
+    nearest = np.array([float(f"{number:.{DIGITS}g}") for number in distinct])
+    return np.asarray(nearest[places].reshape(coefficients.shape))
 
 
 def child_row(

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from kinship.errors import InvalidConfig
-from kinship.validation import Strict, invalid, nearest, read_yaml
+from kinship.validation import Strict, invalid, nearest, read_yaml_documents
+from merging.recipe.documents import separate, united
 from merging.recipe.parameters import Filtered as Filtered
 from merging.recipe.parameters import Scalar as Scalar
 from merging.recipe.parameters import Scope, check_setting
@@ -110,6 +111,7 @@ class Part:
 class Recipe(Strict):
     """A merge."""
 
+    name: str | None = Field(None, min_length=1, description="what other documents of the same file call it")
     merge_method: str = Field(description="name of the method")
     models: list[Input] = Field(default_factory=list, min_length=1, description="the models to merge")
     slices: list[Slice] = Field(default_factory=list, min_length=1, description="or slices of layers, first to last")
@@ -227,9 +229,10 @@ class Recipe(Strict):
                 note = "# mergekit does not know the parameter 'scale' of linear.\n"
             else:
                 recipe = _as_task_arithmetic(self)
-        if self.nested:
-            note += "# mergekit does not read recipes inside recipes.\n"
-        return note + str(yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True))
+        steps = separate(recipe.to_dict())
+        if len(steps) > 1:
+            note += "# Several merges, the last made of the others: kinship merge reads them, and mergekit-multi.\n"
+        return note + "---\n".join(str(yaml.safe_dump(step, sort_keys=False, allow_unicode=True)) for step in steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without what was left at its default."""
@@ -250,8 +253,12 @@ def parse_recipe(content: object, source: str = "the recipe") -> Recipe:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe file. Relative model paths in it count from the working directory, as in mergekit."""
-    return parse_recipe(read_yaml(path, "recipe"), str(path))
+    """Read a recipe file: one merge or, as for mergekit-multi, several documents that name each other.
+
+    Relative model paths count from the working directory, as in mergekit. Raises `InvalidConfig`, `ReferenceNotFound`.
+    """
+    documents = read_yaml_documents(path, "recipe")
+    return parse_recipe(documents[0] if len(documents) == 1 else united(documents, str(path)), str(path))
 
 
 def _check_form(recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from evaluators.scores.score import as_dict
 from kinship.errors import LedgerError
 from merging.offspring.span import Span
 from search.history.comparisons import Differences, comparisons
+from search.history.descent import Descent
 from search.ledger.ledger import Ledger
 from search.ledger.records import Record, best_offspring, best_so_far, front
 from search.strategies.recipes import BASE
@@ -30,6 +31,8 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     best = leaders[-1] if leaders else None
     offspring = best_offspring(records)
     by_id = {record.id: record for record in records}
+    span = Span.over(ledger.table())
+    descent = Descent(span, by_id, facts.digests, lambda id: ledger.genomes([id])[id], facts.config.seed)
     between = Differences(ledger, facts, by_id)
     gain = between.gain(offspring.id, founders[-1]) if offspring and founders else {}
     return {
@@ -44,7 +47,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "best_founder": founders[-1] if founders else None,
         "best_offspring": offspring.id if offspring else None,
         "best_so_far": leaders,
-        "best_offspring_recipe": _recipe(ledger, offspring.id) if offspring else None,
+        "best_offspring_recipe": descent.recipe(offspring.id).to_dict() if offspring else None,
         "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
         "comparisons": comparisons(between, records),
         "pareto_front": front(records) if len(facts.tasks) > 1 else [],
@@ -63,10 +66,6 @@ def rank(person: Mapping[str, Any]) -> tuple[int, float, str]:
     if score is None:
         return 2, 0.0, person["id"]
     return 0 if score["complete"] else 1, -score["value"], person["id"]
-
-
-def _recipe(ledger: Ledger, id: str) -> dict[str, Any]:
-    return Span.over(ledger.table()).recipe_of(ledger.genomes([id])[id]).to_dict()
 
 
 def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:

@@ -9,23 +9,23 @@ DIR/lineage.png|svg   the family tree
 DIR/report.html       everything to look at
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from evaluators.cache import ScoreCache
 from evaluators.scores.splits import Split
+from kinship.checkpoints.references import parse_reference, resolved
 from kinship.output import output_file
 from kinship.pictures.family import family_figure
 from kinship.pictures.plots import heatmap
+from merging.merge import licences
 from merging.offspring.weights import cast, common_dtype
 from merging.output.folder import write_model_folder
-from merging.recipe.schema import Recipe
 from search.config import RunConfig
+from search.history.descent import Descent, renamed
 from search.ledger.records import Record, best_offspring
-from search.running.coordinator import CHILDREN, Search
+from search.running.coordinator import Search
 from search.running.events import Observer
 from service.pages.charts import drawn
 from service.pages.contents import RunContents
@@ -54,7 +54,7 @@ def run_evolution(
         _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         best = best_offspring(search.records)
         if best is not None:
-            _write_best(search, best, folder, root)
+            write_best(search, best, folder, root)
     view = RunContents.open(folder, ledger)
     _write_text(folder / "export.json", view.run.canonical())
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
@@ -67,30 +67,28 @@ def run_evolution(
     return view
 
 
-def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
-    references = search.config.references
-    recipe = search.span.recipe_of(search.genome(best.id))
-    stored = {id: f"{CHILDREN}/{id}.safetensors" for id in search.span.ids if id not in references}
-    absolute = {id: _absolute(path, root) for id, path in references.items()}
-    absolute |= {id: str((folder / path).resolve()) for id, path in stored.items()}
-    _write_text(folder / "best-offspring.yml", _renamed(recipe, absolute).to_yaml())
-    ancestry = _ancestry(search, best)
-    models = {str(entry.model) for entry in recipe.models}
-    if models & stored.keys():  # their own parents count
-        models |= {parent for step in ancestry for parent in step["parents"]}
-    parents = sorted(references[id] for id in references if id in models)
+def write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
+    """Write ``best`` as the model folder ``best-offspring`` and its recipe beside it, with paths that hold anywhere."""
+    references, facts = search.config.references, search.facts
+    records = {record.id: record for record in search.records}
+    descent = Descent(search.span, records, facts.digests, search.genome, search.config.seed)
+    recipe, parents = descent.recipe(best.id), descent.parents(best.id)
+    absolute = {id: str(resolved(parse_reference(path, root), root)) for id, path in references.items()}
+    _write_text(folder / "best-offspring.yml", renamed(recipe, absolute).to_yaml())
+    terms = licences(search.models)
     write_model_folder(
         folder / "best-offspring",
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
         template=search.template,
-        recipe=_renamed(recipe, references | stored),
+        recipe=renamed(recipe, references),
         lineage={
             "schema": "kinship.lineage/1",
             "id": best.id,
-            "parents": [{"model": references[id], "digest": search.facts.digests[id]} for id in references],
-            "ancestry": ancestry,
+            "parents": [{"model": references[id], "digest": facts.digests[id]} for id in parents],
+            "ancestry": descent.steps(best.id),
         },
-        parents=parents,
+        parents=[references[id] for id in parents],
+        licences={references[id]: terms[id] for id in parents if id in terms},
         scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),
         force=True,
     )
@@ -101,36 +99,10 @@ def label_of(config: RunConfig) -> str:
     return config.strategy.variant if config.strategy.name == "topk" else config.strategy.name
 
 
-def _absolute(reference: str, root: Path) -> str:
-    """A local path in full; a reference to the Hub as it is."""
-    path = root / Path(reference).expanduser()
-    return str(path.resolve()) if path.exists() else reference
-
-
-def _ancestry(search: Search, best: Record) -> list[dict[str, Any]]:
-    """Every merge on the way from the founders to ``best``, ancestors first."""
-    records = search.records
-    needed, by_id = {best.id}, {record.id: record for record in records}
-    for record in reversed(records):
-        if record.id in needed:
-            needed.update(by_id[record.id].parents)
-    return [
-        {"id": record.id, "parents": list(record.parents), "recipe": record.recipe}
-        for record in records
-        if record.id in needed and record.parents
-    ]
-
-
 def _card_scores(best: Record, *, held_out: bool) -> dict[str, float]:
     split: Split = "held_out" if "held_out" in best.scores else "search"
     label = split.replace("_", "-") if held_out else "search, nothing held out"
     return {f"{task} ({label})": value for task, value in best.scores[split].tasks.items()}
-
-
-def _renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
-    """The recipe with its models' ids replaced by references."""
-    models = [entry.model_copy(update={"model": names[str(entry.model)]}) for entry in recipe.models]
-    return recipe.model_copy(update={"models": models})
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -110,9 +110,10 @@ def test_the_best_of_a_search_beyond_the_span_is_written(scene: Scene, kinship: 
         assert sorted(child.id for child in ledger.stored()) == stored
         assert len(stored) == sum(record.generation > 0 for record in ledger.records())
     view = RunContents.open(folder)
-    assert view.export["best_offspring_recipe"]["models"] == [
-        {"model": view.export["best_offspring"], "parameters": {"weight": 1.0}}
-    ]
+    recipe = view.best_recipe
+    assert recipe is not None
+    assert recipe.merge_method == "ties"
+    assert set(recipe.references) <= {"base", *scene.founders}
     assert set(stored) < set(view.kinship.ids)
 
 

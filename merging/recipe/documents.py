@@ -1,0 +1,122 @@
+"""Recipes inside recipes as several documents of one YAML file that name each other, as mergekit-multi reads them.
+
+All here is plain data: a recipe is a mapping with ``merge_method``, wherever a model may stand.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from kinship.errors import InvalidConfig
+
+_MODEL_KEYS = ("model", "base_model")
+_BETWEEN = {"dtype": "float32"}  # in which we keep what lies between; mergekit has to be told
+
+
+def with_models(content: Any, change: Callable[[Any], Any]) -> Any:
+    """A recipe, or a part of one, with every model in it replaced by what ``change`` makes of it."""
+    if isinstance(content, list):
+        return [with_models(item, change) for item in content]
+    if not isinstance(content, Mapping):
+        return content
+    return {key: change(value) if key in _MODEL_KEYS else with_models(value, change) for key, value in content.items()}
+
+
+def separate(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The recipes inside ``recipe``, each once and what is needed first, then itself; each names those before it.
+
+    >>> inner = {"merge_method": "linear", "models": [{"model": "a"}, {"model": "b"}]}
+    >>> for step in separate({"merge_method": "slerp", "models": [{"model": inner}, {"model": "c"}]}):
+    ...     print(step)
+    {'name': 'step-1', 'merge_method': 'linear', 'models': [{'model': 'a'}, {'model': 'b'}], 'dtype': 'float32'}
+    {'merge_method': 'slerp', 'models': [{'model': 'step-1'}, {'model': 'c'}]}
+    """
+    steps: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
+    taken = _references(recipe)
+
+    def name_of(inner: Mapping[str, Any]) -> str:
+        content = document(inner)
+        key = json.dumps(content, sort_keys=True)
+        if key not in names:
+            wanted = inner.get("name")
+            free = (
+                wanted
+                if wanted and wanted not in taken
+                else next(n for n in map("step-{}".format, count(1)) if n not in taken)
+            )
+            names[key] = free
+            taken.add(free)
+            steps.append({"name": free} | content | _BETWEEN)
+        return names[key]
+
+    def document(outer: Mapping[str, Any]) -> dict[str, Any]:
+        plain = {key: value for key, value in outer.items() if key != "name"}
+        found: dict[str, Any] = with_models(plain, lambda model: name_of(model) if _is_recipe(model) else model)
+        return found
+
+    last = document(recipe)
+    return [*steps, last]
+
+
+def united(documents: Sequence[object], source: str) -> dict[str, Any]:
+    """The one recipe that ``documents`` make together, what they name put inside it: the opposite of `separate`.
+
+    The merge is the document that no other names. Raises `InvalidConfig` where there are several of these or none,
+    where two have one name, and for one that is needed by others and kept in another dtype than float32.
+    """
+    recipes = [dict(document) for document in documents if isinstance(document, Mapping)]
+    if len(recipes) < len(documents):
+        raise InvalidConfig(
+            f"{source}: one of its documents is no mapping.", hint="Separate merges, not parts of one, by ---."
+        )
+    by_name: dict[str, dict[str, Any]] = {}
+    for recipe in recipes:
+        name = recipe.get("name")
+        if isinstance(name, str) and by_name.setdefault(name, recipe) is not recipe:
+            raise InvalidConfig(f"{source} has two merges called {name!r}.", hint="Give each a name of its own.")
+    used = {name for recipe in recipes for name in _references(recipe) if name in by_name}
+    last = [recipe for recipe in recipes if recipe.get("name") not in used]
+    if len(last) != 1:
+        shown = ", ".join(str(recipe.get("name", "one without a name")) for recipe in last) or "none"
+        raise InvalidConfig(
+            f"{source} has several merges; one that no other names was expected, found: {shown}.",
+            hint="Name the others as models of it; merges that have nothing to do with each other need a file each.",
+        )
+
+    def inside(model: Any, path: tuple[str, ...]) -> Any:
+        if not isinstance(model, str) or model not in by_name:
+            return with_models(model, lambda each: inside(each, path)) if _is_recipe(model) else model
+        if model in path:
+            raise InvalidConfig(f"{source}: the merge {model!r} needs itself, by {' and '.join(path)}.")
+        step = by_name[model]
+        kept = {step.get("dtype", "float32"), step.get("out_dtype", "float32")} - {"float32"}
+        if kept:
+            raise InvalidConfig(
+                f"{source}: {model!r}, which another merge needs, is to be kept in {kept.pop()}.",
+                hint="What lies between is kept in float32: leave dtype out there.",
+            )
+        content = {key: value for key, value in step.items() if key not in ("name", "dtype", "out_dtype")}
+        return with_models(content, lambda each: inside(each, (*path, model)))
+
+    whole: dict[str, Any] = with_models(last[0], lambda model: inside(model, ()))
+    return {key: value for key, value in whole.items() if key != "name"}
+
+
+def _is_recipe(model: Any) -> bool:
+    return isinstance(model, Mapping) and "merge_method" in model
+
+
+def _references(recipe: Any) -> set[str]:
+    found: set[str] = set()
+
+    def note(model: Any) -> Any:
+        if isinstance(model, str):
+            found.add(model)
+        elif _is_recipe(model):
+            with_models(model, note)
+        return model
+
+    with_models(recipe, note)
+    return found

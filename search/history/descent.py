@@ -1,0 +1,83 @@
+"""How an individual came about: the merges on the way from base and founders, and one recipe for them all."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from merging.offspring.basis import child_seed
+from merging.offspring.span import Genome, Span
+from merging.recipe.documents import with_models
+from merging.recipe.schema import Recipe, parse_recipe
+from search.ledger.records import Record
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What is known of how the individuals ``records`` (by id) of a run were made.
+
+    span: of base, founders and stored children. founders: ids of the first two. genome: of an individual. seed: of the
+    run.
+    """
+
+    span: Span
+    records: Mapping[str, Record]
+    founders: Collection[str]
+    genome: Callable[[str], Genome]
+    seed: int
+
+    def recipe(self, id: str) -> Recipe:
+        """How to make an individual of base and founders: one linear merge if it is one, else recipes inside recipes.
+
+        A child outside the span, made by TIES say, is the merge that it was proposed as; what lies between is kept in
+        float32 there, and in the models' dtype by the search.
+        """
+        return parse_recipe(self._content(id, {}))
+
+    def parents(self, id: str) -> list[str]:
+        """Ids of base and founders whose weights are part of an individual, in the run's order."""
+        own = self.recipe(id).references
+        return [founder for founder in self.founders if founder in own]
+
+    def steps(self, id: str) -> list[dict[str, Any]]:
+        """Every merge on the way to an individual, ancestors first, with the seed of what was drawn at random."""
+        needed: set[str] = set()
+        queue = [id]
+        while queue:
+            last = queue.pop()
+            if last not in needed and last not in self.founders:
+                needed.add(last)
+                queue += self.records[last].parents
+        return [
+            {
+                "id": record.id,
+                "parents": list(record.parents),
+                "recipe": record.recipe,
+                "seed": child_seed(self.seed, record.id),
+            }
+            for record in self.records.values()
+            if record.id in needed
+        ]
+
+    def _content(self, id: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        if id in known:
+            return known[id]
+        recipe = self.span.recipe_of(self.genome(id))
+        only = [str(entry.model) for entry in recipe.models]
+        content = self.records[id].recipe if only == [id] else recipe.to_dict()
+
+        def inside(model: Any) -> Any:
+            if model in self.founders:
+                return model
+            return {"name": model} | self._content(model, known)
+
+        known[id] = with_models(content, inside)
+        return known[id]
+
+
+def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
+    """The recipe with the ids in it, at whatever depth, replaced by ``names``."""
+
+    def change(model: Any) -> Any:
+        return names[model] if isinstance(model, str) else with_models(model, change)
+
+    return parse_recipe(with_models(recipe.to_dict(), change))

@@ -1,0 +1,90 @@
+"""The best offspring as people get it: a folder that tells its true parents, and a recipe that makes it anywhere."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from kinship.trees.licences import findings
+from kinship.trees.recorded import recorded_tree
+from merging.merge import write_merge
+from merging.recipe.schema import load_recipe
+from search.ledger.records import best_offspring
+from search.running.coordinator import Search
+from service.pages.run_folder import write_best
+from tests.search.conftest import scene as scene
+from tests.search.runs import Scene
+
+METHODS = {
+    "slerp": {"method": "slerp", "parameters": {"t": 0.4}},
+    "ties": {"method": "ties", "parameters": {"density": 0.9, "weight": 0.5}},
+    "dare_ties": {"method": "dare_ties", "parameters": {"density": 0.9, "weight": 0.5}},
+}
+
+
+def written(scene: Scene, name: str, generations: int) -> tuple[Path, list[str]]:
+    """The folder of a finished search, and the founders that its best offspring comes from, read off the ledger."""
+    folder = scene.folder / name
+    config = scene.config(merge=METHODS[name], stop={"generations": generations})
+    with Search(config, folder, evaluator=scene.evaluator()) as search:
+        search.run()
+        best = best_offspring(search.records)
+        assert best is not None
+        write_best(search, best, folder, Path())
+        records = {record.id: record for record in search.records}
+        people = [best.id]
+        for id in people:
+            people += [parent for parent in records[id].parents if parent not in people]
+    return folder, [id for id in scene.founders if id in people]
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_lineage_card_and_tree_name_its_parents_alone(scene: Scene, method: str, generations: int) -> None:
+    for name, path in {"base": scene.base, **scene.founders}.items():
+        licence = "gpl-3.0" if name == "far" else "apache-2.0"
+        (path / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    folder, founders = written(scene, method, generations)
+    assert generations == 2 or len(founders) == 2
+    parents = ([] if method == "slerp" else [str(scene.base)]) + [str(scene.founders[name]) for name in founders]
+    best = folder / "best-offspring"
+    lineage = json.loads((best / "lineage.json").read_text())
+    assert [parent["model"] for parent in lineage["parents"]] == parents
+    card = yaml.safe_load((best / "README.md").read_text().split("---")[1])
+    assert card["base_model"] == parents
+    assert card["license"] == ("other" if "far" in founders else "apache-2.0")
+    tree = recorded_tree([str(best), *map(str, scene.founders.values()), str(scene.base)])
+    assert sorted(tree.predecessors(str(best))) == sorted(parents)
+    assert bool([found for found in findings(tree) if found.kind == "licence"]) == ("far" in founders)
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recipe_makes_it_of_base_and_founders(
+    scene: Scene, method: str, generations: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = written(scene, method, generations)
+    recipe = load_recipe(folder / "best-offspring.yml")
+    assert set(recipe.references) <= {str(path) for path in (scene.base, *scene.founders.values())}
+    if method == "dare_ties" and generations > 1:
+        return  # each child has a seed of its own, and a recipe one for all
+    steps = json.loads((folder / "best-offspring/lineage.json").read_text())["ancestry"]
+    monkeypatch.chdir(tmp_path)
+    again = load_file(write_merge(recipe, tmp_path / "again", seed=steps[-1]["seed"]) / "model.safetensors")
+    for name, tensor in load_file(folder / "best-offspring/model.safetensors").items():
+        np.testing.assert_array_equal(tensor, again[name], err_msg=name)
+
+
+def test_documents_are_what_mergekit_multi_reads(scene: Scene) -> None:
+    """Each names models on disk or documents before it, the last has no name, and none lies under another."""
+    folder, _ = written(scene, "ties", 2)
+    documents = list(yaml.safe_load_all((folder / "best-offspring.yml").read_text()))
+    names = [document.get("name") for document in documents]
+    assert names[-1] is None
+    known = {str(path) for path in (scene.base, *scene.founders.values())}
+    for document, name in zip(documents, names, strict=True):
+        assert {document["base_model"], *(entry["model"] for entry in document["models"])} <= known
+        known.add(name)

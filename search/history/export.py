@@ -60,14 +60,6 @@ def to_json(export: dict[str, Any]) -> str:
     return json.dumps(export, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def rank(person: Mapping[str, Any]) -> tuple[int, float, str]:
-    """Sorts the individuals of an export: fully scored ones, those stopped early, those without a score; best first."""
-    score = person["scores"].get("search")
-    if score is None:
-        return 2, 0.0, person["id"]
-    return 0 if score["complete"] else 1, -score["value"], person["id"]
-
-
 def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
     return {
         "id": record.id,

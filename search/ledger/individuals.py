@@ -70,9 +70,9 @@ class Individuals:
     def complementarity(self, one: str, other: str) -> float:
         """The share of the documents both were scored on on which the worse-scoring beats the better-scoring one.
 
-        NaN where they share none. Equal scores: the second of the ids in order counts as the worse.
+        NaN where they share none. Which of two with equal scores counts as the worse: see `Record.standing`.
         """
-        better, worse = sorted((one, other), key=lambda id: (-self._fitness(id), id))
+        better, worse = sorted((one, other), key=lambda id: self.records[id].standing)
         mine, theirs = self._search_results(better), self._search_results(worse)
         beaten = [
             theirs[task][document] > value
@@ -94,7 +94,3 @@ class Individuals:
             lambda: founders.total()[0],
         )
         return make_strategy(config.strategy, config.merge, context, config.seed, self._facts.budget)
-
-    def _fitness(self, id: str) -> float:
-        fitness = self.records[id].fitness
-        return -math.inf if fitness is None else fitness

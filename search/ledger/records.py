@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from evaluators.scores.aggregates import pareto_front
 from evaluators.scores.splits import Split
-from search.strategies.base import Individual, Proposal, Role
+from search.strategies.base import Individual, Proposal, Role, standing
 from search.strategies.recipes import BASE
 from search.strategies.settings import StrategySettings
 
@@ -83,6 +83,12 @@ class Record:
         return self.scores["search"].value if "search" in self.scores else None
 
     @property
+    def standing(self) -> tuple[float, float, str, str]:
+        """Sorts individuals, best first: see `search.strategies.base.standing`."""
+        stderr = self.scores["search"].stderr if "search" in self.scores else None
+        return standing(self.fitness, stderr, self.identity, self.id)
+
+    @property
     def ranks(self) -> bool:
         """Whether it may be called best: fully scored, and neither the base nor a double of somebody before it."""
         return self.id != BASE and self.twin is None and "search" in self.scores and self.scores["search"].complete
@@ -101,7 +107,7 @@ class Record:
         """What strategies are told of it."""
         score = self.scores.get("search")
         if score is None:
-            return Individual(self.id, self.generation, None, self.parents, self.role)
+            return Individual(self.id, self.generation, None, self.parents, self.role, identity=self.identity or "")
         return Individual(
             self.id,
             self.generation,
@@ -112,25 +118,26 @@ class Record:
             score.complete,
             score.tasks,
             score.errors,
+            self.identity or "",
         )
 
 
 class Standings:
-    """The best individuals so far, kept in order as they come: O(log n) comparisons each, equal scores by id."""
+    """The best individuals so far, kept in order as they come: O(log n) comparisons each; see `standing`."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._order: list[tuple[float, str]] = []
+        self._order: list[tuple[float, float, str, str]] = []
         for record in records:
             self.add(record)
 
     def add(self, record: Record) -> None:
         """Take in a record; those that do not rank are passed over."""
         if record.ranks:
-            insort(self._order, (-(record.fitness or 0.0), record.id))
+            insort(self._order, record.standing)
 
     def top(self, count: int) -> list[str]:
         """Ids of the best, best first."""
-        return [id for _, id in self._order[:count]]
+        return [place[-1] for place in self._order[:count]]
 
 
 def ranked(records: Iterable[Record]) -> list[Record]:

@@ -50,7 +50,7 @@ class Individual:
     score: what the search selects on, higher is better; None where evaluation failed. stderr: its standard error.
     complete: False where evaluation was stopped early, so that ``score`` is an estimate; such an individual never ranks
     above a complete one. tasks, errors: the score of each task by name and its standard error, where there is one, for
-    several objectives.
+    several objectives. identity: of its weights.
     """
 
     id: str
@@ -62,11 +62,21 @@ class Individual:
     complete: bool = True
     tasks: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    identity: str = ""
 
     @property
     def scored(self) -> bool:
         """Whether it has a score, complete or estimated."""
         return self.score is not None and not math.isnan(self.score)
+
+
+def standing(score: float | None, stderr: float | None, identity: str | None, id: str) -> tuple[float, float, str, str]:
+    """Sorts individuals, best first: by score, of equal ones the surer first, then by weights.
+
+    What somebody is called decides between equal weights alone, so that other names do not make it another search.
+    """
+    missing = score is None or math.isnan(score)
+    return math.inf if missing else -(score or 0.0), math.inf if stderr is None else stderr, identity or "", id
 
 
 class Population:
@@ -87,9 +97,14 @@ class Population:
         return list(self._members.values())
 
     def ranked(self) -> list[str]:
-        """Ids of all that have a score, best first, those stopped early last; equal scores by id."""
+        """Ids of all that have a score, best first (see `standing`), those stopped early last."""
         scored = [member for member in self._members.values() if member.scored]
-        return [m.id for m in sorted(scored, key=lambda m: (not m.complete, -(m.score or 0.0), m.id))]
+        scored.sort(key=lambda m: (not m.complete, standing(m.score, m.stderr, m.identity, m.id)))
+        return [member.id for member in scored]
+
+    def by_weights(self, ids: Iterable[str]) -> list[str]:
+        """The ids in an order that rests on their weights, not on what they are called."""
+        return sorted(ids, key=lambda id: (self._members[id].identity, id))
 
     def generation(self, number: int) -> list[str]:
         """Ids of a generation's individuals that have a score."""

@@ -76,13 +76,14 @@ class TopKGreedy:
         else:
             values = {id: self._context.closeness(best, id) for id in partners}
         known = {id: value for id, value in values.items() if not math.isnan(value)}
-        return min(known, key=lambda id: (known[id], id), default=None)
+        return min(self._population.by_weights(known), key=lambda id: known[id], default=None)
 
     def _pool(self) -> list[str]:
         match self._settings.partner_pool:
             case "previous":
-                return sorted(self._population.generation(self._generation - 2))
+                pool = set(self._population.generation(self._generation - 2))
             case "outside":
-                return sorted(set(self._population.ranked()) - set(self.top))
+                pool = set(self._population.ranked()) - set(self.top)
             case _:
-                return sorted(self._population.ranked())
+                pool = set(self._population.ranked())
+        return self._population.by_weights(pool)

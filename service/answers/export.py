@@ -45,12 +45,14 @@ class Individual(Part):
     """By split."""
 
     @property
-    def place(self) -> tuple[int, float, str]:
+    def place(self) -> tuple[bool, tuple[float, float, str, str]]:
         """Sorts individuals: fully scored ones, those stopped early, those without a score; best first."""
+        from search.strategies.base import standing
+
         score = self.scores.get("search")
         if score is None:
-            return 2, 0.0, self.id
-        return 0 if score.complete else 1, -score.value, self.id
+            return True, standing(None, None, self.identity, self.id)
+        return not score.complete, standing(score.value, score.stderr, self.identity, self.id)
 
 
 class RunComparison(Part):

@@ -53,6 +53,7 @@ def write_model_folder(
     lineage: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
     parents: Sequence[str],
     scores: Mapping[str, float] | None = None,
+    verdict: str = "",
     licences: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
     tokenizer: Checkpoint | None = None,
@@ -64,8 +65,8 @@ def write_model_folder(
 
     Config (or ``config``) comes from ``template``, its tokenizer too (or from ``tokenizer``); ``files`` (texts by name)
     replace what they are called. Beside them: ``mergekit_config.yml`` (the recipe), ``lineage.json`` (asked for when
-    the weights are written, if it is a function), a model card with ``parents``, their ``licences`` and ``scores``, and
-    ``SHA256SUMS`` over everything.
+    the weights are written, if it is a function), a model card with ``parents``, their ``licences``, ``scores`` and
+    the ``verdict`` on them, and ``SHA256SUMS`` over everything.
     Memory: a piece of the weights. Raises `OutputExists` or `OutputNotWritable`, leaving nothing behind.
     """
     with output_folder(path, force=force) as folder:
@@ -84,7 +85,7 @@ def write_model_folder(
         texts |= dict(files or {})
         texts[RECIPE_NAME] = recipe.to_yaml()
         texts[LINEAGE_NAME] = _json(lineage() if callable(lineage) else lineage)
-        texts["README.md"] = _model_card(path.name, recipe, parents, scores or {}, licences or {})
+        texts["README.md"] = _model_card(path.name, recipe, parents, scores or {}, licences or {}, verdict)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
         sums = {file.name: writer.sums.get(file.name) or sha256(file) for file in sorted(folder.iterdir())}
@@ -113,7 +114,12 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _model_card(
-    name: str, recipe: Recipe, parents: Sequence[str], scores: Mapping[str, float], licences: Mapping[str, str]
+    name: str,
+    recipe: Recipe,
+    parents: Sequence[str],
+    scores: Mapping[str, float],
+    licences: Mapping[str, str],
+    verdict: str,
 ) -> str:
     front: dict[str, Any] = {
         "base_model": list(parents),
@@ -126,6 +132,7 @@ def _model_card(
         front |= {"license": different[0] if len(different) == 1 and len(licences) == len(parents) else "other"}
     rows = "".join(f"| {task} | {value:.4f} |\n" for task, value in scores.items())
     table = f"\n| task | score |\n| --- | ---: |\n{rows}" if scores else ""
+    table += f"\n{verdict}\n" if verdict else ""
     terms = "".join(f"* `{parent}`: {licences.get(parent, 'not stated')}\n" for parent in parents) if licences else ""
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n"

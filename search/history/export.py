@@ -13,11 +13,12 @@ from kinship.errors import LedgerError
 from merging.offspring.span import Span
 from search.history.comparisons import Differences, comparisons
 from search.history.descent import Descent
+from search.history.verdict import verdict
 from search.ledger.ledger import Ledger
 from search.ledger.records import Record, best_offspring, best_so_far, front
 from search.strategies.recipes import BASE
 
-SCHEMA = "kinship.run/2"
+SCHEMA = "kinship.run/3"
 
 
 def export_run(ledger: Ledger) -> dict[str, Any]:
@@ -35,6 +36,9 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     descent = Descent(span, by_id, facts.digests, lambda id: ledger.genomes([id])[id], facts.config.seed)
     between = Differences(ledger, facts, by_id)
     gain = between.gain(offspring.id, founders[-1]) if offspring and founders else {}
+    rows = comparisons(between, records)
+    best_founder = founders[-1] if founders else None
+    whole = facts.config.evaluate.search_fraction == 1
     return {
         "schema": SCHEMA,
         "config": facts.config.to_record(),
@@ -44,12 +48,13 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "stopped": ledger.stopped(),
         "base": BASE,
         "best": best,
-        "best_founder": founders[-1] if founders else None,
+        "best_founder": best_founder,
         "best_offspring": offspring.id if offspring else None,
         "best_so_far": leaders,
         "best_offspring_recipe": descent.recipe(offspring.id).to_dict() if offspring else None,
         "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
-        "comparisons": comparisons(between, records),
+        "comparisons": rows,
+        "verdict": verdict(offspring.id if offspring else None, best_founder, rows, whole=whole),
         "pareto_front": front(records) if len(facts.tasks) > 1 else [],
         "individuals": [_describe(record, by_id) for record in records],
     }

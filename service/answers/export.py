@@ -90,11 +90,13 @@ class _Run(Answer):
     best_so_far: list[str]
     """After each generation."""
     best_offspring_recipe: dict[str, JsonValue] | None
-    """One linear merge of base and founders."""
+    """How to make it of base and founders: one linear merge, or for a child outside their span recipes in recipes."""
     gain_over_best_founder: dict[Split, Estimate]
     """Of the best offspring, in the run's aggregate; paired standard error."""
     comparisons: list[RunComparison]
     """Of the best offspring and the latest leaders."""
+    verdict: str
+    """In words: is the best offspring better than the best founder, on documents the search never saw?"""
     pareto_front: list[str]
     """Ids, best on the search split of several tasks; empty for one."""
 
@@ -102,7 +104,7 @@ class _Run(Answer):
 class RunExport(_Run):
     """Everything a run found, nothing of when, where or in how many attempts: equal runs have equal bytes."""
 
-    schema_: Literal["kinship.run/2"] = named("kinship.run/2")
+    schema_: Literal["kinship.run/3"] = named("kinship.run/3")
     individuals: list[Individual]
     """In the order proposed."""
 
@@ -116,33 +118,6 @@ class RunExport(_Run):
         evaluate = self.config.get("evaluate")
         whole = isinstance(evaluate, dict) and evaluate.get("search_fraction") == 1
         return ["search"] if whole else ["search", "held_out"]
-
-    def verdict(self) -> str:
-        """In words: is the best offspring better than the best founder, on documents the search never saw?
-
-        Where nothing was held out that cannot be told, which is said.
-        """
-        gain = self.gain_over_best_founder.get(self.splits[-1])
-        whole = self.splits == ["search"]
-        if gain is None:
-            return "Nothing is held out (search_fraction: 1)." if whole else "The run has no held-out comparison yet."
-        value, error = gain.value, gain.stderr or 0.0
-        figures = f"{100 * value:+.2f} points (paired standard error {100 * error:.2f})"
-        if whole:
-            return (
-                f"Nothing was held out (search_fraction: 1): {self.best_offspring} is {figures} from the best founder, "
-                f"{self.best_founder}, on the documents it was chosen by, which flatter it."
-            )
-        if value > 2 * error:
-            judgement = "better than"
-        elif value > error:
-            judgement = "probably better than"
-        elif value > -error:
-            judgement = "not distinguishable from"
-        else:
-            judgement = "worse than"
-        rivals = f"{self.best_offspring} is {judgement} the best founder, {self.best_founder}"
-        return f"On held-out documents, {rivals}: {figures}."
 
 
 class TaskResults(Part):
@@ -203,7 +178,7 @@ class DiaryEntry(Part):
 class RunArchive(_Run):
     """All of a run, which its ledger can be rebuilt from. It tells when and where, so equal runs differ in it."""
 
-    schema_: Literal["kinship.run-full/2"] = named("kinship.run-full/2")
+    schema_: Literal["kinship.run-full/3"] = named("kinship.run-full/3")
     individuals: list[ArchivedIndividual]
     """In the order proposed."""
     budget: int | None

@@ -72,7 +72,7 @@ def demo(
         console().print(f"\nSearch, {variant} variant")
         with observed(as_json=False) as observer:
             views[variant] = run_evolution(config, out / f"run-{variant}", root=out, cache=cache, observer=observer)
-        console().print(views[variant].run.verdict())
+        console().print(views[variant].run.verdict)
 
     report = out / "report.html"
     write_report(report, views, TITLE, force=True)

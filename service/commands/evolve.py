@@ -53,7 +53,7 @@ def evolve(
                           f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
             raise
     if not as_json:
-        console().print(found.run.verdict())
+        console().print(found.run.verdict)
         console().print(f"Report: {out / 'report.html'}", soft_wrap=True)
 
 

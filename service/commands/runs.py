@@ -167,7 +167,7 @@ def print_individuals(answer: "RunExport", name: str) -> None:
     if answer.pareto_front:
         front = ", ".join(answer.pareto_front[:MOST_NAMED]) + (", ..." if answer.pareto_front[MOST_NAMED:] else "")
         console().print(f"Beaten by nobody on all tasks at once: {front}.", markup=False, soft_wrap=True)
-    console().print(f"{answer.verdict()} Stopped because {answer.stopped or 'it is not finished'}.")
+    console().print(f"{answer.verdict} Stopped because {answer.stopped or 'it is not finished'}.")
 
 
 def print_failures(answer: "Failures") -> None:

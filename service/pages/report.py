@@ -53,7 +53,7 @@ def _section(label: str, view: RunContents) -> dict[str, Any]:
     recipe = view.best_recipe
     return {
         "label": label,
-        "verdict": view.run.verdict(),
+        "verdict": view.run.verdict,
         "stopped": export["stopped"] or "not finished",
         "offspring": len(offspring),
         "generations": max((person["generation"] for person in offspring), default=0),

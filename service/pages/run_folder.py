@@ -24,6 +24,7 @@ from merging.offspring.weights import cast, common_dtype
 from merging.output.folder import write_model_folder
 from search.config import RunConfig
 from search.history.descent import Descent, renamed
+from search.history.export import export_run
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import Search
 from search.running.events import Observer
@@ -54,7 +55,8 @@ def run_evolution(
         _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         best = best_offspring(search.records)
         if best is not None:
-            write_best(search, best, folder, root)
+            verdict = str(export_run(search.ledger)["verdict"])
+            write_best(search, best, folder, root, verdict)
     view = RunContents.open(folder, ledger)
     _write_text(folder / "export.json", view.run.canonical())
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
@@ -63,11 +65,11 @@ def run_evolution(
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"lineage.{suffix}", force=True)
     write_report(folder / REPORT, {label_of(config): view}, f"Merge search: {folder.name}", force=True)
-    observer("finished", {"report": str(folder / REPORT), "verdict": view.run.verdict()})
+    observer("finished", {"report": str(folder / REPORT), "verdict": view.run.verdict})
     return view
 
 
-def write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
+def write_best(search: Search, best: Record, folder: Path, root: Path, verdict: str = "") -> None:
     """Write ``best`` as the model folder ``best-offspring`` and its recipe beside it, with paths that hold anywhere."""
     references, facts = search.config.references, search.facts
     records = {record.id: record for record in search.records}
@@ -90,6 +92,7 @@ def write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
         parents=[references[id] for id in parents],
         licences={references[id]: terms[id] for id in parents if id in terms},
         scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),
+        verdict=verdict,
         force=True,
     )
 

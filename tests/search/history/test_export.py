@@ -40,6 +40,8 @@ def test_best_are_those_with_the_best_search_scores(scene: Scene) -> None:
     gain = export["gain_over_best_founder"]["search"]
     assert gain["value"] == pytest.approx(values[export["best_offspring"]] - values[export["best_founder"]])
     assert set(export["gain_over_best_founder"]) == {"search", "held_out"}
+    assert str(export["best_offspring"]) in export["verdict"]
+    assert str(export["best_founder"]) in export["verdict"]
     assert set(export["best_offspring_recipe"]["models"][0]) == {"model", "parameters"}
 
 
@@ -64,7 +66,7 @@ def test_json_is_canonical(scene: Scene) -> None:
     text = scene.text("run")
     content = json.loads(text)
     assert content == scene.export("run")
-    assert content["schema"] == "kinship.run/2"
+    assert content["schema"] == "kinship.run/3"
     assert to_json(dict(reversed(content.items()))) == text
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json({"value": float("nan")})

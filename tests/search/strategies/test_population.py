@@ -1,3 +1,4 @@
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -14,9 +15,22 @@ MEMBERS = [
 ]
 
 
-def test_ranking_leaves_out_failures_and_breaks_ties_by_id() -> None:
+def test_ranking_leaves_out_failures() -> None:
     assert Population(MEMBERS).ranked() == ["a", "b", "1-2", "c"]
     assert Population().ranked() == []
+
+
+def test_equal_scores_are_ordered_by_error_then_by_weights() -> None:
+    """Whatever they are called."""
+    facts = [(0.5, 0.2, "w4"), (0.5, 0.1, "w9"), (0.5, 0.1, "w2"), (0.5, None, "w1"), (0.7, 0.9, "w8")]
+    for names in permutations("abcde"):
+        members = [
+            Individual(name, 0, score, stderr=stderr, identity=identity)
+            for name, (score, stderr, identity) in zip(names, facts, strict=True)
+        ]
+        population = Population(members)
+        assert [population[id].identity for id in population.ranked()] == ["w8", "w2", "w9", "w4", "w1"]
+        assert [population[id].identity for id in population.by_weights(names)] == ["w1", "w2", "w4", "w8", "w9"]
 
 
 def test_generations_and_pairs() -> None:

@@ -15,7 +15,7 @@ from service.answers.base import Answer, Part
 
 DOCUMENT = Path(__file__).parents[3] / "docs/formats.md"
 # What an event is made of stands in one table, and what an export has in another section.
-ELSEWHERE = {"kinship.run-full/2": "kinship.run/2", "kinship.event/1": "kinship.run/2"}
+ELSEWHERE = {"kinship.run-full/3": "kinship.run/3", "kinship.event/1": "kinship.run/3"}
 
 
 def answers(of: type[Answer] = Answer) -> Iterator[type[Answer]]:

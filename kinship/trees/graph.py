@@ -2,7 +2,8 @@
 
 Nodes carry what is known of a model: ``generation``, and perhaps ``family``, ``score``, ``licence``, ``recipe``,
 ``role``, ``tags`` and ``given`` (false for a parent that is only named). Edges carry ``kind`` (one of `KINDS`),
-``sources`` (where the descent is told), and perhaps ``kinship``, ``confidence`` and ``evidence``.
+``sources`` (where the descent is told), and perhaps ``kinship``, ``confidence`` and ``evidence``. The graph itself may
+say what among the models given is none (``no_models``: why, by reference).
 """
 
 from collections.abc import Iterable
@@ -51,6 +52,7 @@ def united(trees: "Iterable[Tree]") -> "Tree":
     """All that several trees tell, earlier ones first where they differ."""
     found: Tree = nx.DiGraph()
     for tree in trees:
+        found.graph.update(tree.graph)
         for id, facts in tree.nodes(data=True):
             add_member(found, id, **facts)
         for parent, child, facts in tree.edges(data=True):

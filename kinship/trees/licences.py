@@ -1,4 +1,5 @@
-"""What is wrong in a family: licences that do not go together, contamination handed down, parents that are missing.
+"""What is wrong in a family: licences that do not go together, contamination handed down, parents that are missing,
+what is no model.
 
 A reading of licence names, no legal advice.
 """
@@ -29,7 +30,7 @@ UNNAMED = frozenset(("other", "unknown"))
 class Finding:
     """Something to look at in model ``id``; ``because`` names the models it comes from."""
 
-    kind: Literal["licence", "contamination", "missing"]
+    kind: Literal["licence", "contamination", "missing", "no_model", "unrecorded"]
     id: str
     because: tuple[str, ...]
     text: str
@@ -41,7 +42,16 @@ class Finding:
 
 def findings(tree: "Tree") -> list[Finding]:
     """All there is to say against a family, in the order of its nodes."""
-    return [*_missing(tree), *_licences(tree), *_contamination(tree)]
+    return [*_strangers(tree), *_missing(tree), *_licences(tree), *_contamination(tree)]
+
+
+def _strangers(tree: "Tree") -> Iterator[Finding]:
+    """What was given and is no model, and a family of which nothing is told."""
+    for id, why in tree.graph.get("no_models", {}).items():
+        yield Finding("no_model", id, (), f"{id} is no model and is left out: {why}")
+    if "no_models" in tree.graph and len(tree) and not tree.number_of_edges():
+        text = f"nothing is recorded: the files of {', '.join(tree)} name no parent; their weights may tell (--recover)"
+        yield Finding("unrecorded", next(iter(tree)), tuple(tree), text)
 
 
 def _missing(tree: "Tree") -> Iterator[Finding]:

@@ -15,13 +15,15 @@ import yaml
 from kinship.checkpoints.folder_files import CARD_NAME, find_file, front_matter, read_json, read_text
 from kinship.checkpoints.hub import fetch_documents
 from kinship.checkpoints.references import Fetch, locate, parse_reference
-from kinship.errors import MalformedCheckpoint
+from kinship.errors import InvalidConfig, MalformedCheckpoint
 from kinship.trees.graph import add_descent, add_member, placed
 
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
 
 LINEAGE_NAME, RECIPE_NAME, ADAPTER_NAME = "lineage.json", "mergekit_config.yml", "adapter_config.json"
+_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+_OF_MODELS = ("config.json", LINEAGE_NAME, RECIPE_NAME, ADAPTER_NAME, CARD_NAME)
 _RELATIONS = {"finetune": "finetune", "adapter": "lora", "merge": "merge", "quantized": "quantized"}
 
 Parents = list[tuple[str, str]]
@@ -33,10 +35,19 @@ def recorded_tree(models: Sequence[str], fetch: Fetch = fetch_documents) -> "Tre
 
     Parents that are given, by the same reference or another one of the same folder, are one node with them; other
     parents are nodes with ``given`` false, whose own files are not looked for. Of the Hub, only the files above are
-    downloaded. Raises `ReferenceNotFound`, and `MalformedCheckpoint` naming a file that cannot be read.
+    downloaded. What is there and no model is left out: the graph's ``no_models`` has why, by reference.
+    Raises `ReferenceNotFound`, `MalformedCheckpoint` naming a file that cannot be read, and `InvalidConfig` where none
+    is a model.
     """
     tree: Tree = nx.DiGraph()
     folders = {model: locate(parse_reference(model), fetch=fetch) for model in models}
+    foreign = {model: why for model, folder in folders.items() if os.path.exists(model) and (why := _no_model(folder))}
+    tree.graph["no_models"] = foreign
+    models = [model for model in models if model not in foreign]
+    if not models:
+        (first, why), *_ = foreign.items()
+        raise InvalidConfig(f"{first} is no model: {why}.", hint="Give folders that hold config.json and weights.")
+    folders = {model: folders[model] for model in models}
     known = {os.path.realpath(folder): model for model, folder in folders.items()}
     for model in models:
         add_member(tree, model, given=True)
@@ -60,6 +71,15 @@ def recorded_tree(models: Sequence[str], fetch: Fetch = fetch_documents) -> "Tre
     return placed(tree)
 
 
+def _no_model(place: Path) -> str | None:
+    """Why what lies there is no model; None where it may be one: weights, a config, or what we read of descent."""
+    if not place.is_dir():
+        return None if place.suffix in _WEIGHTS else "a file, and not of weights"
+    if any(file.name in _OF_MODELS or file.suffix in _WEIGHTS for file in place.iterdir()):
+        return None
+    return "a folder without config.json, weights or model card"
+
+
 def _of_lineage(folder: Path, _: Mapping[str, Any]) -> Parents:
     file = find_file(folder, LINEAGE_NAME)
     if file is None:
@@ -75,10 +95,11 @@ def _of_lineage(folder: Path, _: Mapping[str, Any]) -> Parents:
 def _of_recipe(folder: Path, _: Mapping[str, Any]) -> Parents:
     text = read_text(folder, RECIPE_NAME)
     try:
-        content = yaml.safe_load(text) if text is not None else None
+        documents = list(yaml.safe_load_all(text)) if text is not None else []
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MalformedCheckpoint(f"{folder / RECIPE_NAME} is not valid YAML: {error}.", hint="Mend it.") from None
-    return [(model, "merge") for model in dict.fromkeys(_models_of(content))]
+    between = {step["name"] for step in documents if isinstance(step, Mapping) and isinstance(step.get("name"), str)}
+    return [(model, "merge") for model in dict.fromkeys(_models_of(documents)) if model not in between]
 
 
 def _of_card(_: Path, card: Mapping[str, Any]) -> Parents:

@@ -69,7 +69,7 @@ class Finding(Part):
     """Something to look at in a family."""
 
     kind: str
-    """``licence``, ``contamination`` or ``missing``."""
+    """``licence``, ``contamination``, ``missing``, ``no_model`` or ``unrecorded``."""
     id: str
     """The model."""
     because: list[str]

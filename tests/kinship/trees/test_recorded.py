@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kinship.errors import InvalidConfig, MalformedCheckpoint, ReferenceNotFound
+from kinship.trees.licences import findings
 from kinship.trees.recorded import recorded_tree
 from tests.kinship.hub_server import HubServer, Repo
 
@@ -81,7 +82,7 @@ tokenizer: {tokens: {x: {source: {model: org/z}}}}
 
 def test_one_folder_is_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "base")
+    write(tmp_path / "base", **{"config.json": "{}"})
     write(tmp_path / "child", card=card(base_model=str(tmp_path / "base")))
     (tmp_path / "link").symlink_to(tmp_path / "base")
     write(tmp_path / "other", card=card(base_model="./link"))
@@ -116,3 +117,27 @@ def test_of_the_hub_only_documents_are_downloaded(tmp_path: Path, monkeypatch: p
         tree = recorded_tree(["org/child"])
         assert not hub.sent["model.safetensors"]
     assert set(tree.edges) == {("org/base", "org/child")}
+
+
+def test_what_is_no_model_is_left_out_and_said(tmp_path: Path) -> None:
+    one = write(tmp_path / "one", **{"config.json": "{}"})
+    bare = tmp_path / "bare.safetensors"
+    bare.touch()
+    facts = tmp_path / "family.json"
+    facts.write_text("{}")
+    tasks = write(tmp_path / "tasks", **{"add.yaml": "task: add"})
+    tree = recorded_tree([str(facts), one, str(bare), tasks])
+    assert list(tree) == [one, str(bare)]
+    assert [(found.kind, found.id) for found in findings(tree)] == [
+        ("no_model", str(facts)),
+        ("no_model", tasks),
+        ("unrecorded", one),
+    ]
+    with pytest.raises(InvalidConfig, match=r"family\.json is no model: a file, and not of weights"):
+        recorded_tree([str(facts), tasks])
+
+
+def test_merges_on_the_way_are_no_parents(tmp_path: Path) -> None:
+    recipe = "name: 1-2\nmerge_method: linear\nmodels:\n- model: a\n- model: b\n---\nmerge_method: linear\nmodels:\n"
+    child = write(tmp_path / "child", recipe=recipe + "- model: 1-2\n- model: c\n")
+    assert set(recorded_tree([child]).predecessors(child)) == {"a", "b", "c"}

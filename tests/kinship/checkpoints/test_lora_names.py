@@ -58,3 +58,28 @@ def test_a_merged_adapter_is_the_live_one(kind: str, tmp_path: Path) -> None:
     want = adapted.merge_and_unload().state_dict()
     for name, tensor in merged.state_dict().items():
         torch.testing.assert_close(tensor, want[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["BertForMaskedLM", "RobertaForMaskedLM", "BertForSequenceClassification"])
+def test_trained_biases_that_a_file_has_once(kind: str, tmp_path: Path) -> None:
+    """BERT's head has its bias by two names, and peft writes it by both."""
+    peft = pytest.importorskip("peft")
+    config = getattr(transformers, f"{kind.partition('For')[0]}Config")(**SMALL)
+    torch.manual_seed(0)
+    getattr(transformers, kind)(config).save_pretrained(tmp_path / "base")
+    model = getattr(transformers, kind).from_pretrained(tmp_path / "base")
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query", "dense"], bias="all"))
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight.add_(0.1 * torch.randn_like(weight))
+    adapted.save_pretrained(tmp_path / "lora")
+    content = {"merge_method": "passthrough", "models": [{"model": f"{tmp_path / 'base'}+{tmp_path / 'lora'}"}]}
+    folder = write_merge(parse_recipe(content), tmp_path / "out")
+    merged, report = type(model).from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    with torch.no_grad():
+        ids = torch.arange(5, 25)[None]
+        wanted, found = (each.eval()(input_ids=ids).logits for each in (adapted, merged))
+    assert (wanted - found).abs().max() <= 1e-5

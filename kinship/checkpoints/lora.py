@@ -18,6 +18,7 @@ from kinship.checkpoints.architecture import architecture_of
 from kinship.checkpoints.changes import Adapter, Change, Magnitudes, Rows, settle_head
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import widen
+from kinship.checkpoints.expert_lora import Experts, expert_changes, require_fitting, stacked_targets
 from kinship.checkpoints.folder_files import find_file
 from kinship.checkpoints.header import TensorEntry, read_header
 from kinship.checkpoints.low_rank import LowRank, Start
@@ -74,10 +75,13 @@ class _Module:
 
 @dataclass(frozen=True)
 class _Contents:
-    """The file sorted: modules by the base's tensor that is their weight, and what is replaced by the base's names."""
+    """The file sorted: modules by the base's tensor that is their weight, what is replaced by the base's names, and
+    the factors of stacked experts.
+    """
 
     modules: dict[str, _Module]
     whole: dict[str, _Whole]
+    experts: dict[Experts, dict[str, TensorEntry]]
 
 
 def base_tensor_of(parameter: str, names: Mapping[str, Any]) -> str:
@@ -129,6 +133,9 @@ def read_adapter(config: AdapterConfig, base: Checkpoint) -> Adapter:
         )
     with open(file, "rb") as stream:
         changes = {name: Change(replaced=_read(each.entry, stream)) for name, each in contents.whole.items()}
+        for experts, factors in contents.experts.items():
+            read = {side: _read(entry, stream) for side, entry in factors.items()}
+            changes |= expert_changes(config, experts, read, base)
         for target, module in contents.modules.items():
             beneath = target in contents.whole and not contents.whole[target].copy
             if config.start and module.factors and tie is not None and target in tie and not beneath:
@@ -160,6 +167,8 @@ def _sort(
     whole: dict[str, _Whole] = {}
     keys = {key.removeprefix(_PREFIX) for key in header}
     ties = ties_of(model) or {}
+    stacked = stacked_targets(config, model)
+    experts: dict[Experts, dict[str, TensorEntry]] = {}
 
     def module_of(match: re.Match[str], key: str) -> _Module:
         target = _in_base(config.folder, _stored(f"{match['module']}.weight", base, model), base)
@@ -172,7 +181,10 @@ def _sort(
         twice = False
         if _UNUSED.search(name) or (_COPY.search(name) and _COPY.sub("", name) in keys and "bias" in name):
             continue  # bias: all lists the biases of modules saved whole once more
-        if match := _FACTOR.fullmatch(name):
+        match = _FACTOR.fullmatch(name)
+        if match and match["module"] in stacked:
+            experts.setdefault(stacked[match["module"]], {})[match["factor"]] = entry
+        elif match:
             # Embeddings store A (r, in) and B (out, r) of the transposed change: (B A)^T = A^T B^T.
             turned = match["embedding"] is not None
             side = match["factor"] if not turned else {"A": "B", "B": "A"}[match["factor"]]
@@ -207,7 +219,9 @@ def _sort(
             raise MalformedCheckpoint(f"{config.folder} holds the tensor of {key!r} twice.", hint="Save it again.")
     for target, module in modules.items():
         _check(config, target, module, base)
-    return _Contents(modules, whole)
+    for one, pair in experts.items():
+        require_fitting(config, one, pair)
+    return _Contents(modules, whole, experts)
 
 
 def _stored(parameter: str, base: Mapping[str, TensorEntry], model: Checkpoint) -> str:

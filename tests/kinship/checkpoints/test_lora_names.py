@@ -83,3 +83,38 @@ def test_trained_biases_that_a_file_has_once(kind: str, tmp_path: Path) -> None:
         ids = torch.arange(5, 25)[None]
         wanted, found = (each.eval()(input_ids=ids).logits for each in (adapted, merged))
     assert (wanted - found).abs().max() <= 1e-5
+
+
+def gpt_oss() -> Any:
+    config = transformers.GptOssConfig(
+        **SMALL, num_key_value_heads=1, head_dim=8, num_local_experts=3, num_experts_per_tok=2
+    )
+    return transformers.GptOssForCausalLM(config)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen2_moe", "gpt_oss"])
+@pytest.mark.parametrize("targets", [["experts.gate_up_proj", "experts.down_proj"], ["1.mlp.experts.down_proj"]])
+def test_factors_of_stacked_experts(kind: str, targets: list[str], tmp_path: Path) -> None:
+    """Fused in the file (gpt-oss, which stores them transposed, too), or apart."""
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    model = (gpt_oss if kind == "gpt_oss" else KINDS[kind])().float()
+    model.save_pretrained(tmp_path / "base")
+    base = type(model).from_pretrained(tmp_path / "base")
+    settings = {"rank_pattern": {"experts.down_proj": 3}, "alpha_pattern": {"experts.gate_up_proj": 5}}
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj"], target_parameters=targets, **settings)
+    adapted = peft.get_peft_model(base, lora)
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight.copy_(0.3 * torch.randn_like(weight))
+    adapted.save_pretrained(tmp_path / "lora")
+    content = {"merge_method": "passthrough", "models": [{"model": f"{tmp_path / 'base'}+{tmp_path / 'lora'}"}]}
+    folder = write_merge(parse_recipe(content), tmp_path / "out")
+    merged = type(model).from_pretrained(folder)
+    live = peft.PeftModel.from_pretrained(type(model).from_pretrained(tmp_path / "base"), tmp_path / "lora")
+    with torch.no_grad():
+        ids = torch.arange(5, 25)[None]
+        plain, wanted, found = (each.eval()(input_ids=ids).logits for each in (model, live, merged))
+    assert (wanted - plain).abs().max() > 1e-3
+    assert (wanted - found).abs().max() <= 1e-5

@@ -44,7 +44,7 @@ def stacked_targets(config: AdapterConfig, model: Checkpoint) -> dict[str, Exper
         own = [f"{name}.{own}" for own, _ in module.named_parameters(recurse=False)]
         wrapped = [one for one in own if any(one == each or one.endswith(f".{each}") for each in targets)]
         for depth, parameter in enumerate(reversed(wrapped)):
-            shape = architecture.parameters[parameter]
+            shape = architecture.parameters.get(parameter, ())
             if len(shape) == 3:
                 turned = bool(getattr(module, "is_transposed", False))
                 found[name + ".base_layer" * depth] = Experts(parameter, shape, turned)
@@ -52,7 +52,13 @@ def stacked_targets(config: AdapterConfig, model: Checkpoint) -> dict[str, Exper
 
 
 def require_fitting(config: AdapterConfig, experts: Experts, factors: Mapping[str, TensorEntry]) -> None:
-    """Raise `MalformedCheckpoint` unless ``factors`` are A (experts r, in) and B (out, r experts) of floats."""
+    """Raise `MalformedCheckpoint` unless ``factors`` are A (experts r, in) and B (out, r experts) of floats, and
+    `UnsupportedCheckpoint` for experts that lost a start to them, or are brought to lengths: peft knows none.
+    """
+    if config.start or config.dora:
+        raise UnsupportedCheckpoint(
+            f"{config.folder} changes the experts {experts.parameter} by more than factors.", hint=MERGE_IT
+        )
     count, *sizes = experts.shape
     out, width = reversed(sizes) if experts.turned else sizes
     shapes = {side: entry.shape for side, entry in factors.items() if entry.dtype.is_floating_point}

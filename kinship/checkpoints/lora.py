@@ -183,7 +183,9 @@ def _sort(
             continue  # bias: all lists the biases of modules saved whole once more
         match = _FACTOR.fullmatch(name)
         if match and match["module"] in stacked:
-            experts.setdefault(stacked[match["module"]], {})[match["factor"]] = entry
+            pair = experts.setdefault(stacked[match["module"]], {})
+            twice = match["factor"] in pair
+            pair[match["factor"]] = entry
         elif match:
             # Embeddings store A (r, in) and B (out, r) of the transposed change: (B A)^T = A^T B^T.
             turned = match["embedding"] is not None

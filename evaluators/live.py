@@ -19,6 +19,8 @@ from merging.offspring.weights import Tensors, TensorStream, held_stream
 
 ONE_THREAD_BELOW = 5_000_000
 
+_WRITTEN = "Score models from folders, as lm-eval loads them: `written: {backend: hf}` in evaluate."
+
 
 class LiveModel:
     """Architecture and tokenizer of ``template``; weights come with `hold` or `load`.
@@ -26,8 +28,9 @@ class LiveModel:
     dtype: ``auto`` is float32 on the CPU and bfloat16 elsewhere. Devices other than the CPU are untested.
     On the CPU, models below `ONE_THREAD_BELOW` parameters run on one thread: more would wait for each other.
     ``kind``: whether it is causal or sequence-to-sequence.
-    Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here and
-    `UnsupportedCheckpoint` for a model that makes no text or that transformers cannot make of its folder.
+    Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here,
+    `UnsupportedCheckpoint` for a model that makes no text, that transformers cannot make of its folder or whose files
+    cannot be turned into parameters here, and `MismatchedModels` as `load` does: before any weight is read.
     """
 
     def __init__(self, template: Checkpoint, device: str = "cpu", dtype: str | torch.dtype = "auto") -> None:
@@ -53,6 +56,7 @@ class LiveModel:
             torch.set_num_threads(1)
         self.architecture = Architecture(self.model)
         self._places: dict[str, torch.Tensor] = self.model.state_dict()  # its tensors are the model's own
+        self._require_fit(template)
         self._id, self._tried = template.id, False
         self._held: tuple[str, int] | None = None
 
@@ -101,25 +105,47 @@ class LiveModel:
             for name, tensor in self.architecture.converted(stream, names):
                 self._put(name, tensor)
 
+    def _require_fit(self, template: Checkpoint) -> None:
+        """Raise what `load` would raise of weights in the form of ``template``: it is gone through without memory."""
+        self._require_places(list(template.tensors))
+        tensors = ((name, torch.empty(entry.shape, device="meta")) for name, entry in template.tensors.items())
+        try:
+            for name, tensor in self.architecture.converted(tensors, list(template.tensors)):
+                self._require_shape(name, tensor)
+        except MismatchedModels:
+            raise
+        except Exception as error:  # whatever transformers' conversions raise
+            raise UnsupportedCheckpoint(
+                f"{template.id}: its files cannot be turned into the parameters of {type(self.model).__name__} in "
+                f"memory: {type(error).__name__}: {error}",
+                hint=_WRITTEN,
+            ) from error
+
     def _require_places(self, names: Sequence[str]) -> None:
         """Raise `MismatchedModels` unless files with the tensors ``names`` give every parameter, and nothing else."""
         for name in names:
             if self.architecture.place(name) is None and not self.architecture.ignores(name):
                 raise MismatchedModels(
                     f"The model has no parameter {name!r}.",
-                    hint="Is the base of another kind? With evaluate.written models are scored from folders.",
+                    hint=f"Is the base of another kind? {_WRITTEN}",
                 )
         missing = self.architecture.missing(names)
         if missing:
-            raise MismatchedModels(f"The checkpoints hold no tensor {missing[0]!r} that the model needs.")
+            raise MismatchedModels(
+                f"The checkpoints hold no tensor {missing[0]!r} that the model needs.",
+                hint=f"Are they whole? {_WRITTEN}",
+            )
 
     def _put(self, name: str, tensor: torch.Tensor) -> None:
+        self._require_shape(name, tensor)
+        self._places[name].copy_(tensor)
+
+    def _require_shape(self, name: str, tensor: torch.Tensor) -> None:
         place = self._places[name]
         if place.shape != tensor.shape:
             raise MismatchedModels(
                 f"Tensor {name!r} has shape {list(tensor.shape)}, but config.json makes it {list(place.shape)}."
             )
-        place.copy_(tensor)
 
     def gives_nan(self) -> bool:
         """Whether the logits after one token hold NaN: a generation would hide it, a likelihood shows it."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.checkpoints.changes import Adapter, Change, Magnitudes, Rows
+from kinship.checkpoints.changes import Adapter, Change, Magnitudes, Rows, Stack
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import FLOAT32
 from kinship.checkpoints.header import TensorEntry
@@ -87,6 +87,8 @@ class AdaptedCheckpoint(Checkpoint):
             weights = self.base.floats(name, start, count)
         else:
             weights = change.replaced.reshape(-1)[start:][:count].copy()
+        if change.stack is not None:
+            weights = weights + _stacked(change.stack, start, count)
         low_rank = self.low_rank(name)
         return weights if low_rank is None else weights + _block(low_rank, start, count)
 
@@ -138,6 +140,16 @@ def _block(change: LowRank, start: int, count: int) -> Float32s:
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported by who reads it
         tiles = [change.left[row : row + step] @ change.right for row in range(first, last, step)]
     return np.float32(change.scale) * np.concatenate(tiles).reshape(-1)[start - first * width :][:count]
+
+
+def _stacked(change: Stack, start: int, count: int) -> Float32s:
+    """As `_block`, of matrices that follow one another."""
+    size = change.left.shape[1] * change.right.shape[2]
+    found = []
+    for place in range(start // size, -(-(start + count) // size)):
+        first, last = max(start, place * size), min(start + count, (place + 1) * size)
+        found.append(_block(change[place], first - place * size, last - first))
+    return np.concatenate(found)
 
 
 def _put(weights: Float32s, rows: Rows, start: int) -> None:

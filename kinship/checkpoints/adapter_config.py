@@ -23,7 +23,6 @@ _UNSUPPORTED = (
     "kasa_config",
     "monteclora_config",
     "layer_replication",
-    "target_parameters",
 )
 # Initialisations that change the base in a way that cannot be done again from base and adapter.
 _LOST_STARTS = {
@@ -65,6 +64,17 @@ class AdapterConfig:
     def ties(self) -> bool:
         """Whether a head that is tied to the embedding was kept so."""
         return bool(self.settings.get("ensure_weight_tying"))
+
+    @property
+    def target_parameters(self) -> list[str]:
+        """The ends of names of parameters, weights of no layer, that are changed; raises `MalformedCheckpoint`."""
+        found = self.settings.get("target_parameters") or []
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise MalformedCheckpoint(
+                f"{self.folder / CONFIG_NAME}: target_parameters is {str(found)[:200]}; a list of names was expected.",
+                hint=AGAIN,
+            )
+        return found
 
     def saves(self, module: str) -> bool:
         """Whether ``module`` was trained as a whole, as a copy of its own: peft compares the ends of names."""
@@ -127,7 +137,7 @@ def read_adapter_config(file: Path) -> AdapterConfig:
     settings = config.settings
     kind, start = settings.get("peft_type", "LORA"), str(settings.get("init_lora_weights", "")).lower()
     lost = next((why for name, why in _LOST_STARTS.items() if start.startswith(name)), None)
-    used = [key for key in _UNSUPPORTED if settings.get(key) and not _names_weights(key, settings[key])]
+    used = [key for key in _UNSUPPORTED if settings.get(key)]
     if kind != "LORA":
         reason = f"its peft_type is {kind!r}"
     elif used:
@@ -143,10 +153,3 @@ def read_adapter_config(file: Path) -> AdapterConfig:
     else:
         return config
     raise UnsupportedCheckpoint(f"{file.parent} is not a LoRA adapter that can be applied: {reason}.", hint=MERGE_IT)
-
-
-def _names_weights(key: str, value: Any) -> bool:
-    """Whether ``target_parameters`` are weights of modules, such as a router's, and no stacks of experts."""
-    return (
-        key == "target_parameters" and isinstance(value, list) and all(str(name).endswith(".weight") for name in value)
-    )

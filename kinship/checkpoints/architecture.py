@@ -26,6 +26,10 @@ _BUFFER = re.compile(
     r"|attn\.attention\.(masked_)?bias|position_ids|embeddings\.token_type_ids)"
 )
 
+# A config of more layers than any model has would keep a CPU busy for hours, with the modules of each.
+_COUNT = re.compile(r"(num_|n_)?(\w+_)?(layers?|blocks?|depth)")
+_MOST_LAYERS = 2000
+
 # Where configs of several models have that of the one that reads and writes.
 _TEXT_PARTS = ("text_config", "decoder", "generator", "text_encoder")
 
@@ -81,12 +85,16 @@ class Architecture:
         parts = Counter((place.parameter, place.pattern) for place in places.values())
         lacking = {place.parameter for place in places.values() if not self._whole(place, parts)}
         found = {target for place in places.values() for target in self._targets(place)} - lacking
-        tied = getattr(self.model, "all_tied_weights_keys", None) or {}
-        for one, other in tied.items():
+        for one, other in self.tied.items():
             if one in found or other in found:
                 found |= {one, other}
         buffers = {name for name, _ in self.model.named_buffers()}
         return sorted(name for name in self.parameters if name not in found and name not in buffers)
+
+    @property
+    def tied(self) -> dict[str, str]:
+        """Parameters that are others again, with those others."""
+        return dict(getattr(self.model, "all_tied_weights_keys", None) or {})
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
@@ -233,12 +241,21 @@ def is_buffer(name: str) -> bool:
 def architecture_of(checkpoint: "Checkpoint") -> Architecture | None:
     """What transformers makes of ``checkpoint``, by its config; None where transformers alone cannot tell.
 
-    That is: without a config that names a class, or with code of its own, which is not run. Cost: seconds for the
-    import of transformers, then milliseconds a model class; no memory for weights.
+    That is: without a config that names a class, with one of countless layers, or with code of its own, which is not
+    run. Cost: seconds for the import of transformers, then milliseconds a model class; no memory for weights.
     """
-    if not checkpoint.config.get("model_type") or not checkpoint.config.get("architectures"):
+    config = checkpoint.config
+    if not config.get("model_type") or not config.get("architectures") or _too_deep(config):
         return None
     return _architecture(json.dumps(checkpoint.config, sort_keys=True))
+
+
+def _too_deep(config: Mapping[str, Any]) -> bool:
+    return any(
+        _too_deep(value) if isinstance(value, dict) else type(value) is int and value > _MOST_LAYERS
+        for key, value in config.items()
+        if isinstance(value, dict) or _COUNT.fullmatch(str(key))
+    )
 
 
 @lru_cache(maxsize=8)
@@ -246,8 +263,8 @@ def _architecture(config: str) -> Architecture | None:
     import torch
     import transformers
 
-    content: dict[str, Any] = json.loads(config)
     try:
+        content: dict[str, Any] = json.loads(config, object_hook=_decoded)
         settings = transformers.AutoConfig.for_model(**content)
     except Exception:  # a config that transformers does not know, or not like that
         return None
@@ -258,6 +275,11 @@ def _architecture(config: str) -> Architecture | None:
         except Exception:  # a class that does not take this config, or asks for values at once
             continue
     return None
+
+
+def _decoded(found: dict[str, Any]) -> Any:
+    """What transformers writes of an infinite number, which JSON has not, as that number (Mamba 2)."""
+    return float(found["__float__"]) if found.keys() == {"__float__"} else found
 
 
 def _larger(make: Callable[[Any], Any], settings: Any) -> Any:

@@ -29,17 +29,34 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Low-rank changes of the matrices (n, height, width) of a tensor: ``scale * left[i] @ right[i]``; fp32.
+
+    left: (n, height, r). right: (n, r, width).
+    """
+
+    left: NDArray[np.float32]
+    right: NDArray[np.float32]
+    scale: float
+
+    def __getitem__(self, place: int) -> LowRank:
+        return LowRank(self.left[place], self.right[place], self.scale)
+
+
+@dataclass(frozen=True)
 class Change:
     """What becomes of one tensor, in this order.
 
     replaced: another tensor in its place, fp32; buffers of integers as bytes. low_rank: added to it (since ``start``,
-    see `kinship.checkpoints.low_rank.since_start`). magnitudes: lengths that its rows or columns are brought to.
+    see `kinship.checkpoints.low_rank.since_start`). stack: added to it, matrix by matrix. magnitudes: lengths that its
+    rows or columns are brought to.
     added: a vector, to a bias. rows: replaced one by one.
     """
 
     replaced: NDArray[Any] | None = None
     low_rank: LowRank | None = None
     start: Start | None = None
+    stack: Stack | None = None
     magnitudes: Magnitudes | None = None
     added: NDArray[np.float32] | None = None
     rows: Rows | None = None
@@ -52,7 +69,7 @@ class Change:
     @property
     def is_dense(self) -> bool:
         """Whether it is more than ``low_rank``."""
-        return any(each is not None for each in (self.replaced, self.magnitudes, self.added, self.rows))
+        return any(each is not None for each in (self.replaced, self.stack, self.magnitudes, self.added, self.rows))
 
     def parts(self) -> Iterator[tuple[str, Any]]:
         """Everything it consists of, by name: arrays and plain values."""

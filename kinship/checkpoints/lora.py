@@ -18,10 +18,11 @@ from kinship.checkpoints.architecture import architecture_of
 from kinship.checkpoints.changes import Adapter, Change, Magnitudes, Rows, settle_head
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import widen
+from kinship.checkpoints.expert_lora import Experts, expert_changes, require_fitting, stacked_targets
 from kinship.checkpoints.folder_files import find_file
 from kinship.checkpoints.header import TensorEntry, read_header
 from kinship.checkpoints.low_rank import LowRank, Start
-from kinship.checkpoints.tied import is_embedding, tied_pair, ties_more
+from kinship.checkpoints.tied import is_embedding, tied_pair, ties_more, ties_of
 from kinship.errors import MalformedCheckpoint, MismatchedModels, NonFiniteWeights, UnsupportedCheckpoint
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -35,6 +36,8 @@ _TOKENS = re.compile(r"(?P<module>.+)\.token_adapter\.trainable_tokens_delta")
 # How peft marks a module that it saves whole: one of modules_to_save, or what lies beneath its adapter.
 _COPY = re.compile(r"\.modules_to_save(\.default)?(?=\.)")
 _BENEATH = re.compile(r"(\.token_adapter)?\.base_layer(?=\.)")
+# Modules that may be of transformers' Conv1D, which stores its weight as (in, out).
+_CONV1D = re.compile(r"\.c_(attn|proj|fc)\.")
 _UNUSED = re.compile(r"\.original_module(?=\.)")
 
 
@@ -60,9 +63,10 @@ class _Whole:
 
 @dataclass
 class _Module:
-    """What the file holds for a module."""
+    """What the file holds for a module. turned: its weight is stored as (in, out)."""
 
     name: str
+    turned: bool
     factors: dict[str, _Factor] = field(default_factory=dict)
     magnitude: TensorEntry | None = None
     bias: TensorEntry | None = None
@@ -71,10 +75,13 @@ class _Module:
 
 @dataclass(frozen=True)
 class _Contents:
-    """The file sorted: modules by the base's tensor that is their weight, and what is replaced by the base's names."""
+    """The file sorted: modules by the base's tensor that is their weight, what is replaced by the base's names, and
+    the factors of stacked experts.
+    """
 
     modules: dict[str, _Module]
     whole: dict[str, _Whole]
+    experts: dict[Experts, dict[str, TensorEntry]]
 
 
 def base_tensor_of(parameter: str, names: Mapping[str, Any]) -> str:
@@ -126,6 +133,9 @@ def read_adapter(config: AdapterConfig, base: Checkpoint) -> Adapter:
         )
     with open(file, "rb") as stream:
         changes = {name: Change(replaced=_read(each.entry, stream)) for name, each in contents.whole.items()}
+        for experts, factors in contents.experts.items():
+            read = {side: _read(entry, stream) for side, entry in factors.items()}
+            changes |= expert_changes(config, experts, read, base)
         for target, module in contents.modules.items():
             beneath = target in contents.whole and not contents.whole[target].copy
             if config.start and module.factors and tie is not None and target in tie and not beneath:
@@ -156,17 +166,27 @@ def _sort(
     modules: dict[str, _Module] = {}
     whole: dict[str, _Whole] = {}
     keys = {key.removeprefix(_PREFIX) for key in header}
+    ties = ties_of(model) or {}
+    stacked = stacked_targets(config, model)
+    experts: dict[Experts, dict[str, TensorEntry]] = {}
 
     def module_of(match: re.Match[str], key: str) -> _Module:
         target = _in_base(config.folder, _stored(f"{match['module']}.weight", base, model), base)
-        return modules.setdefault(target, _Module(match["module"]))
+        if target not in modules:
+            modules[target] = _Module(match["module"], _stores_transpose(config, target, model))
+        return modules[target]
 
     for key, entry in header.items():
         name = key.removeprefix(_PREFIX)
         twice = False
         if _UNUSED.search(name) or (_COPY.search(name) and _COPY.sub("", name) in keys and "bias" in name):
             continue  # bias: all lists the biases of modules saved whole once more
-        if match := _FACTOR.fullmatch(name):
+        match = _FACTOR.fullmatch(name)
+        if match and match["module"] in stacked:
+            pair = experts.setdefault(stacked[match["module"]], {})
+            twice = match["factor"] in pair
+            pair[match["factor"]] = entry
+        elif match:
             # Embeddings store A (r, in) and B (out, r) of the transposed change: (B A)^T = A^T B^T.
             turned = match["embedding"] is not None
             side = match["factor"] if not turned else {"A": "B", "B": "A"}[match["factor"]]
@@ -185,6 +205,10 @@ def _sort(
             )
         else:
             parameter = _BENEATH.sub("", _COPY.sub("", name))
+            if parameter in ties and parameter not in base:  # as a bias of BERT's, which its file has once
+                parameter = ties[parameter]
+                if parameter in keys:
+                    continue
             target = _in_base(config.folder, _stored(parameter, base, model), base)
             _require_replaceable(config.folder, target, entry, base[target])
             twice = target in whole
@@ -197,7 +221,9 @@ def _sort(
             raise MalformedCheckpoint(f"{config.folder} holds the tensor of {key!r} twice.", hint="Save it again.")
     for target, module in modules.items():
         _check(config, target, module, base)
-    return _Contents(modules, whole)
+    for one, pair in experts.items():
+        require_fitting(config, one, pair)
+    return _Contents(modules, whole, experts)
 
 
 def _stored(parameter: str, base: Mapping[str, TensorEntry], model: Checkpoint) -> str:
@@ -205,6 +231,19 @@ def _stored(parameter: str, base: Mapping[str, TensorEntry], model: Checkpoint) 
     found = base_tensor_of(parameter, base)
     architecture = architecture_of(model) if found not in base else None
     return (architecture and architecture.tensor_of(parameter, base)) or found
+
+
+def _stores_transpose(config: AdapterConfig, target: str, model: Checkpoint) -> bool:
+    """Whether the weight ``target`` is stored as (in, out): by the class of its module, which is what peft goes by. The
+    flag in the config is what the last module was; it is taken at its word where no class is known.
+    """
+    if not config.turned and not _CONV1D.search(target):
+        return False
+    architecture = architecture_of(model)
+    place = architecture.place(target) if architecture is not None else None
+    if architecture is None or place is None:
+        return config.turned
+    return type(architecture.model.get_submodule(place.parameter.rpartition(".")[0])).__name__ == "Conv1D"
 
 
 def _in_base(folder: Path, target: str, base: Mapping[str, TensorEntry]) -> str:
@@ -270,7 +309,7 @@ def _check_factors(config: AdapterConfig, target: str, module: _Module, weight: 
         raise MalformedCheckpoint(
             f"{folder}: the factors of {module.name} have rank {rank}; {CONFIG_NAME} says {expected!r}.", hint=AGAIN
         )
-    swap = config.turned and not pair["B"].turned and matrices
+    swap = module.turned and not pair["B"].turned and matrices
     shape = (right[1], left[0]) if swap else (left[0], *right[1:])
     if shape != weight.shape or not _is_float(weight):
         raise MismatchedModels(
@@ -309,7 +348,7 @@ def _change(
     left, right = (_matrix(module.factors[side], side, stream) for side in "BA")
     # A layer that stores (in, out) is changed by the transpose; embeddings say it by how they are stored.
     turned = module.factors["B"].turned
-    swap = config.turned and not turned and len(weight.shape) == 2
+    swap = module.turned and not turned and len(weight.shape) == 2
     if swap:
         left, right = np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)
     change = LowRank(left, right, config.scale(module.name, _rank(module)))

@@ -14,6 +14,7 @@ from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.header import TensorEntry, read_header
 from kinship.checkpoints.lora import WEIGHTS_NAME, read_adapter
 from kinship.checkpoints.references import Fetch, Reference, locate, parse_reference
+from kinship.checkpoints.tied import unequal_head, untied
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 
 # GPTQ and AWQ; bitsandbytes in 4 and 8 bits; compressed-tensors.
@@ -67,7 +68,8 @@ def open_checkpoint(
     """Open a model: a local folder, a ``.safetensors`` file, a Hub id, any of them with an adapter.
 
     Relative paths count from ``root`` (or the cwd). ``id`` is the name that results carry; by default the reference as
-    given. Reads ``config.json`` (where there is one) and the headers only, and adapters whole. An adapter's config is
+    given. Reads ``config.json`` (where there is one) and the headers only, adapters whole, and a head beside the
+    embedding that the config ties it to: where they differ, it is untied, as for transformers. An adapter's config is
     looked at before its base is downloaded. Nothing outside the model's folder is read. ``allow_pickle`` lets local
     ``.bin``, ``.pt`` and ``.pth`` files be read as well, by a loader that runs no code. ``fetch`` finds Hub models in
     place of `kinship.checkpoints.hub.fetch_snapshot`.
@@ -110,7 +112,10 @@ def _open_weights(name: str, path: Path, allow_pickle: bool) -> Checkpoint:
             f"{path} is quantised; its integers are codes, not weights.",
             hint="Use the original checkpoint, or dequantise it first.",
         )
-    return _open_files(name, path, _weight_files(path, allow_pickle), config, allow_pickle)
+    model = _open_files(name, path, _weight_files(path, allow_pickle), config, allow_pickle)
+    if unequal_head(model, config):
+        model.config = untied(config)
+    return model
 
 
 def _open_files(name: str, path: Path, files: Sequence[Path], config: dict[str, Any], allow_pickle: bool) -> Checkpoint:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kinship.checkpoints.adapted import AdaptedCheckpoint
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.tied import Untied, has_own_head, own_heads, tied_to
+from kinship.checkpoints.tied import Untied, has_own_head, tied_among
 
 
 def with_own_heads(models: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -13,15 +13,14 @@ def with_own_heads(models: Sequence[Checkpoint]) -> list[Checkpoint]:
 
     So a head that an adapter trained is compared, merged and scored against what it was in the base. Reads nothing.
     """
-    heads = own_heads([model for model in models if has_own_head(model)])
+    own = {name for model in models if has_own_head(model) for name in model.tensors}
     found = list(models)
-    for place, model in enumerate(found):
-        for head in heads:
-            embedding = tied_to(model, head)
-            if embedding is None:
-                continue
+    for place, model in enumerate(models if own else ()):
+        if has_own_head(model):
+            continue
+        for head, embedding in tied_among(model, own).items():
             if isinstance(model, AdaptedCheckpoint):
                 found[place] = model.untied(head, embedding)
             else:
-                found[place] = Untied(model, head, embedding)
+                found[place] = Untied(found[place], head, embedding)
     return found

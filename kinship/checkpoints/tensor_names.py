@@ -1,9 +1,10 @@
-"""Which layer of which stack and which kind of module a tensor belongs to, by its name; and groups by these."""
+"""Which layer of which stack a tensor belongs to, by its name; and groups of tensors by layer and kind of module."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -12,18 +13,7 @@ if TYPE_CHECKING:
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 
-# Names of modules in common architectures, tried in this order.
-_KINDS = (
-    ("embeddings", r"embed|\bwte\b|\bwpe\b"),
-    ("head", r"lm_head|embed_out|output_layer|classifier"),
-    ("norms", r"norm|\bln_|layernorm"),
-    ("attention qkv", r"qkv|query_key_value|c_attn"),
-    ("attention q", r"q_proj|query\b|\bq\b|wq\b"),
-    ("attention k", r"k_proj|key\b|\bk\b|wk\b"),
-    ("attention v", r"v_proj|value\b|\bv\b|wv\b"),
-    ("attention o", r"o_proj|out_proj|attn.*(c_proj|dense)|attention.*(dense|output)|wo\b"),
-    ("mlp", r"mlp|feed_forward|ffn|fc\d|intermediate|experts|\bw[123]\b"),
-)
+GROUPINGS = ("layer", "module", "tensor")
 
 
 class Layer(NamedTuple):
@@ -71,33 +61,37 @@ def stack_labels(names: Iterable[str]) -> dict[str, str]:
     return {stack: f"{label} " for stack, label in zip(stacks, chosen, strict=True)}
 
 
-def layer_label(name: str) -> str:
+def layer_label(name: str, kind_of: KindOf = module_kind) -> str:
     """A tensor's layer for people: its index, or the kind of module outside the layers.
 
     >>> layer_label("model.layers.3.mlp.up_proj.weight"), layer_label("model.embed_tokens.weight")
     ('layer 3', 'embeddings')
     """
     index = layer_index(name)
-    return module_kind(name) if index is None else f"layer {index}"
+    return kind_of(name) if index is None else f"layer {index}"
 
 
-def module_kind(name: str) -> str:
-    """The kind of module a tensor belongs to: embeddings, head, norms, attention q/k/v/qkv/o, mlp or other.
+def group_labels(names: Sequence[str], by: str, kind_of: KindOf = module_kind) -> list[str]:
+    """The group that each of ``names`` is in by one of `GROUPINGS`; where there are several stacks, with its stack.
 
-    >>> module_kind("model.layers.3.self_attn.q_proj.weight"), module_kind("conv1.weight")
-    ('attention q', 'other')
+    Raises `InvalidConfig` for an unknown grouping.
+
+    >>> group_labels(["encoder.block.0.q.weight", "decoder.block.0.q.weight", "shared.weight"], "module")
+    ['encoder attention q', 'decoder attention q', 'embeddings']
     """
-    return next((kind for kind, pattern in _KINDS if re.search(pattern, name)), "other")
+    if by not in GROUPINGS:
+        raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
+    if by == "tensor":
+        return list(names)
+    labels = _owners(stack_labels(names))
+    own = [next((label for owner, label in labels.items() if name.startswith(owner)), "") for name in names]
+    return [
+        stack + (layer_label(name, kind_of) if by == "layer" else kind_of(name))
+        for stack, name in zip(own, names, strict=True)
+    ]
 
 
-GROUPINGS: dict[str, Callable[[str], str]] = {
-    "layer": layer_label,
-    "module": module_kind,
-    "tensor": lambda name: name,
-}
-
-
-def group_members(names: Sequence[str], by: str) -> "dict[str, NDArray[np.bool_]]":
+def group_members(names: Sequence[str], by: str, kind_of: KindOf = module_kind) -> "dict[str, NDArray[np.bool_]]":
     """Which of ``names`` are in each group, as masks; layers in their order, other groups by name.
 
     Raises `InvalidConfig` for an unknown grouping.
@@ -105,21 +99,25 @@ def group_members(names: Sequence[str], by: str) -> "dict[str, NDArray[np.bool_]
     >>> {label: mask.tolist() for label, mask in group_members(["h.1.mlp", "wte", "h.1.ln_1"], "layer").items()}
     {'embeddings': [False, True, False], 'layer 1': [True, False, True]}
     """
-    if by not in GROUPINGS:
-        raise InvalidConfig(f"Tensors cannot be grouped by {by!r}.", hint=f"Use one of: {', '.join(GROUPINGS)}.")
+    found = group_labels(names, by, kind_of)
     import numpy as np  # here, so that the command line knows the groupings without it
 
-    labels = np.array(_layer_labels(names) if by == "layer" else [GROUPINGS[by](name) for name in names])
-    return {label: labels == label for label in sorted(set(labels.tolist()), key=_natural)}
+    labels = np.array(found)
+    return {label: labels == label for label in sorted(set(found), key=_natural)}
 
 
-def _layer_labels(names: Sequence[str]) -> list[str]:
-    """As `layer_label`, and where there are several stacks each with its name."""
-    stacks = stack_labels(names)
-    return [
-        f"{stacks[layer.stack]}{layer_label(name)}" if (layer := layer_of(name)) is not None else layer_label(name)
-        for name in names
-    ]
+def _owners(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels of stacks by the shortest beginning of names that is a stack's alone: what lies beside its layers
+    there is its own, too.
+    """
+    found = {}
+    for stack, label in labels.items():
+        parts = f"{stack}.".split(".")
+        starts = (".".join(parts[:count]) + "." for count in range(1, len(parts)))
+        others = [f"{other}." for other in labels if other != stack]
+        owner = next(start for start in starts if not any(other.startswith(start) for other in others))
+        found[owner] = label
+    return found
 
 
 def _natural(label: str) -> list[tuple[bool, int, str]]:

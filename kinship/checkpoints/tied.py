@@ -1,18 +1,20 @@
-"""Embeddings and heads by name, and heads that are no weights of their own because they are the embedding again."""
+"""Heads that are no weights of their own because they are the embedding again, and other tensors that are one."""
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kinship.checkpoints.architecture import architecture_of
 from kinship.checkpoints.checkpoint import Checkpoint
 
 _EMBEDDING = re.compile(r"(.+\.)?(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|shared)\.weight")
 _WHOLE_HEAD = "lm_head.weight"
-# Architectures with one head that may be tied to the embedding, and those where more than that may be.
+# Architectures with one head that may be tied to the embedding, those where more than that may be, and those with none.
 _WITH_HEAD = re.compile(r".*(ForCausalLM|LMHeadModel|ForConditionalGeneration)")
 _WITH_MORE = re.compile(r".*(ForMaskedLM|ForPreTraining)")
+_WITHOUT = re.compile(r".*(For\w*(Classification|Answering|Choice)|(?<!LMHead)Model)")
 _HEAD = re.compile(r"((.+\.)?(lm_head|embed_out|output_layer)|output)\.(weight|bias)")
 
 
@@ -26,15 +28,24 @@ def has_token_rows(name: str) -> bool:
 
 
 def tied_heads(models: Sequence[Checkpoint]) -> dict[str, str]:
-    """Heads that are an embedding which all ``models`` store, in at least one of them; with what to say of it.
+    """Stored heads that are an embedding which all ``models`` store, in at least one of them; with what to say of it.
 
-    A model's head is tied where its config says ``tie_word_embeddings``, or says nothing and no head is stored.
+    So are all tensors that are another one's again as transformers makes the model: encoders' embeddings, biases. Where
+    names tell, a model's head is tied where its config says ``tie_word_embeddings``, or says nothing and no head is
+    stored.
     """
-    heads = sorted({name for model in models for name in model.tensors if _HEAD.fullmatch(name)})
+    known = [ties_of(model) for model in models]
+    stored = {name for model in models for name in model.tensors}
+    heads = {name for name in stored if _HEAD.fullmatch(name)}.union(*(ties.keys() & stored for ties in known if ties))
     found = {}
-    for head in heads:
-        embedding = _embedding_of(head, models)
-        owners = [model.id for model in models if _is_tied(model, head)]
+    for head in sorted(heads):
+        tables = [ties[head] for ties in known if ties and head in ties]
+        embedding = _same_in_all(head, models, tables) if tables else _embedding_of(head, models)
+        owners = [
+            model.id
+            for model, ties in zip(models, known, strict=True)
+            if (_is_tied(model, head) if ties is None else head in ties)
+        ]
         if embedding and owners:
             found[head] = f"tied to {embedding} in {', '.join(owners)}"
     return found
@@ -43,8 +54,11 @@ def tied_heads(models: Sequence[Checkpoint]) -> dict[str, str]:
 def tied_pair(model: Checkpoint) -> tuple[str, str] | None:
     """Head and embedding of a ``model`` that has them as one; None where they are not, or not known to be.
 
-    The head is called ``lm_head.weight`` where it is not stored, as transformers would store it.
+    The head is called what transformers calls it where it is not stored, ``lm_head.weight`` where names tell.
     """
+    known = ties_of(model)
+    if known is not None:
+        return next(iter(known.items())) if len(known) == 1 else None
     embedding = next((name for name in model.tensors if _EMBEDDING.fullmatch(name)), None)
     stored = next((name for name in model.tensors if _HEAD.fullmatch(name) and name.endswith(".weight")), None)
     named = _architectures(model)
@@ -61,6 +75,24 @@ def ties_more(model: Checkpoint) -> bool:
     return bool(more) and _says(model.config) is not False
 
 
+def ties_of(model: Checkpoint) -> dict[str, str] | None:
+    """The tensors of ``model`` that are others again, with those others, by the names that its file has or would have.
+
+    As transformers makes the model. None where names tell as much: where there is an embedding of a known name, below a
+    head, or the config names no class.
+    """
+    named = _architectures(model)
+    seq2seq = model.config.get("is_encoder_decoder")
+    causal = any(map(_WITH_HEAD.fullmatch, named)) and any(map(is_embedding, model.tensors))
+    if not named or (not seq2seq and (causal or all(map(_WITHOUT.fullmatch, named)))):
+        return None
+    architecture = architecture_of(model)
+    if architecture is None:
+        return None
+    names = {place.parameter: name for name, place in architecture.places(model.tensors).items() if not place.pattern}
+    return {names.get(one, one): names.get(other, other) for one, other in architecture.tied.items()}
+
+
 def is_embedding(name: str) -> bool:
     """Whether a tensor of this name is the table of the tokens' vectors."""
     return bool(_EMBEDDING.fullmatch(name))
@@ -69,6 +101,30 @@ def is_embedding(name: str) -> bool:
 def _architectures(model: Checkpoint) -> list[str]:
     named = model.config.get("architectures")
     return [str(name) for name in named] if isinstance(named, list) else []
+
+
+def unequal_head(model: Checkpoint, config: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Head and embedding that ``config`` ties and ``model`` stores with different numbers: transformers, from version 5
+    on, leaves those untied. None for all other models.
+
+    Reads both until they differ, where both are stored.
+    """
+    if _says(config) is not True or config.get("is_encoder_decoder"):
+        return None
+    for head in filter(_HEAD.fullmatch, model.tensors):
+        embedding = _embedding_of(head, [model])
+        if embedding and unequal(model, head, embedding):
+            return head, embedding
+    return None
+
+
+def unequal(model: Checkpoint, one: str, other: str) -> bool:
+    """Whether two tensors hold different numbers, as bytes of one dtype tell; reads both until they do."""
+    first, second = model.tensors[one], model.tensors[other]
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return first.shape != second.shape
+    pairs = ((model.stored(one, *block), model.stored(other, *block)) for block in model.blocks(one))
+    return not all(bool((left == right).all()) for left, right in pairs)
 
 
 def untied(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,18 +147,17 @@ def tie_as_told(config: Any, checkpoint: Checkpoint) -> Any:
 
 
 def has_own_head(model: Checkpoint) -> bool:
-    """Whether ``model`` stores a head and says that it is not the embedding."""
-    return _says(model.config) is False and any(map(_HEAD.fullmatch, model.tensors))
+    """Whether ``model`` says that its head is not the embedding."""
+    return _says(model.config) is False
 
 
-def own_heads(models: Sequence[Checkpoint]) -> list[str]:
-    """Names of the heads that ``models`` store."""
-    return sorted({name for model in models for name in model.tensors if _HEAD.fullmatch(name) and "bias" not in name})
-
-
-def tied_to(model: Checkpoint, head: str) -> str | None:
-    """The embedding that the ``head`` of ``model`` is; None where it is not tied."""
-    return _embedding_of(head, [model]) if _is_tied(model, head) else None
+def tied_among(model: Checkpoint, names: Collection[str]) -> dict[str, str]:
+    """Those of the tensors ``names``, which other models have, that are others again in ``model``, with those."""
+    known = ties_of(model)
+    if known is None:
+        heads = [name for name in names if _HEAD.fullmatch(name) and "bias" not in name and _is_tied(model, name)]
+        known = {head: table for head in heads if (table := _embedding_of(head, [model]))}
+    return {head: known[head] for head in sorted(known.keys() & set(names))}
 
 
 class Untied(Checkpoint):
@@ -129,13 +184,22 @@ class Untied(Checkpoint):
 
 
 def _embedding_of(head: str, models: Sequence[Checkpoint]) -> str | None:
-    for name in models[0].tensors:
-        if _EMBEDDING.fullmatch(name) and all(
-            name in model.tensors and (head not in model.tensors or _shape(model, head) == _shape(model, name))
-            for model in models
-        ):
-            return name
-    return None
+    return _same_in_all(head, models, list(filter(is_embedding, models[0].tensors)))
+
+
+def _same_in_all(head: str, models: Sequence[Checkpoint], tables: Sequence[str]) -> str | None:
+    """The first of ``tables`` that all ``models`` store, in the shape of the ``head`` where they store that."""
+    return next(
+        (
+            name
+            for name in tables
+            if all(
+                name in model.tensors and (head not in model.tensors or _shape(model, head) == _shape(model, name))
+                for model in models
+            )
+        ),
+        None,
+    )
 
 
 def _is_tied(model: Checkpoint, head: str) -> bool:

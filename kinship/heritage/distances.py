@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.shared_vocabulary import SelectedRows
-from kinship.checkpoints.tied import has_token_rows
+from kinship.checkpoints.token_rows import have_token_rows
 from kinship.heritage.sampling import width_of
 from kinship.lanes import dot, fill, four_gaps, gap
 from kinship.measures.passes import map_chunks, non_finite
@@ -130,7 +130,11 @@ def comparable(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], tuple[st
         widths = {width_of(entry.shape, entry.count) for entry in entries if len(entry.shape) > 1}
         if len(sizes) == 1:
             names.append(name)
-        elif len(widths) == 1 and all(len(entry.shape) == 2 for entry in entries) and has_token_rows(name):
+        elif (
+            len(widths) == 1
+            and all(len(entry.shape) == 2 for entry in entries)
+            and have_token_rows(models[kept[0]], [name])
+        ):
             names.append(name)
             cuts[name] = min(entry.shape[0] for entry in entries)
     cut = [

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.tied import has_token_rows
+from kinship.checkpoints.module_kinds import KindOf, ModuleKinds
 from kinship.heritage.distances import Geometry, comparable, measure
 from kinship.heritage.grids import grid_of
 from kinship.heritage.sampling import Sample, sample
@@ -91,9 +91,22 @@ class Family:
         return self.models[place].id
 
     def token_rows(self, place: int) -> int:
-        """Rows of a model's embedding and head together."""
+        """Rows of a model in the tensors that have more of them in some models: embedding and head together."""
         tensors = self.models[place].tensors
-        return sum(entry.shape[0] for name, entry in tensors.items() if has_token_rows(name) and entry.shape)
+        return sum(tensors[name].shape[0] for name in self._resized if name in tensors)
+
+    @cached_property
+    def _resized(self) -> list[str]:
+        comparable = self.models[: len(self.compared)]
+        sizes = {
+            name: {model.tensors[name].count for model in comparable if name in model.tensors} for name in self.names
+        }
+        return [name for name, found in sizes.items() if len(found) > 1]
+
+    @cached_property
+    def kind_of(self) -> KindOf:
+        """The kind of module that a tensor is of, by its name."""
+        return ModuleKinds(self.models[0])
 
     @cached_property
     def geometry(self) -> Geometry:

@@ -143,7 +143,7 @@ def _cost(one: Combination, runs: Profile) -> float:
 
 def _runs(one: Combination, told: Rounding | None, family: Family) -> Profile:
     """How coefficients run over the tensors; where they are alike in all, as the numbers themselves tell them."""
-    runs = profile(one, family.geometry)
+    runs = profile(one, family.geometry, family.kind_of)
     if told is None or told.coefficients is None or runs.by != "all" or runs.arc:
         return runs
     exact = np.array(told.coefficients)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinship.arrays import Float64
-from kinship.checkpoints.tensor_names import layer_label, module_kind
+from kinship.checkpoints.module_kinds import KindOf, module_kind
+from kinship.checkpoints.tensor_names import layer_label
 from kinship.heritage.combinations import LENGTH_KNOWN, UNEXPLAINED, Combination, left_by, solve
 from kinship.heritage.distances import Geometry
 from kinship.heritage.family import Family
@@ -20,12 +21,12 @@ SAME = 2e-3
 # What one set of coefficients for many tensors may leave more than one for each, where rounding leaves some anyway.
 MORE = 0.25
 # By what recipes let coefficients vary, the simplest first.
-GROUPINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("all", lambda name: "all"),
+GROUPINGS: tuple[tuple[str, Callable[[str, KindOf], str]], ...] = (
+    ("all", lambda name, kind_of: "all"),
     ("layer", layer_label),
-    ("module", module_kind),
-    ("layer_and_module", lambda name: f"{layer_label(name)}, {module_kind(name)}"),
-    ("tensor", lambda name: name),
+    ("module", lambda name, kind_of: kind_of(name)),
+    ("layer_and_module", lambda name, kind_of: f"{layer_label(name, kind_of)}, {kind_of(name)}"),
+    ("tensor", lambda name, kind_of: name),
 )
 
 
@@ -43,8 +44,11 @@ class Profile:
     arc: bool
 
 
-def profile(one: Combination, geometry: Geometry) -> Profile:
-    """The coarsest of `GROUPINGS` that explains the child of ``one`` as well as coefficients of each tensor's own."""
+def profile(one: Combination, geometry: Geometry, kind_of: KindOf = module_kind) -> Profile:
+    """The coarsest of `GROUPINGS` that explains the child of ``one`` as well as coefficients of each tensor's own.
+
+    ``kind_of`` tells the kind of module that a tensor is of.
+    """
     scale = float(geometry.apart[:, one.child][:, list(one.parents)].min(1).sum())
     known = LENGTH_KNOWN * float(geometry.squares[:, one.child].sum()) if one.free else 0.0
     least = float(left_by(geometry, one, one.coefficients)[one.settled].sum())
@@ -54,7 +58,7 @@ def profile(one: Combination, geometry: Geometry) -> Profile:
     if one.free and len(one.parents) == 2:
         ts, angles = _arc_positions(one, geometry)
         for by, label in GROUPINGS:
-            groups = _groups(geometry, one, label)
+            groups = _groups(geometry, one, label, kind_of)
             values = {
                 group: np.atleast_1d(np.average(ts[mask], weights=weights[mask] + 1e-300))
                 for group, mask in groups.items()
@@ -66,7 +70,8 @@ def profile(one: Combination, geometry: Geometry) -> Profile:
             if off <= allowed:
                 return Profile(by, values, mean, True)
     for by, label in GROUPINGS[:-1]:
-        solved = {group: solve(geometry, one, mask) for group, mask in _groups(geometry, one, label).items()}
+        groups = _groups(geometry, one, label, kind_of)
+        solved = {group: solve(geometry, one, mask) for group, mask in groups.items()}
         if sum(left for _, left in solved.values()) <= allowed:
             values = {group: coefficients for group, (coefficients, _) in solved.items()}
             return Profile(by, values, values.get("all", mean), False)
@@ -132,9 +137,11 @@ def _tidy(value: float) -> float:
     return round(float(value), 6) + 0.0
 
 
-def _groups(geometry: Geometry, one: Combination, label: Callable[[str], str]) -> dict[str, NDArray[np.bool_]]:
+def _groups(
+    geometry: Geometry, one: Combination, label: Callable[[str, KindOf], str], kind_of: KindOf
+) -> dict[str, NDArray[np.bool_]]:
     """Masks (T,) of the settled tensors by group, in the order of the tensors' layers."""
-    labels = np.array([label(name) for name in geometry.names])
+    labels = np.array([label(name, kind_of) for name in geometry.names])
     masks = {group: (labels == group) & one.settled for group in dict.fromkeys(labels.tolist())}
     return {group: mask for group, mask in masks.items() if mask.any()}
 

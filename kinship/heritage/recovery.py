@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.unified import unified_by_kind
 from kinship.errors import InvalidConfig
 from kinship.heritage.copies import find_casts, find_duplicates, find_quantised, find_stacks
@@ -63,7 +64,7 @@ def recover(
         opened = unified_by_kind(opened)
         groups, notes = group(opened, stages, SketchIndex(index) if index is not None else None)
         for number, members in enumerate(groups):
-            kin = [opened[place] for place in members]
+            kin = with_own_heads([opened[place] for place in members])
             if len(kin) > 1:
                 family = Family.of(kin, members.index(root) if root in members else None, stages)
                 for finding in reconstruct(family):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.module_kinds import KindOf, ModuleKinds, module_kind
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.references import Fetch
@@ -25,7 +26,8 @@ class Comparison:
     """What one reading of the weights for ``metric`` yields.
 
     ``table`` answers for every metric that follows from it. remembered: it was known from an earlier comparison, and no
-    weight was read. notes: what to beware of. share: of the base's parameters, those in the tensors compared.
+    weight was read. notes: what to beware of. share: of the base's parameters, those in the tensors compared. kind_of:
+    the kind of module that a tensor is of.
     """
 
     metric: str
@@ -33,6 +35,7 @@ class Comparison:
     remembered: bool = False
     notes: tuple[str, ...] = ()
     share: float = 1.0
+    kind_of: KindOf = module_kind
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -48,7 +51,7 @@ class Comparison:
 
     def by_group(self, by: str, metric: str | None = None) -> dict[str, KinshipMatrix]:
         """Kinship within each layer, module kind or tensor (``by``), by label. Raises as `matrix` does."""
-        return self.table.by_group(by, metric or self.metric)
+        return self.table.by_group(by, metric or self.metric, self.kind_of)
 
     def unrelated(self, metric: str | None = None) -> float | None:
         """About what unrelated models would have; None where that is not known."""
@@ -90,7 +93,8 @@ def compare(
         if done < total:  # remembered, or tensors that the metric leaves out
             advance(total - done)
         notes = moved_tokens(everyone, alignment.names) if options.vocab == "same" else ()
-    return Comparison(metric, table, remembered, notes, _share(opened_base, table.names, table.left_out))
+    share = _share(opened_base, table.names, table.left_out)
+    return Comparison(metric, table, remembered, notes, share, ModuleKinds(opened_base))
 
 
 def kinship_matrix(

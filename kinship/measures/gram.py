@@ -12,6 +12,7 @@ import numpy as np
 
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.checkpoints.tensor_names import group_members
 from kinship.device import full_precision
 from kinship.measures.alignment import Alignment, compared
@@ -43,11 +44,11 @@ class GramTable:
         """Gram (R, R), sums (R,) and count of the whole model: the tensors laid end to end."""
         return self.grams.sum(axis=0), self.sums.sum(axis=0), float(self.counts.sum())
 
-    def group_totals(self, by: str) -> dict[str, tuple[Float64, Float64, float]]:
+    def group_totals(self, by: str, kind_of: KindOf = module_kind) -> dict[str, tuple[Float64, Float64, float]]:
         """What `total` gives of each layer, module kind or tensor (``by``), by label."""
         return {
             label: (self.grams[members].sum(axis=0), self.sums[members].sum(axis=0), float(self.counts[members].sum()))
-            for label, members in group_members(self.names, by).items()
+            for label, members in group_members(self.names, by, kind_of).items()
         }
 
     def matrix(self, metric: str = "pcc") -> KinshipMatrix:
@@ -56,12 +57,12 @@ class GramTable:
         over = compared(self.names, self.counts.tolist())
         return KinshipMatrix(metric, self.rows[0], self.rows[1:], values, len(self.names), self.left_out, over)
 
-    def by_group(self, by: str, metric: str = "pcc") -> dict[str, KinshipMatrix]:
+    def by_group(self, by: str, metric: str = "pcc", kind_of: KindOf = module_kind) -> dict[str, KinshipMatrix]:
         """Kinship within each layer, module kind or tensor (``by``), by label."""
         kernel, (base, *ids) = gram_kernel(metric), self.rows
         return {
             label: KinshipMatrix(metric, base, tuple(ids), kernel(*totals)[1:, 1:])
-            for label, totals in self.group_totals(by).items()
+            for label, totals in self.group_totals(by, kind_of).items()
         }
 
     def unrelated(self, metric: str = "pcc") -> float | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.checkpoints.tensor_names import group_members
 from kinship.measures.alignment import Alignment, compared
 from kinship.measures.matrix import KinshipMatrix
@@ -57,11 +58,11 @@ class SignTable:
         over = compared(self.names, self.counts.tolist())
         return KinshipMatrix("sign", self.rows[0], self.rows[1:], values, len(self.names), self.left_out, over)
 
-    def by_group(self, by: str, metric: str = "sign") -> dict[str, KinshipMatrix]:
+    def by_group(self, by: str, metric: str = "sign", kind_of: KindOf = module_kind) -> dict[str, KinshipMatrix]:
         """Agreement within each layer, module kind or tensor (``by``), by label."""
         require_own(metric, "sign")
         found = {}
-        for label, members in group_members(self.names, by).items():
+        for label, members in group_members(self.names, by, kind_of).items():
             values = share(self.agree[members].sum(axis=0), self.both[members].sum(axis=0))
             found[label] = KinshipMatrix("sign", self.rows[0], self.rows[1:], values)
         return found

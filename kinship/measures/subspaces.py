@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinship.arrays import Float32, Float64
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.checkpoints.tensor_names import group_members
 from kinship.errors import InvalidConfig, NonFiniteWeights
 from kinship.measures.alignment import Alignment, compared
@@ -68,11 +69,13 @@ class OverlapTable:
         over = compared(self.names, self.shapes.prod(axis=1).tolist())
         return replace(whole, tensors=len(self.names), left_out=self.left_out, compared=over)
 
-    def by_group(self, by: str, metric: str = "subspace") -> dict[str, KinshipMatrix]:
+    def by_group(self, by: str, metric: str = "subspace", kind_of: KindOf = module_kind) -> dict[str, KinshipMatrix]:
         """Overlap within each layer, module kind or tensor (``by``), by label."""
         require_own(metric, "subspace")
         overlap = (self.left + self.right) / 2
-        return {label: self._mean(overlap, members) for label, members in group_members(self.names, by).items()}
+        return {
+            label: self._mean(overlap, members) for label, members in group_members(self.names, by, kind_of).items()
+        }
 
     def unrelated(self, metric: str = "subspace") -> float | None:
         """The mean of what `matrix` would hold for random subspaces of the same dimensions, over pairs with a value.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.errors import InvalidConfig
 from kinship.measures.alignment import Alignment
 from kinship.measures.matrix import KinshipMatrix
@@ -32,8 +33,8 @@ class Table(Protocol):
         """Whole-model kinship."""
         ...
 
-    def by_group(self, by: str, metric: str) -> dict[str, KinshipMatrix]:
-        """Kinship within each layer, module kind or tensor (``by``), by label."""
+    def by_group(self, by: str, metric: str, kind_of: KindOf = module_kind) -> dict[str, KinshipMatrix]:
+        """Kinship within each layer, module kind (as ``kind_of`` tells it) or tensor (``by``), by label."""
         ...
 
     def unrelated(self, metric: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.tensor_names import GROUPINGS
+from kinship.checkpoints.module_kinds import kind_in
+from kinship.checkpoints.tensor_names import group_labels
 from kinship.device import choose_device, full_precision
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights
 from merging.data_driven.batches import Batch, Batches, checked, require_repeatable
@@ -142,12 +144,13 @@ def task_vectors(
 
     Raises `MismatchedModels` naming a parameter that one of them lacks or has in another shape.
     """
-    label = (GROUPINGS | {"task": lambda name: "all"})[by]
     bases: dict[str, torch.Tensor] = {}
     vectors: dict[str, torch.Tensor] = {}
     columns: dict[str, int] = {}
     labels: dict[int, str] = {}
-    for name, parameter in model.named_parameters():
+    names = [name for name, _ in model.named_parameters()]
+    groups = ["all"] * len(names) if by == "task" else group_labels(names, by, partial(kind_in, model))
+    for (name, parameter), label in zip(model.named_parameters(), groups, strict=True):
         for place, source in enumerate((base, *models)):
             if name not in source:
                 owner = "the base" if place == 0 else label_of(source, place - 1)
@@ -158,7 +161,7 @@ def task_vectors(
                 f"Tensor {name!r} has shape {list(rows.shape[1:])}, but the model makes it {list(parameter.shape)}."
             )
         bases[name], vectors[name] = rows[0].clone(), rows[1:] - rows[0]
-        labels[id(parameter)] = label(name)
+        labels[id(parameter)] = label
     order = {text: column for column, text in enumerate(dict.fromkeys(labels.values()))}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         columns[name] = order[labels[id(parameter)]]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kinship.checkpoints.architecture import Architecture, is_buffer
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tied import tie_as_told, tied_heads
 from kinship.errors import MismatchedModels, UnsupportedCheckpoint
@@ -16,12 +17,14 @@ Weights = Mapping[str, torch.Tensor]
 
 
 class CheckpointWeights(Mapping[str, torch.Tensor]):
-    """The tensors of a checkpoint, each read when it is asked for; a head that is the embedding again is left out."""
+    """The tensors of a checkpoint, each read when it is asked for, without heads that are the embedding again and
+    buffers that transformers passes over.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         tied = tied_heads([checkpoint])
-        self._names = [name for name in checkpoint.tensors if name not in tied]
+        self._names = [name for name in checkpoint.tensors if name not in tied and not is_buffer(name)]
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self.checkpoint.tensors:
@@ -74,7 +77,9 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
     """The causal language model that ``checkpoint``, with its adapter if it has one, is the weights of.
 
     Memory: one model in ``dtype``. No remote code is run, and the global random state stays as it is.
-    Raises `UnsupportedCheckpoint` for a bare weights file and `MismatchedModels` naming a tensor without its place.
+    Raises `UnsupportedCheckpoint` for a bare weights file, for a model that is no causal language model (data are
+    predicted token by token), and for files whose tensors are not parameters by name (fused experts, Pythia's head);
+    `MismatchedModels` naming a tensor without its place.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -84,14 +89,28 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
     config = tie_as_told(AutoConfig.from_pretrained(checkpoint.path, local_files_only=True), checkpoint)
-    with torch.random.fork_rng(devices=[]):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    named = config.architectures or []
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    except ValueError as error:  # an architecture that has no causal class
+        raise _not_causal(checkpoint, named) from error
+    if named and type(model).__name__ not in named:
+        raise _not_causal(checkpoint, named)
     model.config.use_cache = False
+    architecture = Architecture(model)
     places = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     missing = {id(place): name for name, place in model.named_parameters()}
     with torch.no_grad():
         for name, tensor in CheckpointWeights(checkpoint).items():
             place = places.get(name)
+            found = architecture.place(name) if place is None else None
+            if found is not None:
+                raise UnsupportedCheckpoint(
+                    f"{checkpoint.id} stores {name!r}, of which transformers makes {found.parameter!r}: "
+                    "what is measured on data would have no place in its files.",
+                    hint="Merge such models by a method without data, as task_arithmetic, ties or dare_ties.",
+                )
             if place is None or place.shape != tensor.shape:
                 made = "no such tensor" if place is None else f"{list(place.shape)}"
                 raise MismatchedModels(
@@ -105,3 +124,11 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
         )
     loaded: nn.Module = model.to(device).eval()
     return loaded
+
+
+def _not_causal(checkpoint: Checkpoint, named: Sequence[str]) -> UnsupportedCheckpoint:
+    return UnsupportedCheckpoint(
+        f"{checkpoint.id} is a {' or '.join(named) or checkpoint.config.get('model_type')}; methods that measure "
+        "models on data (fisher, regmean, adamerging) take causal language models.",
+        hint="Merge such models by a method without data, as task_arithmetic, ties or dare_ties.",
+    )

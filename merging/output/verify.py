@@ -9,7 +9,7 @@ from kinship.checkpoints.architecture import Architecture, architecture_of
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
-from kinship.checkpoints.tied import has_token_rows, tied_heads
+from kinship.checkpoints.tied import has_token_rows, tied_among, unequal, unequal_head
 from kinship.errors import KinshipError, ReferenceNotFound
 from merging.output.folder import SUMS_NAME
 from merging.output.writer import sha256
@@ -46,7 +46,7 @@ def verify_folder(folder: Path, progress: Progress | None = None) -> list[Check]
         with open_checkpoint(folder) as model:
             checks.append(Check("headers", True, f"{len(model.tensors)} tensors, every byte accounted for"))
             architecture = architecture_of(model)
-            return [*checks, _index(folder, model), _heads(model, architecture), *_config(model, architecture)]
+            return [*checks, _index(folder, model), _heads(folder, model, architecture), *_config(model, architecture)]
     except KinshipError as error:
         return [*checks, Check("headers", False, error.message)]
 
@@ -99,13 +99,14 @@ def _index(folder: Path, model: Checkpoint) -> Check:
     return Check("index", True, f"{len(stored)} tensors in {len(files)} files")
 
 
-def _heads(model: Checkpoint, architecture: Architecture | None) -> Check:
-    tied = tied_heads([model])
-    twice = sorted(name for name in tied if name in model.tensors)
-    for name in twice:
-        embedding = tied[name].removeprefix("tied to ").split(" in ")[0]
-        if model.tensors[name].nbytes != model.tensors[embedding].nbytes or not _same_bytes(model, name, embedding):
-            return Check("heads", False, f"config.json ties {name!r} to {embedding!r}, but they differ")
+def _heads(folder: Path, model: Checkpoint, architecture: Architecture | None) -> Check:
+    file = find_file(folder, "config.json")
+    twice = {head: table for head, table in tied_among(model, model.tensors).items() if table in model.tensors}
+    differing = unequal_head(model, read_json(file)) if file else None
+    differing = differing or next((pair for pair in twice.items() if unequal(model, *pair)), None)
+    if differing:
+        head, embedding = differing
+        return Check("heads", False, f"config.json ties {head!r} to {embedding!r}, but they differ")
     head_missing = (
         architecture is None  # which tells of all that is missing
         and model.config.get("tie_word_embeddings") is False
@@ -115,10 +116,6 @@ def _heads(model: Checkpoint, architecture: Architecture | None) -> Check:
     if head_missing:
         return Check("heads", False, "config.json says that the head is untied, but there is none")
     return Check("heads", True, f"stored twice: {', '.join(twice)}" if twice else "none lost, none stored twice")
-
-
-def _same_bytes(model: Checkpoint, one: str, other: str) -> bool:
-    return all(bool((model.stored(one, *block) == model.stored(other, *block)).all()) for block in model.blocks(one))
 
 
 def _config(model: Checkpoint, architecture: Architecture | None) -> Iterator[Check]:

@@ -10,7 +10,8 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BY_NAME, DType
 from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.tensor_names import layer_index
-from kinship.checkpoints.tied import has_token_rows, tied_heads
+from kinship.checkpoints.tied import tied_heads
+from kinship.checkpoints.token_rows import have_token_rows
 from kinship.errors import MismatchedModels, about
 from merging.kernels.rounding import promoted
 from merging.planning.chat import chat_template_files
@@ -195,7 +196,8 @@ class _Expansion:
                 )
             for name, node in expected.items():
                 if found[name].shape != node.shape:
-                    rows_differ = has_token_rows(name) and found[name].shape[1:] == node.shape[1:]
+                    one_length = found[name].shape[1:] == node.shape[1:]
+                    rows_differ = one_length and have_token_rows(node.leaves[0].model, [node.leaves[0].tensor])
                     raise MismatchedModels(
                         f"Tensor {name!r} has shape {list(found[name].shape)} in {other}, but {list(node.shape)} in "
                         f"{first}.",

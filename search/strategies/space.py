@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from kinship.checkpoints.tensor_names import layer_index, module_kind
+from kinship.checkpoints.module_kinds import module_kind
+from kinship.checkpoints.tensor_names import layer_index
 from merging.recipe.parameters import Filtered, value_at
 from merging.recipe.schema import Recipe, Setting
 from merging.registry import MergeMethod, get_method
@@ -19,6 +20,7 @@ Groups = Mapping[str, Sequence[str]]  # label -> the substrings of names that te
 # Parameters of merge methods that are varied, and between what: weight is a share, density a part of the entries kept.
 _BOUNDS = {"weight": (0.0, 1.0), "density": (0.1, 1.0), "t": (0.0, 1.0)}
 _PAIR = "pair"
+_MLP = ("mlp", "experts", "shared experts", "router")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def tensor_groups(names: Sequence[str], by: str, layer_groups: int) -> dict[str,
             place = (0 if kind == "embeddings" else layers - 1) if index is None else index
             label = f"layers {1 + place * count // layers}"
         elif by == "modules":
-            label = kind.split()[0] if kind.startswith(("attention", "mlp")) else "rest"
+            label = "attention" if "attention" in kind else "mlp" if kind in _MLP else "rest"
         else:
             label = "all"
         found.setdefault(label, []).append(name)

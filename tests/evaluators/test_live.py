@@ -77,6 +77,19 @@ def test_an_untied_head_is_not_the_embedding(tiny: Tiny) -> None:
     assert not torch.equal(live.model.lm_head.weight, live.model.model.embed_tokens.weight)
 
 
+def test_a_head_that_differs_from_the_embedding_the_config_ties_it_to_is_loaded(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = write_llama(tmp_path / "tied", seed=3, tie=True)
+    tensors = weights(folder)
+    own = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].flip(0)}
+    save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
+    live = LiveModel(open_checkpoint(folder))
+    live.load(given(own))
+    expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(IDS).logits
+    assert torch.equal(live.model(IDS).logits, expected)
+
+
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.norm.weight", "model.layers.1.mlp.up_proj.weight"])
 def test_a_missing_tensor_is_refused(tiny: Tiny, name: str) -> None:
     tensors = weights(tiny.model)

@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 from evaluators.base import Candidate
 from evaluators.live import LiveModel
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import MismatchedModels
+from kinship.errors import MismatchedModels, UnsupportedCheckpoint
+from search.config import parse_config
+from service.answers.dry_run import plan_search
 from tests.kinship.checkpoints.test_unified import KINDS, rewritten, saved
 from tests.search.running.test_founders import tokenizer
 
@@ -58,3 +60,19 @@ def test_a_tensor_too_few_or_too_many_is_told(tmp_path: Path) -> None:
     save_file({name: tensor for name, tensor in stored.items() if name != lost}, tmp_path / "m/model.safetensors")
     with pytest.raises(MismatchedModels, match=r"layers\.1\.mlp\.gate\.weight"):
         live.hold(candidate(tmp_path / "m"))
+
+
+def test_files_that_no_conversion_fits_are_told_of_before_anything_is_scored(tmp_path: Path) -> None:
+    """Experts of unlike shapes cannot be fused; what is told, a dry run tells."""
+    saved("mixtral", tmp_path / "m")
+    tokenizer().save_pretrained(tmp_path / "m")
+    stored = load_file(tmp_path / "m/model.safetensors")
+    odd = "model.layers.1.block_sparse_moe.experts.3.w1.weight"
+    save_file(stored | {odd: torch.ones(7, 16)}, tmp_path / "m/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedCheckpoint, match="cannot be turned into the parameters") as refusal:
+        LiveModel(open_checkpoint(tmp_path / "m"))
+    assert "written: {backend: hf}" in refusal.value.hint
+    settings = {"base": str(tmp_path / "m"), "founders": {"a": str(tmp_path / "m"), "b": str(tmp_path / "m")}}
+    settings |= {"evaluate": {"tasks": ["any"]}, "strategy": {"name": "topk", "k": 2}, "merge": {"method": "linear"}}
+    with pytest.raises(UnsupportedCheckpoint, match="cannot be turned"):
+        plan_search(parse_config(settings), tmp_path, tmp_path / "run")

@@ -100,6 +100,20 @@ class Overlapping(Sums):
     held_out = range(5, 10)
 
 
+class Whole(Sums):
+    """All documents are searched on: conforms."""
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [Task("sums", "sum", self.digest, {"search": self.search})]
+
+
+class Unsearched(Sums):
+    @property
+    def tasks(self) -> list[Task]:
+        return [Task("sums", "sum", self.digest, {"held_out": self.held_out})]
+
+
 class Drifting(Sums):
     calls = 0
 
@@ -177,12 +191,13 @@ def _tensors(value: float) -> Any:
     return iter([("weight", torch.full((3,), value))])
 
 
-def test_a_good_evaluator_passes() -> None:
-    check_evaluator(Subject(Sums, weights(1.0, 2.0), [partial(_with_digest, "sums/2")]))
+@pytest.mark.parametrize("good", [Sums, Whole])
+def test_a_good_evaluator_passes(good: type[Sums]) -> None:
+    check_evaluator(Subject(good, weights(1.0, 2.0), [partial(_with_digest, good, "sums/2")]))
 
 
-def _with_digest(digest: str) -> Sums:
-    evaluator = Sums()
+def _with_digest(kind: type[Sums], digest: str) -> Sums:
+    evaluator = kind()
     evaluator.digest = digest
     return evaluator
 
@@ -191,6 +206,7 @@ def _with_digest(digest: str) -> Sums:
     ("wrong", "check"),
     [
         (Overlapping, conformance.splits_are_disjoint),
+        (Unsearched, conformance.splits_are_disjoint),
         (Drifting, conformance.the_same_candidate_has_the_same_results),
         (Deaf, conformance.another_candidate_has_other_results),
         (Relative, conformance.documents_do_not_depend_on_each_other),

@@ -163,7 +163,7 @@ def refused(folder: Path, base: Path, error: type[KinshipError], reason: str) ->
         ({"peft_type": "IA3"}, "its peft_type is 'IA3'"),
         ({"peft_type": None}, "its peft_type is None"),
         ({"layer_replication": [[0, 1]]}, "it uses layer_replication"),
-        ({"target_parameters": ["experts"]}, "it uses target_parameters"),
+        ({"target_parameters": ["experts"]}, "uses target_parameters, experts, and what they are in"),
         ({"alora_invocation_tokens": [3]}, "it uses alora_invocation_tokens"),
         ({"init_lora_weights": "pissa_niter_4"}, "its start 'pissa_niter_4' changed the base too, by a randomised"),
         ({"init_lora_weights": "corda"}, "made from data that the adapter does not hold"),

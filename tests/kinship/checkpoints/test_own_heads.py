@@ -12,6 +12,8 @@ from kinship import kinship_matrix, open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.tied import tied_pair
 from kinship.measures.alignment import require_same_tensors
+from merging.merge import write_merge
+from merging.recipe.schema import parse_recipe
 
 EMBEDDING, HEAD, LAYER = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight"
 
@@ -83,3 +85,26 @@ def test_what_is_tied_is_told_by_the_config(
     config: dict[str, object], pair: tuple[str, str] | None, tmp_path: Path
 ) -> None:
     assert tied_pair(open_checkpoint(model(tmp_path / "base", 0, tied=True, **config))) == pair
+
+
+def test_a_head_that_differs_from_the_embedding_it_is_said_to_be_is_its_own(tmp_path: Path) -> None:
+    """As merging an adapter with a trained head leaves it; transformers loads both."""
+    import transformers
+
+    small = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    config = transformers.LlamaConfig(**small, num_attention_heads=2, tie_word_embeddings=True)
+    for seed, name in enumerate(("tied", "own")):
+        torch.manual_seed(seed)
+        transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / name)
+    file = tmp_path / "own/model.safetensors"
+    save_file(load_file(file) | {HEAD: torch.randn(40, 16)}, file, metadata={"format": "pt"})
+    live = [transformers.LlamaForCausalLM.from_pretrained(tmp_path / name) for name in ("tied", "own")]
+    with open_checkpoint(tmp_path / "own") as own, open_checkpoint(tmp_path / "tied") as tied:
+        assert own.config["tie_word_embeddings"] is False
+        assert tied.config["tie_word_embeddings"] is True
+    pair = [{"model": str(tmp_path / name), "parameters": {"weight": 0.5}} for name in ("tied", "own")]
+    folder = write_merge(parse_recipe({"merge_method": "linear", "models": pair}), tmp_path / "out")
+    merged = transformers.LlamaForCausalLM.from_pretrained(folder)
+    for name, weight in merged.state_dict().items():
+        one, other = (model.state_dict()[name] for model in live)
+        torch.testing.assert_close(weight, (one + other) / 2, rtol=1e-6, atol=1e-6)

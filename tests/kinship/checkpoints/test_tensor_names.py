@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from kinship.checkpoints.tensor_names import layer_index, layer_label, module_kind
+from kinship.checkpoints.module_kinds import module_kind
+from kinship.checkpoints.tensor_names import layer_index, layer_label
 from kinship.errors import InvalidConfig
 from kinship.measures.alignment import Selection
 from kinship.measures.comparison import ComparisonOptions, compare

@@ -1,15 +1,20 @@
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from kinship import kinship_matrix, open_checkpoint
+from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.tied import tied_heads
 from kinship.errors import MismatchedModels
 from kinship.measures.alignment import Selection, align, require_same_tensors
+from merging.merge import write_merge
+from merging.recipe.schema import parse_recipe
 
 EMBEDDING, HEAD, LAYER = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight"
 TIED = {"tie_word_embeddings": True}
@@ -84,3 +89,79 @@ def test_merging_says_what_to_do_about_a_head_stored_twice(tmp_path: Path) -> No
             require_same_tensors(pair[0], [pair[1]])
         assert "save_pretrained" in refusal.value.hint
         assert "tied to" in refusal.value.hint
+
+
+# Real architectures
+
+
+def written(kind: str, folder: Path) -> Any:
+    """A tiny model of an architecture, saved; as transformers loads it again."""
+    import transformers
+
+    small = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1}
+    both = {f"{side}_{what}": count for side in ("encoder", "decoder") for what, count in BART.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = {
+            "mamba": lambda: transformers.MambaForCausalLM(transformers.MambaConfig(**small, state_size=4)),
+            "bert": lambda: transformers.BertForMaskedLM(
+                transformers.BertConfig(**small, intermediate_size=24, num_attention_heads=2)
+            ),
+            "t5": lambda: transformers.T5ForConditionalGeneration(
+                transformers.T5Config(vocab_size=40, d_model=16, d_ff=24, d_kv=8, num_layers=1, num_heads=2)
+            ),
+            "bart": lambda: transformers.BartForConditionalGeneration(
+                transformers.BartConfig(vocab_size=40, d_model=16, max_position_embeddings=32, **both)
+            ),
+            "opt": lambda: transformers.OPTForCausalLM(
+                transformers.OPTConfig(
+                    **small, ffn_dim=24, num_attention_heads=2, word_embed_proj_dim=8, max_position_embeddings=32
+                )
+            ),
+        }[kind]()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.1 * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    return type(model).from_pretrained(folder)
+
+
+BART = {"layers": 1, "attention_heads": 2, "ffn_dim": 24}
+
+
+@pytest.mark.parametrize("kind", ["mamba", "bert", "t5", "bart", "opt"])
+def test_what_is_stored_twice_is_what_transformers_ties(kind: str, tmp_path: Path) -> None:
+    state = written(kind, tmp_path / "once").state_dict()
+    once = open_checkpoint(tmp_path / "once", id="once")
+    stored = {state[name].data_ptr(): name for name in once.tensors}
+    again = {name: stored[tensor.data_ptr()] for name, tensor in state.items() if name not in once.tensors}
+    assert again
+    (tmp_path / "twice").mkdir()
+    for file in (tmp_path / "once").glob("*.json"):
+        shutil.copy(file, tmp_path / "twice")
+    every = {name: tensor.clone() for name, tensor in state.items()}
+    save_file(every, tmp_path / "twice/model.safetensors", metadata={"format": "pt"})
+    twice = open_checkpoint(tmp_path / "twice", id="twice")
+    both = {head: f"tied to {table} in once, twice" for head, table in again.items()}
+    assert tied_heads([once, twice]) == both
+    assert tied_heads([twice, once]).keys() == again.keys()
+    assert tied_heads([once]) == {}
+    assert set(align(once, [twice]).names) == once.tensors.keys()
+    pair = {"merge_method": "linear", "models": [{"model": str(tmp_path / name)} for name in ("twice", "once")]}
+    pair["parameters"] = {"weight": 0.5}
+    folder = write_merge(parse_recipe(pair), tmp_path / "out")
+    assert load_file(folder / "model.safetensors").keys() == once.tensors.keys()
+
+
+def test_a_tied_model_beside_one_with_a_head_of_its_own(tmp_path: Path) -> None:
+    state = written("mamba", tmp_path / "tied").state_dict()
+    (tmp_path / "own").mkdir()
+    config = json.loads((tmp_path / "tied/config.json").read_text()) | {"tie_word_embeddings": False}
+    (tmp_path / "own/config.json").write_text(json.dumps(config))
+    tensors = {name: tensor.clone() for name, tensor in state.items()} | {HEAD: torch.randn(40, 16)}
+    save_file(tensors, tmp_path / "own/model.safetensors", metadata={"format": "pt"})
+    tied, own = (open_checkpoint(tmp_path / name) for name in ("tied", "own"))
+    assert HEAD not in tied.tensors
+    lent, _ = with_own_heads([tied, own])
+    require_same_tensors(lent, [own])
+    assert torch.equal(lent.tensor(HEAD), tied.tensor("backbone.embeddings.weight"))

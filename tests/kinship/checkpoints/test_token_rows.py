@@ -36,6 +36,11 @@ def mamba() -> Any:
     return transformers.MambaForCausalLM(config)
 
 
+def mamba2() -> Any:
+    config = transformers.Mamba2Config(**SMALL, state_size=4, num_heads=4, head_dim=8, n_groups=1)
+    return transformers.Mamba2ForCausalLM(config)  # whose config holds an infinite number
+
+
 def rwkv() -> Any:
     config = transformers.RwkvConfig(**SMALL, attention_hidden_size=16, intermediate_size=16, context_length=32)
     return transformers.RwkvForCausalLM(config)
@@ -53,6 +58,7 @@ KINDS: dict[str, tuple[Callable[[], Any], set[str]]] = {
     ),
     "bart": (bart, {"model.shared.weight", "final_logits_bias"}),
     "mamba": (mamba, {"backbone.embeddings.weight", "lm_head.weight"}),
+    "mamba2": (mamba2, {"backbone.embeddings.weight", "lm_head.weight"}),
     "rwkv": (rwkv, {"rwkv.embeddings.weight", "head.weight"}),
 }
 

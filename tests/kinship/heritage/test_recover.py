@@ -166,3 +166,19 @@ def test_grown_families(tmp_path: Path, seed: int) -> None:
         verdict = verdict_on(grown, paths, withheld)
         assert verdict.false_links == 0
         assert max(verdict.coefficient_errors, default=0.0) < 0.01
+
+
+def test_a_tied_base_is_compared_with_fine_tunes_that_have_heads_of_their_own(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tied = initial(LlamaShape(vocabulary=200, tied=True), generator)
+    untied = tied | {"lm_head.weight": tied["model.embed_tokens.weight"]}
+    states = {"base": tied}
+    for name in ("one", "two", "three"):
+        states[name] = {key: t + 0.01 * torch.randn(t.shape, generator=generator) for key, t in untied.items()}
+    for name, state in states.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"tie_word_embeddings": name == "base"}))
+        save_file({key: tensor.clone() for key, tensor in state.items()}, tmp_path / name / "model.safetensors")
+    heritage = recover([tmp_path / name for name in states], tmp_path / "base")
+    found = {(Path(edge.parent).name, Path(edge.child).name) for edge in heritage.edges}
+    assert found == {("base", "one"), ("base", "two"), ("base", "three")}

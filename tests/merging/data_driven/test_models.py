@@ -95,3 +95,42 @@ def test_tensors_are_widened(dtypes: tuple[torch.dtype, torch.dtype], wide: torc
     found = stacked("a", [torch.ones(2).to(dtype) for dtype in dtypes])
     assert found.dtype == wide
     assert found.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_what_is_no_causal_language_model_is_refused(tmp_path: Path) -> None:
+    import transformers
+
+    small = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    transformers.BertForMaskedLM(transformers.BertConfig(**small, num_attention_heads=2)).save_pretrained(
+        tmp_path / "bert"
+    )
+    sizes = {"vocab_size": 40, "d_model": 16, "d_ff": 24, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+    transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes)).save_pretrained(tmp_path / "t5")
+    for kind, name in (("bert", "BertForMaskedLM"), ("t5", "T5ForConditionalGeneration")):
+        with (
+            open_checkpoint(tmp_path / kind) as checkpoint,
+            pytest.raises(UnsupportedCheckpoint, match=f"is a {name}; methods") as refusal,
+        ):
+            load_causal_lm(checkpoint)
+        assert "without data" in refusal.value.hint
+
+
+def test_tensors_that_are_other_parameters_are_refused_and_old_buffers_passed_over(tmp_path: Path) -> None:
+    import transformers
+
+    small = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    config = transformers.GPTNeoXConfig(**small, num_attention_heads=2)
+    transformers.GPTNeoXForCausalLM(config).save_pretrained(tmp_path / "pythia")
+    with (
+        open_checkpoint(tmp_path / "pythia") as checkpoint,
+        pytest.raises(UnsupportedCheckpoint, match=r"stores 'embed_out.weight', of which transformers makes 'lm_head"),
+    ):
+        load_causal_lm(checkpoint)
+    llama = transformers.LlamaConfig(**small, num_attention_heads=2)
+    transformers.LlamaForCausalLM(llama).save_pretrained(tmp_path / "llama")
+    tensors = load_file(tmp_path / "llama/model.safetensors")
+    old = tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    save_file(old, tmp_path / "llama/model.safetensors", metadata={"format": "pt"})
+    with open_checkpoint(tmp_path / "llama") as checkpoint:
+        assert set(CheckpointWeights(checkpoint)) == tensors.keys()
+        load_causal_lm(checkpoint)

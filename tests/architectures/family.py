@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.merge import write_merge
 from merging.recipe.schema import parse_recipe
-from tests.architectures.rows import Row, Tensors
+from tests.architectures.rows import TOKENS, Row, Tensors
 from tests.search.running.test_founders import tokenizer
 
 MODELS = ("base", "a", "b")
@@ -32,7 +32,7 @@ class Family:
             start.load_state_dict(weights)
             if seed:
                 torch.manual_seed(seed)
-                _shift(start, 0.02)
+                _shift(start, 0.02, torch.randperm(TOKENS["vocab_size"])[::2])
             start.save_pretrained(self.path(name), max_shard_size="10KB" if row.shards else "1GB")
             self._write_frame(self.path(name))
         self.kind = type(start)
@@ -99,9 +99,20 @@ def state(model: Any) -> Tensors:
     return found
 
 
-def _shift(model: Any, size: float) -> None:
-    """Add noise to everything that training may change: buffers of numbers among them."""
+def _shift(model: Any, size: float, unused: torch.Tensor | None = None) -> None:
+    """Add noise to everything that training may change: buffers of numbers among them.
+
+    ``unused``: numbers of tokens that the data has not, whose embeddings stay as they are.
+    """
+    embeddings = {
+        module.weight.data_ptr()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == TOKENS["vocab_size"]
+    }
     for tensor in state(model).values():
         if tensor.is_floating_point():
             assert tensor.isfinite().all()
-            tensor.add_(size * torch.randn_like(tensor))
+            noise = size * torch.randn_like(tensor)
+            if unused is not None and tensor.data_ptr() in embeddings:
+                noise[unused] = 0
+            tensor.add_(noise)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from evaluators.base import Candidate, gives_nan
-from evaluators.model_kinds import Kind, kind_of, looks_ahead, minds_padding, sees_ahead
+from evaluators.model_kinds import Kind, kind_of, loader_of, looks_ahead, minds_padding, sees_ahead
 from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tied import tie_as_told
@@ -27,14 +27,14 @@ class LiveModel:
 
     dtype: ``auto`` is float32 on the CPU and bfloat16 elsewhere. Devices other than the CPU are untested.
     On the CPU, models below `ONE_THREAD_BELOW` parameters run on one thread: more would wait for each other.
-    ``kind``: whether it is causal or sequence-to-sequence.
+    ``kind``: whether it is causal or sequence-to-sequence. Vision-language models are asked for text alone.
     Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here,
     `UnsupportedCheckpoint` for a model that makes no text, that transformers cannot make of its folder or whose files
     cannot be turned into parameters here, and `MismatchedModels` as `load` does: before any weight is read.
     """
 
     def __init__(self, template: Checkpoint, device: str = "cpu", dtype: str | torch.dtype = "auto") -> None:
-        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+        import transformers
 
         folder = require_model_folder(template)
         _require_device(device)
@@ -42,14 +42,16 @@ class LiveModel:
         self.dtype = dtype_on(device, dtype)
         config = tie_as_told(config_of(template), template)
         self.kind: Kind = kind_of(template, config)
-        auto = AutoModelForSeq2SeqLM if self.kind == "seq2seq" else AutoModelForCausalLM
+        loader = loader_of(config)
         with _made_by_transformers(template, "model"):
-            model = auto.from_config(config, dtype=self.dtype)
+            model = getattr(transformers, loader).from_config(config, dtype=self.dtype)
         self.model: Any = model.to(device).eval().requires_grad_(False)
+        if loader == "AutoModelForImageTextToText":
+            self._require_text_alone(template)
         if (folder / "generation_config.json").exists():
-            self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+            self.model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
         with _made_by_transformers(template, "tokenizer"):
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             if not self.tokenizer.get_vocab().keys() - set(self.tokenizer.all_special_tokens):
                 raise ValueError("there are no files of a tokenizer")  # of nothing transformers makes an empty one
         if device == "cpu" and self.model.num_parameters() < ONE_THREAD_BELOW:
@@ -149,10 +151,25 @@ class LiveModel:
 
     def gives_nan(self) -> bool:
         """Whether the logits after one token hold NaN: a generation would hide it, a likelihood shows it."""
+        return bool(self._logits_after_one().isnan().any())
+
+    def _logits_after_one(self) -> torch.Tensor:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         answer = {"decoder_input_ids": token} if self.kind == "seq2seq" else {}
         with torch.inference_mode():
-            return bool(self.model(input_ids=token, **answer).logits.isnan().any())
+            logits: torch.Tensor = self.model(input_ids=token, **answer).logits
+        return logits
+
+    def _require_text_alone(self, template: Checkpoint) -> None:
+        """Raise `UnsupportedCheckpoint` for a vision-language model that has no answer without an image."""
+        try:
+            self._logits_after_one()
+        except Exception as error:  # whatever its class raises that misses an image
+            raise UnsupportedCheckpoint(
+                f"{template.id} is a {type(self.model).__name__}, which goes on with no text that comes without an "
+                f"image: {type(error).__name__}.",
+                hint="It cannot be scored on texts; it can be compared and merged.",
+            ) from error
 
 
 def require_model_folder(template: Checkpoint) -> Path:

@@ -1,6 +1,7 @@
 """Which models can be asked for text, as what, and whether one may be padded."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,12 +12,19 @@ from kinship.errors import UnsupportedCheckpoint
 Kind = Literal["causal", "seq2seq"]
 """lm-eval's words: the text goes on after the prompt, or a decoder answers an encoder that has read the prompt."""
 
+Loader = Literal["AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText"]
+"""Classes of transformers."""
+
 HF_BACKENDS = ("hf", "hf-auto", "huggingface")
 """lm-eval's names for the backend that loads models by these two classes."""
 
 # Ends of class names; heads that say something of a text, or fill its gaps, and write none.
 _NO_TEXT = re.compile(r"For(MaskedLM|PreTraining|NextSentencePrediction|MultipleChoice|\w*(Classification|Answering))$")
-_TAKEN = "Scored are models that AutoModelForCausalLM or AutoModelForSeq2SeqLM loads; any can be compared and merged."
+_SEEING: Loader = "AutoModelForImageTextToText"
+_TAKEN = (
+    "Scored are models that AutoModelForCausalLM, AutoModelForSeq2SeqLM or AutoModelForImageTextToText loads; any can "
+    "be compared and merged."
+)
 
 
 def kind_of(template: Checkpoint, config: Any) -> Kind:
@@ -33,12 +41,42 @@ def kind_of(template: Checkpoint, config: Any) -> Kind:
     masked = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.model_type == "xlnet"
     if masked and not config.is_encoder_decoder and not says_so:
         raise sees_ahead(template.id, architecture)
-    known = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    known = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or loader_of(config) == _SEEING
     if not known or config.is_encoder_decoder or _NO_TEXT.search(architecture):
         raise UnsupportedCheckpoint(
             f"{template.id} is a {architecture}, which goes on with no text: it cannot be scored.", hint=_TAKEN
         )
     return "causal"
+
+
+def loader_of(config: Any) -> Loader:
+    """The class of transformers that makes the model of ``config``, if any does that makes text.
+
+    A vision-language model is more than the causal model that lies in it, whose names are others.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    if config.is_encoder_decoder:
+        return "AutoModelForSeq2SeqLM"
+    named, kind = (config.architectures or [None])[0], config.model_type
+    if named in _named(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, kind):
+        return "AutoModelForCausalLM" if named in _named(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, kind) else _SEEING
+    return "AutoModelForCausalLM"
+
+
+def _named(mapping: Mapping[str, str | tuple[str, ...]], kind: str) -> tuple[str, ...]:
+    names = mapping.get(kind, ())
+    return (names,) if isinstance(names, str) else names
+
+
+def require_hf_backend(template: Checkpoint, config: Any) -> None:
+    """Raise `UnsupportedCheckpoint` for a model that makes no text, or that lm-eval's backend ``hf`` does not load."""
+    kind_of(template, config)
+    if loader_of(config) == _SEEING:
+        raise UnsupportedCheckpoint(
+            f"{template.id} is a {config.architectures[0]}, which lm-eval's backend hf does not load.",
+            hint="Leave out `written`: in memory it is scored on texts. Or say backend: hf-multimodal.",
+        )
 
 
 def sees_ahead(model: str, architecture: str) -> UnsupportedCheckpoint:

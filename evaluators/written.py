@@ -12,7 +12,7 @@ from typing import Any
 from evaluators.base import Candidate, Documents, failing, gives_nan
 from evaluators.live import config_of, require_model_folder
 from evaluators.lm_eval.suite import Suite
-from evaluators.model_kinds import HF_BACKENDS, kind_of
+from evaluators.model_kinds import HF_BACKENDS, require_hf_backend
 from evaluators.processes import finish, running, wait_for
 from evaluators.settings import EvaluateSettings, WrittenSettings
 from kinship.checkpoints.checkpoint import Checkpoint
@@ -49,7 +49,7 @@ class WrittenHarness:
         folder = require_model_folder(template)
         _require_backend(self._written.backend)
         if self._written.backend in HF_BACKENDS and not self._written.model_args.get("trust_remote_code"):
-            kind_of(template, config_of(template))
+            require_hf_backend(template, config_of(template))
         self.conditions = _conditions(settings, self._written)
         companions = {file.name: sha256(file) for file in _companions(folder)}
         self._suite = Suite(

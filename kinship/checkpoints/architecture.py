@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -264,22 +266,18 @@ def _architecture(config: str) -> Architecture | None:
     import transformers
 
     try:
-        content: dict[str, Any] = json.loads(config, object_hook=_decoded)
-        settings = transformers.AutoConfig.for_model(**content)
+        with TemporaryDirectory() as folder:  # what is in a file is more than the arguments of a class: infinities
+            Path(folder, "config.json").write_text(config, encoding="utf-8")
+            settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception:  # a config that transformers does not know, or not like that
         return None
-    for make in _classes(settings, content.get("architectures") or []):
+    for make in _classes(settings, settings.architectures or []):
         try:
             with torch.device("meta"):
                 return Architecture(make(settings), partial(_larger, make, settings))
         except Exception:  # a class that does not take this config, or asks for values at once
             continue
     return None
-
-
-def _decoded(found: dict[str, Any]) -> Any:
-    """What transformers writes of an infinite number, which JSON has not, as that number (Mamba 2)."""
-    return float(found["__float__"]) if found.keys() == {"__float__"} else found
 
 
 def _larger(make: Callable[[Any], Any], settings: Any) -> Any:

@@ -102,9 +102,13 @@ def _excerpt(model: Checkpoint, name: str, width: int, places: NDArray[np.int_],
 def width_of(shape: Sequence[int], count: int) -> int:
     """Columns of a tensor seen as a matrix; one stored flat is cut as near to a square as its count allows.
 
-    >>> width_of((8, 3, 5, 5), 600), width_of((600,), 600)
-    (75, 24)
+    Experts that are stacked lie below each other where that is nearer to one than each in a row.
+
+    >>> width_of((8, 3, 5, 5), 600), width_of((600,), 600), width_of((4, 48, 16), 3072)
+    (75, 24, 16)
     """
+    if len(shape) == 3 and min(shape[0] * shape[1], shape[2]) > min(shape[0], shape[1] * shape[2]):
+        return shape[2]
     if len(shape) > 1 and shape[0] > 0:
         return count // shape[0]
     return next((width for width in range(math.isqrt(count), 0, -1) if count % width == 0), 1) if count else 1

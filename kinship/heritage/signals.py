@@ -104,15 +104,23 @@ def _whitened(values: Float32) -> Float64 | None:
     columns = np.einsum("nij,nik->jk", away, away, optimize=True)
     if not rows.any():
         return None
-    flat = (_inverse_root(rows).T @ away @ _inverse_root(columns)).reshape(len(away), -1)
+    count, height, width = values.shape
+    left, right = _inverse_root(rows, (count - 1) * width), _inverse_root(columns, (count - 1) * height)
+    flat = (left.T @ away @ right).reshape(count, -1)
     squares = np.square(flat).sum(1)
     apart: Float64 = np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0)
     middle = np.median(apart)
     return apart / middle if middle > 0 else None
 
 
-def _inverse_root(moments: Float64) -> Float64:
+def _inverse_root(moments: Float64, terms: int) -> Float64:
+    """Of ``moments`` that are sums of so many ``terms``, drawn to their mean the more, the fewer those are.
+
+    Else the moments of a small family would fit its very steps, and all of its models come to lie equally far apart.
+    """
     sizes, directions = np.linalg.eigh(moments)
+    trust = terms / (terms + len(sizes))
+    sizes = trust * sizes + (1 - trust) * sizes.mean()
     root: Float64 = directions / np.sqrt(np.maximum(sizes, FLOOR * sizes.mean()))
     return root
 

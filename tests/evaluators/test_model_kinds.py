@@ -65,6 +65,17 @@ PADDED = {
     "mamba": made("MambaForCausalLM", "MambaConfig", TOKENS | {"hidden_size": 16, "num_hidden_layers": 2}),
     "a decoder of bert": made("BertLMHeadModel", "BertConfig", BERT | {"is_decoder": True}),
 }
+VISION_LANGUAGE = {
+    "llava": lambda: transformers.LlavaForConditionalGeneration(
+        transformers.LlavaConfig(
+            text_config=transformers.LlamaConfig(**LLAMA), vision_config=transformers.CLIPVisionConfig(**EYES),
+            image_token_index=12,
+        )
+    ),
+    "blip": lambda: transformers.BlipForConditionalGeneration(
+        transformers.BlipConfig(text_config=BERT | TOKENS, vision_config=EYES, projection_dim=8)
+    ),
+}  # fmt: skip
 REFUSED = {
     "bert": made("BertForMaskedLM", "BertConfig", BERT),
     "bert, all heads": made("BertForPreTraining", "BertConfig", BERT),
@@ -108,6 +119,26 @@ def test_what_makes_no_text_is_refused_in_a_line(tmp_path: Path, kind: str) -> N
         weights.unlink()  # names are enough
         with pytest.raises(UnsupportedCheckpoint):
             kind_of(checkpoint, config_of(checkpoint))
+
+
+def test_a_vision_language_model_is_asked_for_text_alone(tmp_path: Path) -> None:
+    """By its whole class, whose names its files have; lm-eval's backend hf loads none such."""
+    folder = write(VISION_LANGUAGE["llava"], tmp_path / "model")
+    live = LiveModel(open_checkpoint(folder))
+    live.hold(as_candidate(open_checkpoint(folder)))
+    model = transformers.LlavaForConditionalGeneration.from_pretrained(folder).eval()
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad():
+        torch.testing.assert_close(live.model(ids).logits, model(ids).logits)
+    with pytest.raises(UnsupportedCheckpoint, match="backend hf does not load") as raised:
+        make_evaluator(make_settings(tasks=["tiny"], written={"backend": "hf"}), open_checkpoint(folder))
+    assert "hf-multimodal" in raised.value.hint
+
+
+def test_a_vision_language_model_that_needs_an_image_is_refused(tmp_path: Path) -> None:
+    folder = write(VISION_LANGUAGE["blip"], tmp_path / "model")
+    with pytest.raises(UnsupportedCheckpoint, match="BlipForConditionalGeneration, which goes on with no text"):
+        of_a_text(folder)
 
 
 @pytest.mark.parametrize("kind", RECURRENT | PADDED)

@@ -145,3 +145,13 @@ def test_where_third_models_lie_is_as_pair_by_pair() -> None:
         }
         for name, value in wanted.items():
             assert np.isclose(values[parent, child, NAMES.index(name)], value), name
+
+
+@pytest.mark.parametrize("side", [16, 64])
+def test_siblings_of_a_small_family_are_farther_from_each_other_than_from_their_parent(side: int) -> None:
+    """Two fine-tunes and their base, steps independent: whitening must not make the three equally far apart."""
+    random = np.random.default_rng(0)
+    base = random.normal(size=(side, side))
+    models = [base, *(base + 0.2 * random.normal(size=(2, side, side)))]
+    apart = whitened_distances(family_of([Sample("one", (0, 1, 2), np.array(models, dtype=np.float32))]))
+    assert apart[1, 2] > 1.25 * max(apart[0, 1], apart[0, 2])

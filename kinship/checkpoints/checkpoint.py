@@ -1,7 +1,8 @@
 """A model on disk, opened lazily: tensors are found from headers and read block by block."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +15,13 @@ from kinship.cache import fingerprint, recall, remember
 from kinship.checkpoints.dtypes import widen
 from kinship.checkpoints.header import TensorEntry
 from kinship.checkpoints.open_files import FILES
-from kinship.errors import InputsChanged, MalformedCheckpoint
+from kinship.errors import InputsChanged, KinshipError, MalformedCheckpoint
 from kinship.file_state import FileState, require_unchanged
 
 if TYPE_CHECKING:
     import torch
 import hashlib
 import json
-from collections.abc import Iterable
 
 from kinship.checkpoints.dtypes import DType
 
@@ -60,6 +60,22 @@ class ContentDigest:
         self._name, dtype, shape = tensor
         self._sha.update(json.dumps([self._name, str(dtype), shape]).encode())
         return True
+
+
+@contextmanager
+def unchanged(models: Iterable["Checkpoint"]) -> Iterator[None]:
+    """Raise `InputsChanged` where a file of ``models`` is not as it was opened when the block ends, however it ends."""
+
+    def check() -> None:
+        for model in models:
+            model.require_unchanged()
+
+    try:
+        yield
+    except (KinshipError, OSError):
+        check()
+        raise
+    check()
 
 
 BLOCK_ELEMENTS = 1 << 20
@@ -188,7 +204,8 @@ class Checkpoint:
     def digest(self) -> str:
         """Identity of the weights: see `ContentDigest`.
 
-        Costs one read of all bytes, and is remembered for as long as the files stay as they are.
+        Costs one read of all bytes, and is remembered for as long as the files stay as they are. Raises
+        `InputsChanged`.
         """
         before = self.fingerprint
         known = recall("digest", before) if before is not None else None
@@ -203,6 +220,7 @@ class Checkpoint:
                 self.read_into(name, start, part)
                 found.update(name, part)
         digest = found.hexdigest()
-        if before is not None and not self.changed():
+        self.require_unchanged()
+        if before is not None:
             remember("digest", before, digest.encode())
         return digest

@@ -16,10 +16,12 @@ from evaluators.cache import ScoreCache
 from evaluators.cached import CachedEvaluator
 from evaluators.make import require_acknowledged
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.errors import InputsChanged, KinshipError
+from kinship.file_state import require_unchanged
 from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
 from kinship.measures.matrix import KinshipMatrix
-from merging.offspring.basis import Basis
+from merging.offspring.basis import Absent, Basis
 from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
@@ -70,6 +72,7 @@ class Search:
         try:
             founders = open_founders(config, root)
             self.template = founders.template
+            self._pinned = founders.pinned
             models = [self._stack.enter_context(model) for model in founders.models]
             # Everything that can be wrong with the inputs is found before the folder is touched.
             pool = self._stack.enter_context(open_workers(config, models, root, evaluator, evaluator_factory))
@@ -94,9 +97,18 @@ class Search:
                 observer,
             )
             self._stack.callback(lambda: self._breeder.basis.close())
+            self._require_children()
+            self._tasks = {task.name: task.digest for task in description.tasks}
             scorer = CachedEvaluator(description, cache)
             self._evaluation = Evaluation(
-                self._individuals, self.ledger, scorer, pool, config.aggregate, self._work, observer
+                self._individuals,
+                self.ledger,
+                scorer,
+                pool,
+                config.aggregate,
+                self._work,
+                self.require_unchanged,
+                observer,
             )
         except BaseException:
             self._stack.close()
@@ -141,14 +153,35 @@ class Search:
         everybody = [record.id for record in self.records if record.id != BASE and record.identity is not None]
         return self._individuals.kinship(everybody if ids is None else ids)
 
+    def _require_children(self) -> None:
+        """Raise `InputsChanged` where a stored child is not what the run wrote."""
+        there = {model.id: model for model in self.models if not isinstance(model, Absent)}
+        for child in self.ledger.stored():
+            if child.id in there and there[child.id].digest != child.digest:
+                raise InputsChanged(
+                    f"{there[child.id].path} is not what the run wrote there.",
+                    hint="Remove it: the run makes it again.",
+                )
+
+    def require_unchanged(self) -> None:
+        """Raise `InputsChanged` where a file of base, founders or stored children is not as the run opened it."""
+        require_unchanged(self._pinned)
+        for child in self.models[len(self.facts.digests) :]:
+            if not isinstance(child, Absent):
+                child.require_unchanged()
+
     def run(self) -> str:
         """Search until something says stop; returns the reason. Interrupted, it keeps every result so far.
 
         Raises `EvaluationFailed` where the base or a founder cannot be scored, `LedgerError` where the ledger cannot be
-        written or the strategy does not propose what is on record, and `OutputNotWritable` where a child cannot be.
+        written or the strategy does not propose what is on record, `OutputNotWritable` where a child cannot be, and
+        `InputsChanged` where anybody changed a file of the base or a founder: what came of it is not kept.
         """
         try:
             return self._run()
+        except (KinshipError, OSError):
+            self.require_unchanged()  # else that is the reason
+            raise
         except KeyboardInterrupt:
             self._note("paused")
             raise
@@ -166,6 +199,7 @@ class Search:
                 self._evaluation.score(
                     dict.fromkeys([*self.facts.digests, *finalists(self.records, self.config.strategy)]), "held_out"
                 )
+            self.require_unchanged()
             self.ledger.set_stopped(reason)
         self._observer("stopped", {"reason": reason})
         return reason
@@ -255,11 +289,11 @@ class Search:
     def _work(self, id: str, documents: Documents) -> Work:
         """What a worker needs to know to score an individual."""
         self._breeder.require_weights(id)
-        stored = {model.id: str(model.path.absolute()) for model in self.models[len(self.facts.digests) :]}
-        identity = self._individuals.records[id].identity or ""
-        return Work.of(id, identity, self.genome(id), self.span, documents, stored)
+        identity, founders = self._individuals.records[id].identity or "", len(self.facts.digests)
+        return Work.of(id, identity, self.genome(id), self.span, documents, self.models, founders, self._tasks)
 
     def _add(self, brood: Brood) -> None:
+        self.require_unchanged()
         self.ledger.add(brood.records, brood.genomes, brood.failures, brood.stored)
         self._individuals.include(brood.records, self._breeder.basis.span)
 
@@ -278,6 +312,7 @@ class Search:
         if facts is None:
             self._observer("phase", {"phase": "reading"})
             table = gram_table(models[0], models[1:], Alignment(tuple(models[0].tensors)))
+            require_unchanged(self._pinned)
             budget = self.config.stop.evaluations
             facts = RunFacts(self.config, digests, table, tasks, dict(description.conditions), budget)
             self.ledger.start(facts)

@@ -79,17 +79,22 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
     if models & stored.keys():  # their own parents count
         models |= {parent for step in ancestry for parent in step["parents"]}
     parents = sorted(references[id] for id in references if id in models)
+
+    def lineage() -> dict[str, Any]:
+        search.require_unchanged()  # before the folder takes its name
+        return {
+            "schema": "kinship.lineage/1",
+            "id": best.id,
+            "parents": [{"model": references[id], "digest": search.facts.digests[id]} for id in references],
+            "ancestry": ancestry,
+        }
+
     write_model_folder(
         folder / "best-offspring",
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
         template=search.template,
         recipe=_renamed(recipe, references | stored),
-        lineage={
-            "schema": "kinship.lineage/1",
-            "id": best.id,
-            "parents": [{"model": references[id], "digest": search.facts.digests[id]} for id in references],
-            "ancestry": ancestry,
-        },
+        lineage=lineage,
         parents=parents,
         scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),
         force=True,

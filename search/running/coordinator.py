@@ -27,7 +27,7 @@ from merging.offspring.weights import materialise
 from search.config import RunConfig
 from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger, RunFacts
-from search.ledger.location import hold_folder, location_of, write_pointer
+from search.ledger.location import hold_folder, location_of, mark_started, require_ledger, write_pointer
 from search.ledger.records import Record, finalists, still_needed
 from search.running.breeding import Breeder, Brood
 from search.running.evaluation import Evaluation
@@ -82,7 +82,9 @@ class Search:
             config.aggregate.require_alike({task.name: task.metric for task in description.tasks})
             require_acknowledged(config.evaluate, description.tasks)
             self._stack.enter_context(hold_folder(folder))
-            self.ledger = self._stack.enter_context(Ledger(location_of(folder, ledger), exclusive=True))
+            location = location_of(folder, ledger)
+            require_ledger(folder, location)
+            self.ledger = self._stack.enter_context(Ledger(location, exclusive=True))
             write_pointer(folder, self.ledger.location)
             self._before = self.ledger.seconds()
             self.facts = self._read_facts(models, description)
@@ -310,16 +312,22 @@ class Search:
         tasks = {task.name: {"metric": task.metric, "digest": task.digest} for task in description.tasks}
         facts = self.ledger.facts()
         if facts is None:
+            require_ledger(self.folder, self.ledger.location, empty=True)
             self._observer("phase", {"phase": "reading"})
             table = gram_table(models[0], models[1:], Alignment(tuple(models[0].tensors)))
             require_unchanged(self._pinned)
             budget = self.config.stop.evaluations
             facts = RunFacts(self.config, digests, table, tasks, dict(description.conditions), budget)
             self.ledger.start(facts)
+            mark_started(self.folder)
             return facts
+        mark_started(self.folder)  # by an earlier version perhaps
         require_resumable(str(self.folder), facts, self.config, digests, tasks)
         if self.config.stop != facts.config.stop:
             self.ledger.set_config(self.config)
             self.ledger.set_stopped(None)
             self._note("extended", {"stop": self.config.stop.model_dump(mode="json")})
+        elif self.config.to_record() != facts.config.to_record():
+            self.ledger.set_config(self.config)
+            self._note("moved", {"models": self.config.references})
         return replace(facts, config=self.config)

@@ -20,7 +20,8 @@ def require_resumable(
     and digests.
     """
     renamed = [(old, new) for old, one in facts.digests.items() for new, other in digests.items() if one == other]
-    if facts.digests.keys() != digests.keys() and {old for old, _ in renamed} == facts.digests.keys():
+    same_number = len(facts.digests) == len(digests)
+    if same_number and facts.digests.keys() != digests.keys() and {old for old, _ in renamed} == facts.digests.keys():
         names = ", ".join(f"{old}: {config.references[new]}" for old, new in renamed if old != BASE)
         raise LedgerError(
             f"The run in {run} knows its founders by other names: {', '.join(facts.config.founders)}.",

@@ -16,11 +16,15 @@ Documents = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Weights to be scored: ``identity`` is equal for equal weights only; ``tensors`` yields them (name, tensor)."""
+    """Weights to be scored: ``identity`` is equal for equal weights only; ``tensors`` yields them (name, tensor).
+
+    require_unchanged: raises `InputsChanged` where what they are made of is no longer what ``identity`` is about.
+    """
 
     id: str
     identity: str
     tensors: Callable[[], Tensors]
+    require_unchanged: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from evaluators.base import Candidate, Documents, Evaluator
 from evaluators.cache import ScoreCache
 from evaluators.scores.score import Estimate, Results, Score, TaskScore
 from evaluators.scores.splits import SPLITS, Split
-from kinship.errors import EvaluationFailed
+from kinship.errors import EvaluationFailed, KinshipError
 
 FIRST_BLOCK, LAST_BLOCK = 32, 512
 
@@ -30,7 +30,7 @@ class CachedEvaluator:
         return [split for split in SPLITS if all(split in task.documents for task in self._tasks.values())]
 
     def score(self, candidate: Candidate, split: Split, progress: Callable[[int, int], None] | None = None) -> Score:
-        """The candidate's score; raises `EvaluationFailed` where it has none.
+        """The candidate's score; raises `EvaluationFailed` where it has none, and as `Candidate.require_unchanged`.
 
         Where ``progress`` is given it is told (documents done, documents in all), and the documents are run in blocks,
         each kept in the cache once it is done.
@@ -39,7 +39,7 @@ class CachedEvaluator:
         total = sum(len(documents) for documents in missing.values())
         done = 0
         for block in _blocks(missing) if progress else [missing] if missing else []:
-            fresh = self.evaluator.run(candidate, block)
+            fresh = self._run(candidate, block)
             self.accept(candidate.identity, fresh, candidate.id)
             for name, results in fresh.items():
                 known[name] |= results
@@ -47,6 +47,15 @@ class CachedEvaluator:
             if progress:
                 progress(done, total)
         return self.assemble(known, split)
+
+    def _run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
+        try:
+            found = self.evaluator.run(candidate, documents)
+        except KinshipError:
+            candidate.require_unchanged()
+            raise
+        candidate.require_unchanged()
+        return found
 
     def missing(
         self, identity: str, documents: Split | Documents

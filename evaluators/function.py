@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from evaluators.base import Candidate, Documents, Task, failing
 from evaluators.conditions import conditions, decisive
 from evaluators.live import LiveModel
+from evaluators.local_code import code_digests, from_source
 from evaluators.settings import EvaluateSettings, FunctionSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig
@@ -60,10 +61,12 @@ class FunctionEvaluator:
         self.conditions = conditions(self._live, settings)
         for wanted in settings.functions:
             factory = find_function(wanted.function, root or Path())
-            judge = _make(factory, wanted)
+            with from_source():
+                judge = _make(factory, wanted)
+                documents = list(judge.documents())
             name = wanted.name or wanted.function.rpartition(":")[2]
-            documents = list(judge.documents())
-            digest = _digest(wanted, factory, judge, documents, decisive(self._live, template, settings))
+            code = code_digests(_sources(wanted, factory, judge), [root or Path()])
+            digest = _digest(wanted, code, judge, documents, decisive(self._live, template, settings))
             self._judges[name] = (judge, documents)
             version = str(getattr(judge, "version", ""))
             splits = settings.split(name, documents, settings.limit)
@@ -77,7 +80,7 @@ class FunctionEvaluator:
         import torch
 
         judge, documents = self._judges[name]
-        with failing(candidate.id, f"the function {name}"), torch.no_grad():
+        with failing(candidate.id, f"the function {name}"), torch.no_grad(), from_source():
             self._live.hold(candidate)
             values = judge.score(self._live.model, self._live.tokenizer, [documents[index] for index in indices])
             numbers = [float(value) for value in values]
@@ -108,7 +111,7 @@ def find_function(name: str, root: Path) -> Any:
         return known[name].load()
     module, _, attribute = name.partition(":")
     try:
-        with _importable(root):
+        with _importable(root), from_source():
             found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
@@ -146,15 +149,25 @@ def _make(factory: Any, settings: FunctionSettings) -> Judge:
     return judge
 
 
+def _sources(settings: FunctionSettings, factory: Any, judge: Judge) -> list[Path]:
+    """The files of the module that is named, of what it was found to be, and of what that made."""
+    found = [getattr(sys.modules.get(settings.function.partition(":")[0]), "__file__", None)]
+    for each in (factory, type(judge)):
+        try:
+            found.append(inspect.getsourcefile(inspect.unwrap(each)))
+        except TypeError:  # built in, or an instance
+            continue
+    return [Path(file) for file in dict.fromkeys(found) if file]
+
+
 def _digest(
-    settings: FunctionSettings, factory: Any, judge: Judge, documents: Sequence[Any], shared: Mapping[str, Any]
+    settings: FunctionSettings,
+    code: Mapping[str, list[str]],
+    judge: Judge,
+    documents: Sequence[Any],
+    shared: Mapping[str, Any],
 ) -> str:
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(factory))
-    except TypeError:
-        file = None
-    source = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
     content = [
-        "function/1", settings.function, settings.options, source, str(getattr(judge, "version", "")), documents, shared
+        "function/2", settings.function, settings.options, code, str(getattr(judge, "version", "")), documents, shared
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

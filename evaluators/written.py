@@ -18,7 +18,7 @@ from evaluators.settings import EvaluateSettings, WrittenSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BY_NAME
 from kinship.checkpoints.opening import INDEX_NAME
-from kinship.errors import EvaluationFailed, InvalidConfig
+from kinship.errors import EvaluationFailed, InputsChanged, InvalidConfig
 from kinship.validation import nearest
 from merging.offspring.weights import Tensors, TensorStream, cast
 from merging.output.writer import ShardWriter, sha256
@@ -51,12 +51,15 @@ class WrittenHarness:
         if self._written.backend in HF_BACKENDS and not self._written.model_args.get("trust_remote_code"):
             require_hf_backend(template, config_of(template))
         self.conditions = _conditions(settings, self._written)
-        companions = {file.name: sha256(file) for file in _companions(folder)}
-        self._suite = Suite(
-            settings, self._root, {"written": self._written.model_dump(exclude={"scratch", "seconds"}),
-            "batch_size": settings.batch_size, "device": settings.device, "files": companions,
-            "versions": {name: self.conditions[name] for name in self.conditions if name in _packages(self._written)}},
-        )  # fmt: skip
+        self._companions = {file.name: sha256(file) for file in _companions(folder)}
+        self._decisive: dict[str, Any] = {
+            "written": self._written.model_dump(mode="json", exclude={"scratch", "seconds"}),
+            "batch_size": settings.batch_size,
+            "device": settings.device,
+            "files": self._companions,
+            "versions": {name: self.conditions[name] for name in self.conditions if name in _packages(self._written)},
+        }
+        self._suite = Suite(settings, self._root, self._decisive)
         self.tasks = self._suite.tasks
 
     def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
@@ -67,13 +70,25 @@ class WrittenHarness:
         ):
             folder = Path(place, "model")
             write_candidate(folder, candidate, self._template, self._written.dtype)
+            self._require_companions(folder)
             found = self._ask(Path(place), folder, candidate.id, documents)
         if "failed" in found:
-            raise EvaluationFailed(found["failed"]["message"], hint=found["failed"]["hint"])
+            kind = InputsChanged if found["failed"]["code"] == InputsChanged.code else EvaluationFailed
+            raise kind(found["failed"]["message"], hint=found["failed"]["hint"])
         return {
             name: {int(document): value for document, value in results.items()}
             for name, results in found["results"].items()
         }
+
+    def _require_companions(self, folder: Path) -> None:
+        """Raise `InputsChanged` unless what was copied into ``folder`` is what the digests are about."""
+        for name, digest in self._companions.items():
+            written_anew = name == "config.json" and self._written.dtype != "stored"
+            if not written_anew and (not (folder / name).is_file() or sha256(folder / name) != digest):
+                raise InputsChanged(
+                    f"{self._template.path / name} changed since scoring began.",
+                    hint="Put it back as it was, or start again.",
+                )
 
     def _ask(self, place: Path, folder: Path, candidate: str, documents: Documents) -> dict[str, Any]:
         backend = self._written.backend
@@ -85,6 +100,9 @@ class WrittenHarness:
             "model_args": _filled(arguments | self._written.model_args, folder),
             "candidate": candidate,
             "documents": {name: list(ids) for name, ids in documents.items()},
+            "decisive": self._decisive,
+            "digests": {task.name: task.digest for task in self.tasks},
+            "path": sys.path,
             "answer": str(place / "answer.json"),
         }
         (place / "request.json").write_text(json.dumps(request), encoding="utf-8")

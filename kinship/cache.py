@@ -1,8 +1,8 @@
 """What was computed from files, kept on disk for as long as those files stay as they are.
 
-Files are known by path, size, time of change and inode, not by hashing them: to hash a file takes longer than the Gram
-pass over it. The user's cache folder holds it all, or the folder that the environment variable KINSHIP_CACHE names;
-``KINSHIP_CACHE=off`` keeps nothing. Losing the cache loses time alone; trouble with it is a warning.
+Files are known by path and state (`kinship.file_state`), not by hashing them: to hash a file takes longer than the
+Gram pass over it. The user's cache folder holds it all, or the folder that the environment variable KINSHIP_CACHE
+names; ``KINSHIP_CACHE=off`` keeps nothing. Losing the cache loses time alone; trouble with it is a warning.
 """
 
 import hashlib
@@ -11,13 +11,14 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from kinship.file_state import FileState
+
 MAX_BYTES = 500_000_000  # beyond this the oldest entries are dropped
-YOUNG_SECONDS = 1.0
 
 Answer = TypeVar("Answer")
 
@@ -36,17 +37,11 @@ def cache_folder() -> Path | None:
     return Path(chosen).expanduser() if chosen else user_cache_path("model-kinship")
 
 
-def fingerprint(files: Iterable[Path]) -> str | None:
-    """Changes whenever one of ``files`` does; None for files so young that a change might go unseen.
-
-    A file system's clock is coarse: a file written twice within one tick keeps its time. Raises `OSError`.
-    """
-    facts: list[list[str | int]] = []
-    for file in sorted({file.resolve() for file in files}):
-        status = file.stat()
-        if time.time() - status.st_mtime < YOUNG_SECONDS:
-            return None
-        facts.append([str(file), status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev])
+def fingerprint(states: Mapping[Path, FileState]) -> str | None:
+    """Changes whenever one of these files does; None for files so young that a change might go unseen."""
+    if any(state.young for state in states.values()):
+        return None
+    facts = sorted((str(file.resolve()), list(vars(state).values())) for file, state in states.items())
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

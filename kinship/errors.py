@@ -77,6 +77,12 @@ class InvalidConfig(KinshipError):
     code = "invalid_config"
 
 
+class InputsChanged(KinshipError):
+    """A file was changed by somebody else while it was in use."""
+
+    code = "inputs_changed"
+
+
 class OutputExists(KinshipError):
     """Refusal to overwrite."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinship.arrays import Float64
-from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint, unchanged
 from kinship.checkpoints.folder_files import front_matter
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.unified import unified
@@ -60,7 +60,7 @@ def write_merge(
     """
     require_writable(output, force=force)
     chosen = choose_device(device)
-    with planned(recipe) as plan:
+    with planned(recipe) as plan, unchanged(plan.models):
         require_space(plan, output, shard_bytes)
         weights = _MergedWeights(plan, seed, chosen, progress)
         write_model_folder(
@@ -139,6 +139,8 @@ class _MergedWeights:
         models = self.plan.models
         with ThreadPoolExecutor(worker_count()) as pool:
             digests = list(pool.map(lambda model: model.digest, models))
+        for model in models:  # before the folder takes its name
+            model.require_unchanged()
         parents = [{"model": model.id, "digest": digest} for model, digest in zip(models, digests, strict=True)]
         found: dict[str, Any] = {
             "schema": "kinship.lineage/1",

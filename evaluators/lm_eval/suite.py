@@ -5,19 +5,21 @@ import inspect
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from evaluators.base import Documents, Task
+from evaluators.lm_eval.data import read_by_content
 from evaluators.lm_eval.examples import Examples
 from evaluators.lm_eval.limits import require_fitting
 from evaluators.lm_eval.metrics import filter_of, measure_of
 from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
+from evaluators.local_code import code_digests, from_source
 from evaluators.scores.splits import content_hash, split_documents
 from evaluators.settings import EvaluateSettings
 
@@ -32,14 +34,17 @@ class Suite:
     def __init__(self, settings: EvaluateSettings, root: Path, conditions: Mapping[str, Any]) -> None:
         self._settings = settings
         conditions = {**conditions, "version": version("lm_eval"), "seed": settings.seed, "prompts": _prompts(settings)}
-        self._tasks = {
-            name: _Prepared(loaded, settings, conditions) for name, loaded in load_tasks(settings, root).items()
-        }
+        with ExitStack() as stack:
+            if settings.task_path is not None:
+                stack.enter_context(from_source())
+                stack.enter_context(read_by_content())
+            loaded = load_tasks(settings, root)
+            self._tasks = {name: _Prepared(task, settings, conditions) for name, task in loaded.items()}
         self.tasks: list[Task] = [prepared.describe for prepared in self._tasks.values()]
 
     def run(self, lm: Any, candidate: str, documents: Documents) -> dict[str, dict[int, float]]:
         """Ask ``lm``, an lm-eval model; results as `Evaluator.run`. Raises `EvaluationFailed` for NaN."""
-        with _fast_templates(), code_consent(self._settings.allow_code):
+        with _fast_templates(), code_consent(self._settings.allow_code), from_source():
             asked = {name: self._tasks[name].requests(lm, ids) for name, ids in documents.items() if ids}
             by_kind: dict[str, list[Any]] = defaultdict(list)
             for requests in asked.values():
@@ -75,7 +80,7 @@ class _Prepared:
         self._examples = Examples(loaded.name, task, self._documents, held_out, settings.seed)
         sha = hashlib.sha256(
             json.dumps(
-                [_definition(task), measure.name, filter, loaded.version, conditions],
+                [_definition(task), measure.name, filter, loaded.version, loaded.code, conditions],
                 sort_keys=True,
                 default=_stable,
             ).encode()
@@ -134,20 +139,18 @@ def _definition(task: Any) -> dict[str, Any]:
 
 
 def _stable(value: object) -> str:
-    """How an object in a definition enters the digest: functions with the whole source file they are from."""
+    """How an object in a definition enters the digest: functions with the whole source files they are from."""
+    if isinstance(value, partial):
+        return f"partial {_stable(value.func)} {value.args!r} {sorted(value.keywords.items())!r}"
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
         try:
             file = inspect.getsourcefile(inspect.unwrap(value))
         except TypeError:  # built in, or an instance
             return str(name)
-        return f"{name} {_content(Path(file)) if file else ''}"
+        return f"{name} {code_digests([Path(file)]) if file and Path(file).is_file() else ''}"
     says_its_address = type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__
     return type(value).__qualname__ if says_its_address else str(value)
-
-
-def _content(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from evaluators.local_code import code_digests
 from evaluators.settings import EvaluateSettings, TaskSettings
 from kinship.errors import InvalidConfig, ReferenceNotFound
 from kinship.validation import nearest
@@ -16,7 +19,10 @@ from kinship.validation import nearest
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """An lm-eval task object, set up as asked; ``public``: one of lm-eval's own, which others report too."""
+    """An lm-eval task object, set up as asked.
+
+    ``public``: one of lm-eval's own, which others report too; ``code``: digests of the Python that others are made of.
+    """
 
     name: str
     task: Any
@@ -24,6 +30,7 @@ class LoadedTask:
     filter: str | None
     limit: int | None
     public: bool
+    code: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def eval_docs(self) -> Any:
@@ -49,6 +56,8 @@ def load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, LoadedTask]:
     disable_progress_bars()  # one a task, gone in a blink
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     folder = _task_folder(settings, root)
+    if folder:
+        _forget_modules(folder)
     manager = _manager(settings, folder)
     tasks: dict[str, LoadedTask] = {}
     for wanted in settings.tasks:
@@ -58,17 +67,37 @@ def load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, LoadedTask]:
                 raise InvalidConfig(f"The task {name!r} is asked for twice.", hint="Name it, or one group of it, once.")
             _set_up(task, wanted, settings)
             entry = manager.task_index.get(name) or manager.task_index[wanted.task]
+            public = folder is None or not entry.yaml_path or not Path(entry.yaml_path).is_relative_to(folder)
             tasks[name] = LoadedTask(
                 name,
                 task,
                 metric=wanted.metric or settings.metric,
                 filter=wanted.filter or settings.filter,
                 limit=wanted.limit or settings.limit,
-                public=folder is None or not entry.yaml_path or not Path(entry.yaml_path).is_relative_to(folder),
+                public=public,
+                code={} if public else code_digests(_python_of(Path(entry.yaml_path)), [root]),
             )
         if wanted.gen_kwargs and not any(_generates(task) for task in found.values()):
             raise InvalidConfig(f"The task {wanted.task!r} generates nothing, so gen_kwargs mean nothing to it.")
     return tasks
+
+
+def _python_of(file: Path) -> list[Path]:
+    """The Python files that a task's YAML file, or one that it includes, takes functions from."""
+    found: dict[Path, None] = {}
+    todo, seen = [file], set[Path]()
+    while todo:
+        file = todo.pop()
+        if file in seen or not file.is_file():
+            continue
+        seen.add(file)
+        text = file.read_text(encoding="utf-8")
+        for module in re.findall(r"!function\s+[\"']?([\w./-]+)\.\w+", text):
+            places = (file.parent / f"{module}.py", file.parent / f"{module.replace('.', '/')}.py")
+            found |= dict.fromkeys(place for place in places if place.is_file())
+        others = re.findall(r"^\s*include:\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
+        todo += [file.parent / other for other in others]
+    return list(found)
 
 
 @contextmanager
@@ -76,6 +105,14 @@ def code_consent(given: bool) -> Iterator[None]:
     """Within, tasks may run code that a model wrote, if consent is given: some ask the environment for it."""
     with patch.dict(os.environ, {"HF_ALLOW_CODE_EVAL": "1"} if given else {}):
         yield
+
+
+def _forget_modules(folder: Path) -> None:
+    """Have modules in ``folder`` imported anew: a process that loaded them before would go by their dates."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(folder.absolute()):
+            del sys.modules[name]
 
 
 def _task_folder(settings: EvaluateSettings, root: Path) -> Path | None:

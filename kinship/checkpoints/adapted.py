@@ -2,7 +2,9 @@
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from kinship.checkpoints.dtypes import FLOAT32
 from kinship.checkpoints.header import TensorEntry
 from kinship.checkpoints.low_rank import LowRank, since_start
 from kinship.checkpoints.tied import Untied
+from kinship.file_state import FileState
 
 # Changes are multiplied out in tiles of whole rows that do not depend on the range asked for, so that an element's last
 # bits do not either: digests, Gram tables and merges read in blocks of different sizes.
@@ -25,14 +28,17 @@ class AdaptedCheckpoint(Checkpoint):
     """``base`` with ``adapter`` applied: changed tensors are computed block by block as they are read, in fp32.
 
     What needs a whole matrix (the factors that an initialisation took out of it, the lengths of DoRA's rows) is found
-    when it is first asked for, one matrix at a time, and kept: factors and lengths, not the matrix.
+    when it is first asked for, one matrix at a time, and kept: factors and lengths, not the matrix. ``beside``: the
+    states of the adapter's files.
     """
 
-    def __init__(self, id: str, base: Checkpoint, adapter: Adapter) -> None:
+    def __init__(
+        self, id: str, base: Checkpoint, adapter: Adapter, beside: Mapping[Path, FileState] | None = None
+    ) -> None:
         self._tied = base
         base = base if adapter.own_head is None else Untied(base, *adapter.own_head)
         tensors = {name: _changed(entry) if name in adapter.changes else entry for name, entry in base.tensors.items()}
-        super().__init__(id, base.path, tensors, base.config)
+        super().__init__(id, base.path, tensors, base.config, {**base.beside, **(beside or {})})
         self.base = base
         self.adapter = adapter
         self._trained: dict[str, LowRank] = {}
@@ -41,7 +47,7 @@ class AdaptedCheckpoint(Checkpoint):
 
     def untied(self, head: str, embedding: str) -> "AdaptedCheckpoint":
         """The same model with its ``head``, which is tied to its ``embedding``, a tensor of its own."""
-        return AdaptedCheckpoint(self.id, self._tied, self.adapter.untied(head, embedding))
+        return AdaptedCheckpoint(self.id, self._tied, self.adapter.untied(head, embedding), self.beside)
 
     def low_rank(self, name: str) -> LowRank | None:
         """The low-rank change of a tensor, less what the base had lost to it before; None where there is none.

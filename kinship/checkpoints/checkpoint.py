@@ -1,7 +1,8 @@
 """A model on disk, opened lazily: tensors are found from headers and read block by block."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +15,13 @@ from kinship.cache import fingerprint, recall, remember
 from kinship.checkpoints.dtypes import widen
 from kinship.checkpoints.header import TensorEntry
 from kinship.checkpoints.open_files import FILES
-from kinship.errors import MalformedCheckpoint
+from kinship.errors import InputsChanged, KinshipError, MalformedCheckpoint
+from kinship.file_state import FileState, require_unchanged
 
 if TYPE_CHECKING:
     import torch
 import hashlib
 import json
-from collections.abc import Iterable
 
 from kinship.checkpoints.dtypes import DType
 
@@ -61,6 +62,22 @@ class ContentDigest:
         return True
 
 
+@contextmanager
+def unchanged(models: Iterable["Checkpoint"]) -> Iterator[None]:
+    """Raise `InputsChanged` where a file of ``models`` is not as it was opened when the block ends, however it ends."""
+
+    def check() -> None:
+        for model in models:
+            model.require_unchanged()
+
+    try:
+        yield
+    except (KinshipError, OSError):
+        check()
+        raise
+    check()
+
+
 BLOCK_ELEMENTS = 1 << 20
 HASHED_AT_ONCE = 1 << 23
 
@@ -70,14 +87,23 @@ class Checkpoint:
 
     `tensors` maps names to `TensorEntry` (headers only); `read` fetches a range of elements with one `pread`
     per call, so peak memory is what the caller asks for. Use as a context manager, or call `close`.
-    Several threads may read at once.
+    Several threads may read at once. ``beside``: the states of the small files that it was made of, from before they
+    were read.
     """
 
-    def __init__(self, id: str, path: Path, tensors: Mapping[str, TensorEntry], config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        id: str,
+        path: Path,
+        tensors: Mapping[str, TensorEntry],
+        config: dict[str, Any],
+        beside: Mapping[Path, FileState] | None = None,
+    ) -> None:
         self.id = id
         self.path = path
         self.tensors = dict(sorted(tensors.items()))
         self.config = config
+        self.beside = dict(beside or {})
         self._reader = object()  # whose open files are whose; unlike this checkpoint's id(), it is not used again
 
     def __enter__(self) -> Self:
@@ -144,18 +170,42 @@ class Checkpoint:
         """Cheap identity of the weights, from the state of their files: see `kinship.cache.fingerprint`."""
         return self._fingerprint()
 
+    @property
+    def states(self) -> dict[Path, FileState]:
+        """Every file that it is made of, in its state when it was opened."""
+        return self._weight_states | self.beside
+
+    def require_unchanged(self) -> None:
+        """Raise `InputsChanged` naming a file that is no longer as it was when it was opened."""
+        require_unchanged(self.states)
+
     def changed(self) -> bool:
-        """Whether the files are no longer as they were when `fingerprint` was first asked for."""
-        return self._fingerprint() != self.fingerprint
+        """Whether any of the files is no longer as it was when it was opened."""
+        try:
+            self.require_unchanged()
+        except InputsChanged:
+            return True
+        return False
+
+    @cached_property
+    def signature(self) -> str:
+        """Whether files elsewhere are likely the same: names, sizes and contents as far as `FileState` has them."""
+        facts = sorted((file.name, state.size, state.content) for file, state in self.states.items())
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    @cached_property
+    def _weight_states(self) -> dict[Path, FileState]:
+        return {entry.file: entry.state for entry in self.tensors.values() if entry.state is not None}
 
     def _fingerprint(self) -> str | None:
-        return fingerprint({entry.file for entry in self.tensors.values()})
+        return fingerprint(self._weight_states) if self._weight_states else None
 
     @cached_property
     def digest(self) -> str:
         """Identity of the weights: see `ContentDigest`.
 
-        Costs one read of all bytes, and is remembered for as long as the files stay as they are.
+        Costs one read of all bytes, and is remembered for as long as the files stay as they are. Raises
+        `InputsChanged`.
         """
         before = self.fingerprint
         known = recall("digest", before) if before is not None else None
@@ -170,6 +220,7 @@ class Checkpoint:
                 self.read_into(name, start, part)
                 found.update(name, part)
         digest = found.hexdigest()
-        if before is not None and not self.changed():
+        self.require_unchanged()
+        if before is not None:
             remember("digest", before, digest.encode())
         return digest

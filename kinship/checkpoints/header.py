@@ -6,14 +6,14 @@ blocks; so the header is read here, with the format's own rules enforced (sizes,
 
 import json
 import math
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
 from kinship.checkpoints.dtypes import DTYPES, NOT_COMPUTED, DType
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.file_state import FileState
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 64  # more than torch can hold
@@ -21,7 +21,10 @@ MAX_DIMENSIONS = 64  # more than torch can hold
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies: ``offset`` and ``nbytes`` are absolute positions in ``file``, in bytes."""
+    """Where one tensor lies: ``offset`` and ``nbytes`` are absolute positions in ``file``, in bytes.
+
+    state: of the file, from before its header was read.
+    """
 
     name: str
     dtype: DType
@@ -29,6 +32,7 @@ class TensorEntry:
     file: Path
     offset: int
     nbytes: int
+    state: FileState | None = field(default=None, compare=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -42,7 +46,8 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     Reads the header only. Raises `MalformedCheckpoint` where the header breaks the format, and `UnsupportedCheckpoint`
     for a dtype of the format that is not computed with.
     """
-    size = os.path.getsize(path)
+    state = FileState.of(path)
+    size = state.size
     with open(path, "rb") as file:
         prefix = file.read(8)
         if len(prefix) < 8:
@@ -62,7 +67,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         raise _malformed(path, "its header is not a JSON object")
     header.pop("__metadata__", None)
     start = 8 + length
-    entries = [_entry(path, name, fields, start, size) for name, fields in header.items()]
+    entries = [_entry(path, name, fields, start, state) for name, fields in header.items()]
     _check_contiguous(path, entries, start, size)
     return {entry.name: entry for entry in entries}
 
@@ -77,7 +82,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _entry(path: Path, name: str, fields: object, start: int, size: int) -> TensorEntry:
+def _entry(path: Path, name: str, fields: object, start: int, state: FileState) -> TensorEntry:
     if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
         raise _malformed(path, f"the name {brief(name)} is not text")
     try:
@@ -95,12 +100,12 @@ def _entry(path: Path, name: str, fields: object, start: int, size: int) -> Tens
     sizes = shape if isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS else [None]
     if not (all(_is_size(n) for n in sizes) and _is_size(math.prod(n or 1 for n in sizes))):
         raise _malformed(path, f"tensor {name!r} has the impossible shape {brief(shape)}")
-    if not (_is_size(begin) and _is_size(end) and begin <= end and start + end <= size):
+    if not (_is_size(begin) and _is_size(end) and begin <= end and start + end <= state.size):
         raise _malformed(path, f"tensor {name!r} claims bytes {brief(begin)}..{brief(end)}, beyond the file")
     nbytes = math.prod(shape) * dtype.itemsize
     if end - begin != nbytes:
         raise _malformed(path, f"tensor {name!r} of shape {shape} needs {nbytes} bytes, has {end - begin}")
-    return TensorEntry(name, dtype, tuple(shape), path, start + begin, nbytes)
+    return TensorEntry(name, dtype, tuple(shape), path, start + begin, nbytes, state)
 
 
 def _check_contiguous(path: Path, entries: list[TensorEntry], start: int, size: int) -> None:

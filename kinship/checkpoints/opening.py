@@ -16,6 +16,7 @@ from kinship.checkpoints.lora import WEIGHTS_NAME, read_adapter
 from kinship.checkpoints.references import Fetch, Reference, locate, parse_reference
 from kinship.checkpoints.tied import unequal_head, untied
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.file_state import FileState, states_of
 
 # GPTQ and AWQ; bitsandbytes in 4 and 8 bits; compressed-tensors.
 _CODES = re.compile(r".*\.(qweight|qzeros|absmax|quant_map|quant_state\..+|SCB|weight_packed)")
@@ -82,9 +83,9 @@ def open_checkpoint(
     try:
         if parsed.adapter is None:
             return _open_weights(name, locate(parsed, root, fetch), allow_pickle)
-        config = _open_adapter(parsed.adapter, root, fetch)
+        config, beside = _open_adapter(parsed.adapter, root, fetch)
         base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root, fetch), allow_pickle)
-        return AdaptedCheckpoint(name, base, read_adapter(config, base))
+        return AdaptedCheckpoint(name, base, read_adapter(config, base), beside)
     except OSError as error:
         raise MalformedCheckpoint(
             f"{name} cannot be read: {error.strerror or error} ({error.filename}).",
@@ -92,33 +93,42 @@ def open_checkpoint(
         ) from error
 
 
-def _open_adapter(reference: Reference, root: Path, fetch: Fetch | None) -> AdapterConfig:
+def _open_adapter(reference: Reference, root: Path, fetch: Fetch | None) -> tuple[AdapterConfig, dict[Path, FileState]]:
     folder = locate(reference, root, fetch)
     file = find_file(folder, CONFIG_NAME)
     if file is None:
         raise UnsupportedCheckpoint(
             f"{reference} is no LoRA adapter: it has no {CONFIG_NAME}.", hint="Write BASE+ADAPTER, in that order."
         )
-    return read_adapter_config(file)
+    beside = states_of(found for name in (CONFIG_NAME, WEIGHTS_NAME) if (found := find_file(folder, name)) is not None)
+    return read_adapter_config(file), beside
 
 
 def _open_weights(name: str, path: Path, allow_pickle: bool) -> Checkpoint:
     if os.path.isfile(path):
-        return _open_files(name, path, [path], {}, allow_pickle)
+        return _open_files(name, path, [path], {}, allow_pickle, {})
     config_file = find_file(path, "config.json")
+    beside = states_of([config_file] if config_file else [])
     config = read_json(config_file) if config_file else {}
     if config.get("quantization_config") is not None:
         raise UnsupportedCheckpoint(
             f"{path} is quantised; its integers are codes, not weights.",
             hint="Use the original checkpoint, or dequantise it first.",
         )
-    model = _open_files(name, path, _weight_files(path, allow_pickle), config, allow_pickle)
+    model = _open_files(name, path, _weight_files(path, allow_pickle), config, allow_pickle, beside)
     if unequal_head(model, config):
         model.config = untied(config)
     return model
 
 
-def _open_files(name: str, path: Path, files: Sequence[Path], config: dict[str, Any], allow_pickle: bool) -> Checkpoint:
+def _open_files(
+    name: str,
+    path: Path,
+    files: Sequence[Path],
+    config: dict[str, Any],
+    allow_pickle: bool,
+    beside: Mapping[Path, FileState],
+) -> Checkpoint:
     for file in files:
         refuse_gguf(file)
     if any(file.suffix in PICKLE_SUFFIXES for file in files):
@@ -126,7 +136,8 @@ def _open_files(name: str, path: Path, files: Sequence[Path], config: dict[str, 
             raise UnsupportedCheckpoint(f"{path} is a pickle, which is not read unless asked for.", hint=_NO_PICKLE)
         from kinship.checkpoints.pickles import PickledCheckpoint, read_pickle  # torch, which nothing else here needs
 
-        pickled = PickledCheckpoint(name, path, {file: read_pickle(file) for file in files}, config)
+        states = states_of(files)
+        pickled = PickledCheckpoint(name, path, {file: read_pickle(file) for file in files}, config, states, beside)
         refuse_quantised(path, pickled.tensors)
         return pickled
     tensors: dict[str, TensorEntry] = {}
@@ -136,7 +147,7 @@ def _open_files(name: str, path: Path, files: Sequence[Path], config: dict[str, 
                 raise MalformedCheckpoint(f"{path}: tensor {tensor!r} is stored in two files.", hint="Save it again.")
             tensors[tensor] = entry
     refuse_quantised(path, tensors)
-    return Checkpoint(name, path, tensors, config)
+    return Checkpoint(name, path, tensors, config, beside)
 
 
 def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:

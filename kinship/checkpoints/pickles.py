@@ -13,6 +13,7 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BY_NAME
 from kinship.checkpoints.header import TensorEntry
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.file_state import FileState, require_unchanged
 
 # Where training scripts put the state dict.
 _KEYS = ("state_dict", "model_state_dict", "model")
@@ -21,7 +22,16 @@ _KEYS = ("state_dict", "model_state_dict", "model")
 class PickledCheckpoint(Checkpoint):
     """Tensors that `read_pickle` loaded, mapped from their file where it allows."""
 
-    def __init__(self, id: str, path: Path, files: Mapping[Path, dict[str, torch.Tensor]], config: dict[str, Any]):
+    def __init__(
+        self,
+        id: str,
+        path: Path,
+        files: Mapping[Path, dict[str, torch.Tensor]],
+        config: dict[str, Any],
+        states: Mapping[Path, FileState] | None = None,
+        beside: Mapping[Path, FileState] | None = None,
+    ) -> None:
+        states = states or {}
         entries: dict[str, TensorEntry] = {}
         self._tensors: dict[str, torch.Tensor] = {}
         for file, tensors in files.items():
@@ -29,14 +39,17 @@ class PickledCheckpoint(Checkpoint):
                 if name in entries:
                     raise MalformedCheckpoint(f"{path}: tensor {name!r} is stored in two files.", hint="Save it again.")
                 entries[name] = TensorEntry(
-                    name, BY_NAME[_dtype_name(tensor)], tuple(tensor.shape), file, 0, tensor.nbytes
+                    name, BY_NAME[_dtype_name(tensor)], tuple(tensor.shape), file, 0, tensor.nbytes, states.get(file)
                 )
                 dense = tensor.resolve_neg().contiguous()
                 self._tensors[name] = dense.as_strided((dense.numel(),), (1,))  # flatten() may keep strides of its own
-        super().__init__(id, path, entries, config)
+        super().__init__(id, path, entries, config, beside)
 
     def read_into(self, name: str, start: int, view: memoryview) -> None:
-        """See `Checkpoint.read_into`."""
+        """See `Checkpoint.read_into`; a mapped file that was cut short would end the process, so it is looked at."""
+        entry = self.tensors[name]
+        if entry.state is not None and os.path.getsize(entry.file) < entry.state.size:
+            require_unchanged({entry.file: entry.state})
         count = len(view) // self.tensors[name].dtype.itemsize
         view[:] = self._tensors[name][start : start + count].view(torch.uint8).numpy().data
 

@@ -28,7 +28,7 @@ class SelectedRows(Checkpoint):
             shape, place = tensors[name].shape, tokens_at(tensors[name])
             entry = replace(tensors[name], shape=(*shape[:place], len(chosen), *shape[place + 1 :]))
             tensors[name] = replace(entry, nbytes=entry.count * entry.dtype.itemsize)
-        super().__init__(inner.id, inner.path, tensors, inner.config)
+        super().__init__(inner.id, inner.path, tensors, inner.config, inner.beside)
         self.inner = inner
         self._rows = dict(rows)
         self._runs = {name: _run_lengths(chosen) for name, chosen in rows.items()}

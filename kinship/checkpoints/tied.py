@@ -165,7 +165,7 @@ class Untied(Checkpoint):
 
     def __init__(self, inner: Checkpoint, head: str, embedding: str) -> None:
         own = {} if head in inner.tensors else {head: replace(inner.tensors[embedding], name=head)}
-        super().__init__(inner.id, inner.path, {**inner.tensors, **own}, untied(inner.config))
+        super().__init__(inner.id, inner.path, {**inner.tensors, **own}, untied(inner.config), inner.beside)
         self.inner = inner
         self._lent = dict.fromkeys(own, embedding)
 

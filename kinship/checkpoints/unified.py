@@ -26,7 +26,7 @@ class RenamedCheckpoint(Checkpoint):
 
     def __init__(self, source: Checkpoint, parts: Mapping[str, _Part]) -> None:
         tensors = {name: _entry(name, source.tensors[part.name], part) for name, part in parts.items()}
-        super().__init__(source.id, source.path, tensors, source.config)
+        super().__init__(source.id, source.path, tensors, source.config, source.beside)
         self.source = source
         self._parts = dict(parts)
 
@@ -154,4 +154,4 @@ def _renamed(model: Checkpoint, parts: Mapping[str, _Part]) -> Checkpoint:
 def _entry(name: str, entry: TensorEntry, part: _Part) -> TensorEntry:
     size = entry.dtype.itemsize
     offset, nbytes = entry.offset + part.first * size, math.prod(part.shape) * size
-    return TensorEntry(name, entry.dtype, part.shape, entry.file, offset, nbytes)
+    return TensorEntry(name, entry.dtype, part.shape, entry.file, offset, nbytes, entry.state)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from kinship.checkpoints.checkpoint import unchanged
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
 from kinship.checkpoints.unified import unified_by_kind
@@ -61,6 +62,7 @@ def recover(
             stack.enter_context(open_checkpoint(one, allow_pickle=allow_pickle))
             for one in stages.each("Opening models", references)
         ]
+        stack.enter_context(unchanged(opened))
         opened = unified_by_kind(opened)
         groups, notes = group(opened, stages, SketchIndex(index) if index is not None else None)
         for number, members in enumerate(groups):

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint, unchanged
 from kinship.checkpoints.module_kinds import KindOf, ModuleKinds, module_kind
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
@@ -78,6 +78,7 @@ def compare(
     require_unique([str(model) for model in models])
     with ExitStack() as stack:
         everyone, alignment = open_aligned([base, *models], stack, options)
+        stack.enter_context(unchanged(everyone))
         opened_base, *opened = everyone
         total = sum(model.tensors[name].nbytes for model in [opened_base, *opened] for name in alignment.names)
         done = 0

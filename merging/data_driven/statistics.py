@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from pydantic import ValidationError
 
+from kinship.checkpoints.checkpoint import Checkpoint, unchanged
+from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, MalformedCheckpoint, ReferenceNotFound
 from kinship.output import output_file
 from kinship.validation import Strict
@@ -70,39 +72,39 @@ class _Header(Strict):
 
 
 class _Stored(Mapping[str, torch.Tensor]):
-    """The tensors of an open safetensors file, each read when it is asked for."""
+    """The tensors of an open safetensors file, each read when it is asked for; not mapped, since files change."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Checkpoint) -> None:
         self._file = file
-        self._names = sorted(file.keys())
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._names:
+        if name not in self._file.tensors:
             raise KeyError(name)
-        tensor: torch.Tensor = self._file.get_tensor(name)
-        return tensor
+        with unchanged([self._file]):
+            return self._file.tensor(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._file.tensors)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._file.tensors)
 
 
 def load_statistics(path: Path) -> Statistics:
     """Open what `Statistics.save` wrote; tensors are read one by one, when they are asked for.
 
     Raises `ReferenceNotFound`, `MalformedCheckpoint`, or `InvalidConfig` for a safetensors file of something else.
+    Reading a tensor raises `InputsChanged` once the file is no longer as it was.
     """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise ReferenceNotFound(f"There is no file of statistics at {path}.")
     try:
-        file = safe_open(path, framework="pt")
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("statistics")
     except (SafetensorError, OSError) as error:
         raise MalformedCheckpoint(f"{path} is no safetensors file: {error}.", hint="Measure it again.") from None
-    header = (file.metadata() or {}).get("statistics")  # type: ignore[no-untyped-call]
     if header is None:
         raise InvalidConfig(f"{path} holds no statistics.", hint="Is it a model? Give a file of statistics.")
     try:
@@ -113,4 +115,4 @@ def load_statistics(path: Path) -> Statistics:
             f"were expected.",
             hint="Measure them again.",
         ) from error
-    return Statistics(about.kind, _Stored(file), about.settings, about.model, about.data)
+    return Statistics(about.kind, _Stored(open_checkpoint(path)), about.settings, about.model, about.data)

@@ -121,6 +121,7 @@ def _make_file_durable(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     with suppress(Exception):  # read-only media cannot switch to WAL, and need not
         cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA wal_autocheckpoint=1")  # so that a copy without the -wal file lacks nothing acknowledged
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

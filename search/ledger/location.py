@@ -1,6 +1,7 @@
 """Where the ledger of a run is: a file in its folder, or a run by name in a database that the folder points to."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,7 @@ from kinship.output import output_file
 
 LEDGER_NAME = "ledger.sqlite"
 POINTER_NAME = "ledger.json"
+STARTED_NAME = ".started"  # there once a run is in the ledger, whatever becomes of that
 ONLY_RUN = "run"  # what the one run of a SQLite file is called
 DRIVER = "postgresql+psycopg"
 
@@ -85,6 +87,37 @@ def location_of(folder: Path, ledger: str | None = None) -> LedgerLocation:
             hint="Leave --ledger out, or choose another --out.",
         )
     return given
+
+
+def mark_started(folder: Path) -> None:
+    """Leave word in ``folder`` that its ledger holds a run, for `require_ledger`."""
+    (folder / STARTED_NAME).touch()
+
+
+def require_ledger(folder: Path, location: LedgerLocation, *, empty: bool = False) -> None:
+    """Raise `LedgerError` where a run was started in ``folder`` and its ledger is gone, or is ``empty``.
+
+    Of a ledger that lost the file beside it with the latest changes this warns.
+    """
+    file = location.file
+    if file is not None and file.is_file() and file.stat().st_size:
+        if file.with_name(f"{file.name}-shm").exists() and not file.with_name(f"{file.name}-wal").exists():
+            warnings.warn(f"{file} lost its -wal file: what was recorded last may be missing.", stacklevel=2)
+    elif file is not None:
+        empty = True
+    if empty and (left := [name for name in (STARTED_NAME, *_LEFT_BY_RUNS) if _holds_something(folder / name)]):
+        what = "is missing" if file is not None and not file.exists() else "is empty: it holds no run"
+        raise LedgerError(
+            f"A run was started in {folder} ({', '.join(left)} tells), but its ledger {location} {what}.",
+            hint="Put the ledger back, with its -wal file if it had one, or choose another --out.",
+        )
+
+
+_LEFT_BY_RUNS = ("export.json", "report.html", "best-offspring", "children")
+
+
+def _holds_something(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def write_pointer(folder: Path, location: LedgerLocation) -> None:

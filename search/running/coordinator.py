@@ -16,16 +16,18 @@ from evaluators.cache import ScoreCache
 from evaluators.cached import CachedEvaluator
 from evaluators.make import require_acknowledged
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.errors import InputsChanged, KinshipError
+from kinship.file_state import require_unchanged
 from kinship.measures.alignment import Alignment
 from kinship.measures.gram import gram_table
 from kinship.measures.matrix import KinshipMatrix
-from merging.offspring.basis import Basis
+from merging.offspring.basis import Absent, Basis
 from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
 from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger, RunFacts
-from search.ledger.location import hold_folder, location_of, write_pointer
+from search.ledger.location import hold_folder, location_of, mark_started, require_ledger, write_pointer
 from search.ledger.records import Record, finalists, still_needed
 from search.running.breeding import Breeder, Brood
 from search.running.evaluation import Evaluation
@@ -70,6 +72,7 @@ class Search:
         try:
             founders = open_founders(config, root)
             self.template = founders.template
+            self._pinned = founders.pinned
             models = [self._stack.enter_context(model) for model in founders.models]
             # Everything that can be wrong with the inputs is found before the folder is touched.
             pool = self._stack.enter_context(open_workers(config, models, root, evaluator, evaluator_factory))
@@ -79,7 +82,9 @@ class Search:
             config.aggregate.require_alike({task.name: task.metric for task in description.tasks})
             require_acknowledged(config.evaluate, description.tasks)
             self._stack.enter_context(hold_folder(folder))
-            self.ledger = self._stack.enter_context(Ledger(location_of(folder, ledger), exclusive=True))
+            location = location_of(folder, ledger)
+            require_ledger(folder, location)
+            self.ledger = self._stack.enter_context(Ledger(location, exclusive=True))
             write_pointer(folder, self.ledger.location)
             self._before = self.ledger.seconds()
             self.facts = self._read_facts(models, description)
@@ -94,9 +99,18 @@ class Search:
                 observer,
             )
             self._stack.callback(lambda: self._breeder.basis.close())
+            self._require_children()
+            self._tasks = {task.name: task.digest for task in description.tasks}
             scorer = CachedEvaluator(description, cache)
             self._evaluation = Evaluation(
-                self._individuals, self.ledger, scorer, pool, config.aggregate, self._work, observer
+                self._individuals,
+                self.ledger,
+                scorer,
+                pool,
+                config.aggregate,
+                self._work,
+                self.require_unchanged,
+                observer,
             )
         except BaseException:
             self._stack.close()
@@ -141,14 +155,35 @@ class Search:
         everybody = [record.id for record in self.records if record.id != BASE and record.identity is not None]
         return self._individuals.kinship(everybody if ids is None else ids)
 
+    def _require_children(self) -> None:
+        """Raise `InputsChanged` where a stored child is not what the run wrote."""
+        there = {model.id: model for model in self.models if not isinstance(model, Absent)}
+        for child in self.ledger.stored():
+            if child.id in there and there[child.id].digest != child.digest:
+                raise InputsChanged(
+                    f"{there[child.id].path} is not what the run wrote there.",
+                    hint="Remove it: the run makes it again.",
+                )
+
+    def require_unchanged(self) -> None:
+        """Raise `InputsChanged` where a file of base, founders or stored children is not as the run opened it."""
+        require_unchanged(self._pinned)
+        for child in self.models[len(self.facts.digests) :]:
+            if not isinstance(child, Absent):
+                child.require_unchanged()
+
     def run(self) -> str:
         """Search until something says stop; returns the reason. Interrupted, it keeps every result so far.
 
         Raises `EvaluationFailed` where the base or a founder cannot be scored, `LedgerError` where the ledger cannot be
-        written or the strategy does not propose what is on record, and `OutputNotWritable` where a child cannot be.
+        written or the strategy does not propose what is on record, `OutputNotWritable` where a child cannot be, and
+        `InputsChanged` where anybody changed a file of the base or a founder: what came of it is not kept.
         """
         try:
             return self._run()
+        except (KinshipError, OSError):
+            self.require_unchanged()  # else that is the reason
+            raise
         except KeyboardInterrupt:
             self._note("paused")
             raise
@@ -166,6 +201,7 @@ class Search:
                 self._evaluation.score(
                     dict.fromkeys([*self.facts.digests, *finalists(self.records, self.config.strategy)]), "held_out"
                 )
+            self.require_unchanged()
             self.ledger.set_stopped(reason)
         self._observer("stopped", {"reason": reason})
         return reason
@@ -255,11 +291,11 @@ class Search:
     def _work(self, id: str, documents: Documents) -> Work:
         """What a worker needs to know to score an individual."""
         self._breeder.require_weights(id)
-        stored = {model.id: str(model.path.absolute()) for model in self.models[len(self.facts.digests) :]}
-        identity = self._individuals.records[id].identity or ""
-        return Work.of(id, identity, self.genome(id), self.span, documents, stored)
+        identity, founders = self._individuals.records[id].identity or "", len(self.facts.digests)
+        return Work.of(id, identity, self.genome(id), self.span, documents, self.models, founders, self._tasks)
 
     def _add(self, brood: Brood) -> None:
+        self.require_unchanged()
         self.ledger.add(brood.records, brood.genomes, brood.failures, brood.stored)
         self._individuals.include(brood.records, self._breeder.basis.span)
 
@@ -276,15 +312,22 @@ class Search:
         tasks = {task.name: {"metric": task.metric, "digest": task.digest} for task in description.tasks}
         facts = self.ledger.facts()
         if facts is None:
+            require_ledger(self.folder, self.ledger.location, empty=True)
             self._observer("phase", {"phase": "reading"})
             table = gram_table(models[0], models[1:], Alignment(tuple(models[0].tensors)))
+            require_unchanged(self._pinned)
             budget = self.config.stop.evaluations
             facts = RunFacts(self.config, digests, table, tasks, dict(description.conditions), budget)
             self.ledger.start(facts)
+            mark_started(self.folder)
             return facts
+        mark_started(self.folder)  # by an earlier version perhaps
         require_resumable(str(self.folder), facts, self.config, digests, tasks)
         if self.config.stop != facts.config.stop:
             self.ledger.set_config(self.config)
             self.ledger.set_stopped(None)
             self._note("extended", {"stop": self.config.stop.model_dump(mode="json")})
+        elif self.config.to_record() != facts.config.to_record():
+            self.ledger.set_config(self.config)
+            self._note("moved", {"models": self.config.references})
         return replace(facts, config=self.config)

@@ -15,7 +15,7 @@ from evaluators.scores.aggregates import Aggregate, fitness, shares
 from evaluators.scores.score import Estimate, Results, Score, as_dict
 from evaluators.scores.splits import Split
 from evaluators.workers.base import Failure, WorkerPool
-from kinship.errors import EvaluationFailed
+from kinship.errors import EvaluationFailed, InputsChanged
 from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger
 from search.ledger.records import Failed, Record, Summary
@@ -27,8 +27,9 @@ from search.strategies.recipes import BASE
 class Evaluation:
     """Scores ``individuals``, whose records it keeps up to date.
 
-    work: makes the payload for a worker from (id, documents). Raises `EvaluationFailed` where the base or a founder
-    cannot be scored, since a search makes no sense without.
+    work: makes the payload for a worker from (id, documents). require_unchanged: asked before any result of a worker is
+    kept; raises `InputsChanged`. Raises `EvaluationFailed` where the base or a founder cannot be scored, since a search
+    makes no sense without.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Evaluation:
         pool: WorkerPool,
         aggregate: Aggregate,
         work: Callable[[str, Documents], Work],
+        require_unchanged: Callable[[], None],
         observer: Observer,
     ) -> None:
         self._individuals = individuals
@@ -48,6 +50,7 @@ class Evaluation:
         self._pool = pool
         self._aggregate = aggregate
         self._work = work
+        self._require_unchanged = require_unchanged
         self._observer = observer
         self._tasks = scorer.evaluator.tasks
         self.splits = scorer.splits
@@ -119,8 +122,11 @@ class Evaluation:
             self._keep(record.id, split, {task: values for task, values in cached.items() if values})
         return missing
 
-    def _take(self, work: Work, split: Split, outcome: Results | Failure) -> None:
+    def _take(self, work: Work, split: Split, outcome: Results | Failure | InputsChanged) -> None:
         """Make what a worker says durable, then tell of it."""
+        self._require_unchanged()
+        if isinstance(outcome, InputsChanged):  # elsewhere, where this process does not see it
+            raise outcome
         if isinstance(outcome, Failure):
             self._fail(work.id, Failed(split, outcome.kind, outcome.message, outcome.traceback, outcome.attempts))
             return

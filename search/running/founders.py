@@ -16,6 +16,7 @@ from kinship.checkpoints.shared_vocabulary import read_vocabulary
 from kinship.checkpoints.token_rows import heights_differ
 from kinship.checkpoints.unified import unified
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
+from kinship.file_state import FileState, states_of
 from kinship.measures.alignment import require_same_tensors
 from merging.planning.config import with_vocabulary
 from merging.planning.vocabulary import align_vocabularies
@@ -26,12 +27,14 @@ from search.strategies.recipes import BASE
 
 class Founders(NamedTuple):
     """``models``: the base and the founders. ``template``: lends architecture and frame to all that is scored and to
-    what is written. ``ignored``: tensors of their files that transformers passes over, with the reason.
+    what is written. ``ignored``: tensors of their files that transformers passes over, with the reason. ``pinned``: the
+    states of all files that they were made of, tokenizers and templates too, from before they were read.
     """
 
     models: list[Checkpoint]
     template: Checkpoint
     ignored: dict[str, str]
+    pinned: dict[Path, FileState]
 
 
 def open_founders(config: RunConfig, root: Path | None) -> Founders:
@@ -42,6 +45,7 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
     """
     opened = [open_checkpoint(path, id=id, root=root) for id, path in config.references.items()]
     try:
+        pinned = {file: state for model in opened for file, state in _states(model).items()}
         frame = choose_frame(config.frame, opened[0], opened[1:])
         models, ignored = unified(opened)
         models = with_own_heads(models)
@@ -60,7 +64,14 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
         for model in opened:
             model.close()
         raise
-    return Founders(models, _template(frame, lends, settings, files, models[0]), ignored)
+    return Founders(models, _template(frame, lends, settings, files, models[0]), ignored, pinned)
+
+
+def _states(model: Checkpoint) -> dict[Path, FileState]:
+    if not model.path.is_dir():
+        return model.states
+    files = {file for pattern in FRAME_FILES for file in model.path.glob(pattern) if file.is_file()}
+    return model.states | states_of(sorted(files))
 
 
 def _tokenizer_of(config: RunConfig, models: Sequence[Checkpoint], frame: Checkpoint) -> Checkpoint:

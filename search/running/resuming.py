@@ -1,6 +1,7 @@
 """Is the run on record the run that is asked for?"""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kinship.errors import LedgerError
@@ -8,15 +9,25 @@ from search.config import RunConfig
 from search.ledger.ledger import RunFacts
 from search.ledger.records import Record
 from search.strategies.base import Proposal
+from search.strategies.recipes import BASE
 
 
 def require_resumable(
     run: str, facts: RunFacts, config: RunConfig, digests: Mapping[str, str], tasks: Mapping[str, Any]
 ) -> None:
     """Raise `LedgerError` unless ``run``, of ``facts``, can go on: by this config (``stop`` and ``workers`` may
-    differ), with base and founders of these ``digests``, and with ``tasks`` of the same metrics and digests.
+    differ, and where files lie), with base and founders of these ``digests``, and with ``tasks`` of the same metrics
+    and digests.
     """
-    recorded, given = facts.config.to_record(), config.to_record()
+    renamed = [(old, new) for old, one in facts.digests.items() for new, other in digests.items() if one == other]
+    same_number = len(facts.digests) == len(digests)
+    if same_number and facts.digests.keys() != digests.keys() and {old for old, _ in renamed} == facts.digests.keys():
+        names = ", ".join(f"{old}: {config.references[new]}" for old, new in renamed if old != BASE)
+        raise LedgerError(
+            f"The run in {run} knows its founders by other names: {', '.join(facts.config.founders)}.",
+            hint=f"Their weights are the same: write founders as a mapping, {{{names}}}.",
+        )
+    recorded, given = _without_places(facts.config), _without_places(config)
     for key in given:
         if key != "stop" and given[key] != recorded[key]:
             raise LedgerError(
@@ -37,6 +48,15 @@ def require_resumable(
                 "conditions (versions, device, dtype, batch size) changed.",
                 hint=f"The run was made under: {_listed(facts.conditions)}. Restore that, or start a new run.",
             )
+
+
+def _without_places(config: RunConfig) -> dict[str, Any]:
+    """What a config says but for where files lie: digests tell whether those are the same."""
+    content = config.to_record()
+    content |= {"base": None, "founders": sorted(content["founders"])}
+    texts = [text | {"file": text["name"] or Path(text["file"]).stem} for text in content["evaluate"]["perplexity"]]
+    content["evaluate"] |= {"perplexity": texts, "task_path": content["evaluate"]["task_path"] and "there"}
+    return content
 
 
 def require_proposed(run: object, generation: int, proposals: Sequence[Proposal], recorded: Sequence[Record]) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from evaluators.base import Candidate, Documents, Evaluator, Task
 from evaluators.workers import Failure, WorkerPool, make_pool
-from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.checkpoint import Checkpoint, unchanged
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import EvaluationFailed, InvalidConfig, KinshipError, WorkersFailed
+from kinship.errors import EvaluationFailed, InputsChanged, InvalidConfig, KinshipError, WorkersFailed
 from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
@@ -43,7 +43,8 @@ class Work:
     """The payload that asks for results: of ``documents`` by task.
 
     genome: bytes of coefficients, of tensors ``names`` on ``columns``, which name models of the worker or keys of
-    ``stored``: the files of children outside the span.
+    ``stored``: the files of children outside the span. models: `Checkpoint.signature` by column; tasks: digests by
+    name: what a worker opened and asks has to be what the coordinator did.
     """
 
     id: str
@@ -53,18 +54,38 @@ class Work:
     columns: Sequence[str]
     documents: Documents
     stored: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    tasks: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, id: str, identity: str, genome: Genome, span: Span, documents: Documents, stored: Mapping[str, str]
+        cls,
+        id: str,
+        identity: str,
+        genome: Genome,
+        span: Span,
+        documents: Documents,
+        models: Sequence[Checkpoint],
+        founders: int,
+        tasks: Mapping[str, str],
     ) -> Self:
         """To score a ``genome`` over ``span``: of its columns only those that are used travel, and the base's, from
-        which buffers of integers are copied. stored: the files of all children outside the founders' span, by id.
+        which buffers of integers are copied. models: of all columns, the first so many ``founders`` (the base too), the
+        others children outside their span. tasks: all digests.
         """
         used = [0, *(np.flatnonzero(genome.coefficients[:, 1:].any(axis=0)) + 1).tolist()]
         columns = [span.ids[index] for index in used]
-        files = {id: stored[id] for id in columns if id in stored}
-        return cls(id, identity, Genome(genome.coefficients[:, used]).to_bytes(), span.names, columns, documents, files)
+        return cls(
+            id,
+            identity,
+            Genome(genome.coefficients[:, used]).to_bytes(),
+            span.names,
+            columns,
+            documents,
+            {span.ids[index]: str(models[index].path.absolute()) for index in used if index >= founders},
+            {span.ids[index]: models[index].signature for index in used},
+            {name: tasks[name] for name in documents},
+        )
 
 
 @dataclass(frozen=True)
@@ -98,18 +119,50 @@ class Handle:
         self._stored: set[str] = set()
 
     def __call__(self, payload: Describe | Work) -> Any:
-        """A `Description`, or results by task and document; raises what making or scoring the weights raises."""
+        """A `Description`, or results by task and document; raises what making or scoring the weights raises.
+
+        Where files are not those that the coordinator opened, the `InputsChanged` that says so is returned instead:
+        that is no failure of the individual.
+        """
         if isinstance(payload, Describe):
             return Description(list(self._evaluator.tasks), dict(self._evaluator.conditions))
-        return self._evaluator.run(self.candidate(payload), payload.documents)
+        try:
+            models = self._opened(payload)
+            self._require_same(payload, models)
+            with unchanged(models):
+                return self._evaluator.run(self._candidate(payload, models), payload.documents)
+        except InputsChanged as error:
+            return error
 
     def candidate(self, work: Work) -> Candidate:
         """The weights that ``work`` speaks of, made when asked for."""
+        return self._candidate(work, self._opened(work))
+
+    def _candidate(self, work: Work, models: Sequence[Checkpoint]) -> Candidate:
         genome = Genome.from_bytes(work.genome, len(work.names))
+        return Candidate(work.id, work.identity, lambda: materialise(genome, work.names, models))
+
+    def _opened(self, work: Work) -> list[Checkpoint]:
         for id in self._stored - work.stored.keys():  # an open file takes up the disk even after it was removed
             self._models[id].close()
-        models = [self._models.get(id) or self._open(id, work.stored[id]) for id in work.columns]
-        return Candidate(work.id, work.identity, lambda: materialise(genome, work.names, models))
+        return [self._models.get(id) or self._open(id, work.stored[id]) for id in work.columns]
+
+    def _require_same(self, work: Work, models: Sequence[Checkpoint]) -> None:
+        """Raise `InputsChanged` unless ``models`` and tasks here are those that ``work`` is about."""
+        for id, model in zip(work.columns, models, strict=True):
+            if model.signature != work.models.get(id, model.signature):
+                raise InputsChanged(
+                    f"The files of {id} in {model.path} are not those that the search was started with.",
+                    hint="Every worker has to see the same files; put them back, then go on with --resume.",
+                )
+        here = {task.name: task.digest for task in self._evaluator.tasks}
+        for name, digest in work.tasks.items():
+            if here.get(name) != digest:
+                raise InputsChanged(
+                    f"The task {name} is not the one that the search was started with: a worker that started later "
+                    "found another definition, other documents or another tokenizer.",
+                    hint="Put its files back as they were, then go on with --resume.",
+                )
 
     def _open(self, id: str, file: str) -> Checkpoint:
         self._stored.add(id)

@@ -118,10 +118,11 @@ def find_relatives(
 
 def _sketched(model: str, *, allow_pickle: bool, watch: Watch) -> "tuple[Sketch, str | None]":
     """The sketch, and the state of the files that it was made from."""
+    from kinship.checkpoints.checkpoint import unchanged
     from kinship.checkpoints.opening import open_checkpoint
     from kinship.sketches.sketch import sketch
 
-    with open_checkpoint(model, allow_pickle=allow_pickle) as checkpoint:
+    with open_checkpoint(model, allow_pickle=allow_pickle) as checkpoint, unchanged([checkpoint]):
         total, done = sum(entry.nbytes for entry in checkpoint.tensors.values()), 0
         with watch(model) as progress:
 

@@ -25,6 +25,7 @@ from kinship.checkpoints.references import short_names
 from kinship.errors import (
     EvaluationFailed,
     IncomparableScores,
+    InputsChanged,
     KinshipError,
     MismatchedModels,
     NonFiniteWeights,
@@ -86,6 +87,8 @@ class Scores(Answer):
     models: list[ModelScores]
     """In the order asked for."""
 
+
+_FAILURES = (EvaluationFailed, InputsChanged, NonFiniteWeights, MismatchedModels, UnsupportedCheckpoint)
 
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -168,7 +171,7 @@ def score_models(
                 for split in scorer.splits:
                     with watch(f"{name}, {split.replace('_', '-')}") as progress:
                         one.scores[split] = scorer.score(_candidate(checkpoint), split, progress)
-            except (EvaluationFailed, NonFiniteWeights, MismatchedModels, UnsupportedCheckpoint) as error:
+            except _FAILURES as error:
                 if len(models) == 1:
                     raise
                 one = _Scored(checkpoint.id, error=error)
@@ -196,7 +199,7 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
 
 
 def _candidate(checkpoint: Checkpoint) -> Candidate:
-    return Candidate(checkpoint.id, checkpoint.digest, lambda: stream_of(checkpoint))
+    return Candidate(checkpoint.id, checkpoint.digest, lambda: stream_of(checkpoint), checkpoint.require_unchanged)
 
 
 def _compare_with(first: _Scored, one: _Scored) -> None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from service.commands.options import AllowPickle, Base, Json, Metric, Models, Vocab
+from service.commands.options import AllowPickle, Base, Json, Metric, Models, VerifyInputs, Vocab
 from service.console import byte_progress, console, print_json
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ def advise(
     metric: Metric = "pcc",
     vocab: Vocab = "same",
     allow_pickle: AllowPickle = False,
+    verify_inputs: VerifyInputs = False,
     as_json: Json = False,
 ) -> None:
     """Rank pairs for merging by kinship, and say what that is worth."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinship.errors import OutputExists
-from service.commands.options import Force, Ledger, ScoreCacheFile
+from service.commands.options import Force, Ledger, ScoreCacheFile, VerifyInputs
 from service.console import console, notes, print_json
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def evolve(
     ledger: Ledger = None,
     timed: Annotated[bool, typer.Option("--time", help="With --dry-run: time a founder on a few documents.")] = False,
     cache: ScoreCacheFile = None,
+    verify_inputs: VerifyInputs = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
     force: Force = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.options import AllowPickle, Force, Json, Models
+from service.commands.options import AllowPickle, Force, Json, Models, VerifyInputs
 from service.console import byte_progress, console, notes, print_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ IndexFile = Annotated[Path, typer.Argument(metavar="INDEX", help="The index, one
 
 @index.command("add")
 def add(
-    index: IndexFile, models: Models, allow_pickle: AllowPickle = False, as_json: Json = False, force: Force = False
+    index: IndexFile,
+    models: Models,
+    allow_pickle: AllowPickle = False,
+    verify_inputs: VerifyInputs = False,
+    as_json: Json = False,
+    force: Force = False,
 ) -> None:
     """Sketch models, reading their weights once, and keep the sketches."""
     from service.answers.index import add_models
@@ -40,6 +45,7 @@ def query(
     model: Annotated[str, typer.Argument(help="A model as for index add.", show_default=False)],
     top: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 20,
     allow_pickle: AllowPickle = False,
+    verify_inputs: VerifyInputs = False,
     as_json: Json = False,
 ) -> None:
     """The models of an index that a model is related to, the nearest first."""

@@ -17,6 +17,7 @@ from service.commands.options import (
     Json,
     Metric,
     Models,
+    VerifyInputs,
     Vocab,
 )  # fmt: skip
 from service.console import byte_progress, console, note, notes, print_json
@@ -47,6 +48,7 @@ def matrix(
         typer.Option(help="Also write .csv .json .npz .html .png .svg; may be repeated.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be read, from headers alone.")] = False,
+    verify_inputs: VerifyInputs = False,
     as_json: Json = False,
     force: Force = False,
 ) -> None:

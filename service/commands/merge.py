@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.options import DeviceName, Force, Json
+from service.commands.options import DeviceName, Force, Json, VerifyInputs
 from service.console import byte_progress, console, note, notes, print_json
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def merge(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and tell what it takes, from headers alone.")
     ] = False,
+    verify_inputs: VerifyInputs = False,
     as_json: Json = False,
     force: Force = False,
 ) -> None:

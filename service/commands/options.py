@@ -1,5 +1,6 @@
 """Options that several commands have. Their choices are those of the registries, which are cheap to import."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -7,6 +8,7 @@ import typer
 
 from kinship.checkpoints.tensor_names import GROUPINGS
 from kinship.device import DEVICES
+from kinship.file_state import VERIFY
 from kinship.measures.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -18,6 +20,24 @@ else:
     DeviceName = Literal[tuple(DEVICES)]
     GroupingName = Literal[tuple(GROUPINGS)]
 
+
+def _verify(context: typer.Context, wanted: bool) -> bool:
+    """Tell this process and its workers, for as long as the command runs."""
+    if wanted:
+        before = os.environ.get(VERIFY)
+        os.environ[VERIFY] = "1"
+        context.call_on_close(lambda: os.environ.pop(VERIFY) if before is None else os.environ.update({VERIFY: before}))
+    return wanted
+
+
+VerifyInputs = Annotated[
+    bool,
+    typer.Option(
+        "--verify-inputs",
+        help=f"Hash every byte of the models instead of a sample, as {VERIFY}=1 does.",
+        callback=_verify,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 Models = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kinship.errors import InvalidConfig
-from service.commands.options import Force, Json, ScoreCacheFile
+from service.commands.options import Force, Json, ScoreCacheFile, VerifyInputs
 from service.console import console, notes, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def score(
     ] = None,
     cache: ScoreCacheFile = None,
     out: Annotated[list[Path] | None, typer.Option(help="Also write .csv or .json; may be repeated.")] = None,
+    verify_inputs: VerifyInputs = False,
     as_json: Json = False,
     force: Force = False,
 ) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from kinship.errors import InvalidConfig
 from service.answers.dendrogram import Joining
-from service.commands.options import AllowPickle, Force, Json, Metric, Vocab
+from service.commands.options import AllowPickle, Force, Json, Metric, VerifyInputs, Vocab
 from service.console import byte_progress, console, notes, print_json, stage_progress
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def tree(
         list[Path] | None,
         typer.Option(help="Also write .html .png .svg .json .graphml .mmd, or a dendrogram's .png .svg .nwk."),
     ] = None,
+    verify_inputs: VerifyInputs = False,
     as_json: Json = False,
     force: Force = False,
 ) -> None:

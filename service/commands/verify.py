@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.options import Json
+from service.commands.options import Json, VerifyInputs
 from service.console import byte_progress, console, print_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ MARKS = {True: "[green]ok[/]     ", False: "[bold red]wrong[/]  ", None: "[dim]n
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Model folder.", show_default=False)], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="Model folder.", show_default=False)],
+    verify_inputs: VerifyInputs = False,
+    as_json: Json = False,
 ) -> None:
     """Check a model folder: checksums, headers, index, tied heads, config.
 

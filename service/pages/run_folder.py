@@ -10,6 +10,7 @@ DIR/report.html       everything to look at
 """
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -78,17 +79,22 @@ def write_best(search: Search, best: Record, folder: Path, root: Path, verdict: 
     absolute = {id: str(resolved(parse_reference(path, root), root)) for id, path in references.items()}
     _write_text(folder / "best-offspring.yml", renamed(recipe, absolute).to_yaml())
     terms = licences(search.models)
+
+    def lineage() -> dict[str, Any]:
+        search.require_unchanged()  # before the folder takes its name
+        return {
+            "schema": "kinship.lineage/1",
+            "id": best.id,
+            "parents": [{"model": references[id], "digest": facts.digests[id]} for id in parents],
+            "ancestry": descent.steps(best.id),
+        }
+
     write_model_folder(
         folder / "best-offspring",
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
         template=search.template,
         recipe=renamed(recipe, references),
-        lineage={
-            "schema": "kinship.lineage/1",
-            "id": best.id,
-            "parents": [{"model": references[id], "digest": facts.digests[id]} for id in parents],
-            "ancestry": descent.steps(best.id),
-        },
+        lineage=lineage,
         parents=[references[id] for id in parents],
         licences={references[id]: terms[id] for id in parents if id in terms},
         scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),

@@ -63,7 +63,7 @@ def test_few_shot_prompts_are_those_of_the_live_model(tiny: Tiny) -> None:
 
 def test_what_is_wrong_over_there_is_told_here(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator = written(tiny, ["tiny_choice"])
-    request = {"settings": {"tasks": ["gone"], "task_path": "gone"}, "root": "/", "backend": "hf"}
+    request = {"settings": {"tasks": ["gone"], "task_path": "gone"}, "root": "/", "backend": "hf", "decisive": {}}
     found = answer(request)["failed"]
     assert found["message"] == "There is no task folder /gone."
     monkeypatch.setattr(evaluator, "_ask", lambda *_: {"failed": found})

@@ -7,19 +7,13 @@ import pytest
 
 from kinship import cache as memory
 from kinship.cache import fingerprint, recall, remember
+from kinship.file_state import states_of
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KINSHIP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def aged(path: Path, content: str) -> Path:
-    """A file written an hour ago."""
-    path.write_text(content)
-    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 3600))
-    return path
 
 
 def test_what_is_remembered_is_recalled_the_latest_first() -> None:
@@ -65,21 +59,25 @@ def test_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, monkeypatch: py
         remember("a", "key", b"value")
 
 
-def test_fingerprint_changes_with_a_file_and_not_without(tmp_path: Path) -> None:
-    files = [aged(tmp_path / "a", "1"), aged(tmp_path / "b", "2")]
-    before = fingerprint(files)
+def test_fingerprint_changes_with_a_file_and_not_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinship.file_state.YOUNG_SECONDS", 0.0)
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file in files:
+        file.write_text(file.name)
+    before = fingerprint(states_of(files))
     assert before is not None
-    assert fingerprint(reversed(files)) == before
+    assert fingerprint(states_of(reversed(files))) == before
     (tmp_path / "link").symlink_to(files[0])
-    assert fingerprint([tmp_path / "link", files[1]]) == before
-    aged(files[1], "3")
-    assert fingerprint(files) != before
-    assert fingerprint(files[:1]) != before
+    assert fingerprint(states_of([tmp_path / "link", files[1]])) == before
+    files[1].write_text("c")
+    assert fingerprint(states_of(files)) != before
+    assert fingerprint(states_of(files[:1])) != before
 
 
-def test_file_written_just_now_has_no_fingerprint(tmp_path: Path) -> None:
+def test_file_written_just_now_has_no_fingerprint_whatever_its_date(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
-    assert fingerprint([tmp_path / "a"]) is None
+    os.utime(tmp_path / "a", (0, 0))
+    assert fingerprint(states_of([tmp_path / "a"])) is None
 
 
 def test_several_processes_may_write_at_once(folder: Path) -> None:

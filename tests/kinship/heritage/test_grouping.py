@@ -1,7 +1,5 @@
 """Families from samples, against what renumbering units does to correlations; the same families from an index."""
 
-import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +26,10 @@ def network(seed: int, parent: State | None = None, step: float = 0.1) -> State:
 
 
 def write(folder: Path, states: dict[str, State]) -> list[Path]:
-    """Files of an hour ago, so that their state is not in doubt."""
     paths = []
     for name, state in states.items():
         paths.append(folder / f"{name}.safetensors")
         save_file(state, paths[-1])
-        os.utime(paths[-1], (time.time() - 3600,) * 2)
     return paths
 
 
@@ -44,6 +40,11 @@ def paths(tmp_path: Path) -> list[Path]:
     states = {"a0": one, "b0": other, "a1": network(3, one), "stranger": network(4), "b1": network(5, other)}
     # So far away that sketches leave it in doubt: of its weights, a fifth is inherited.
     return write(tmp_path, states | {"cousin": network(6, one, 5.0)})
+
+
+@pytest.fixture(autouse=True)
+def states_count_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinship.file_state.YOUNG_SECONDS", 0.0)
 
 
 FAMILIES = [[0, 2, 5], [1, 4], [3]]
@@ -71,7 +72,6 @@ def test_a_changed_model_is_sketched_anew_and_the_index_left_alone(paths: list[P
     index = SketchIndex(tmp_path / "index.sqlite")
     group([open_checkpoint(path) for path in paths], Stages(), index)
     save_file(network(77), paths[2])
-    os.utime(paths[2], (time.time() - 1800,) * 2)
     groups, notes = group([open_checkpoint(path) for path in paths], Stages(), index)
     assert [2] in groups
     assert [note for note in notes if "another model called" in note and "sketched anew" in note]

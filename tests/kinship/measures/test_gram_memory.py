@@ -23,6 +23,7 @@ Family = tuple[Path, list[Path]]
 def family(make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     """A base and three models, written a while ago, with a cache of their own."""
     monkeypatch.setenv("KINSHIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("kinship.file_state.YOUNG_SECONDS", 0.0)
     base = make_model("base")
     models = [make_model(f"m{seed}", seed, base) for seed in (1, 2, 3)]
     for folder in [base, *models]:

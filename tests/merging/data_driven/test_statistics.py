@@ -1,13 +1,14 @@
 """Statistics written and read again."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinship.errors import InvalidConfig, MalformedCheckpoint, OutputExists, ReferenceNotFound
+from kinship.errors import InputsChanged, InvalidConfig, MalformedCheckpoint, OutputExists, ReferenceNotFound
 from merging.data_driven.statistics import Statistics, load_statistics
 
 
@@ -67,3 +68,12 @@ def test_what_another_version_wrote_is_refused(tmp_path: Path, change: dict[str,
     save_file({"weight": torch.zeros(2)}, path, metadata={"statistics": header})
     with pytest.raises(InvalidConfig, match="cannot be understood"):
         load_statistics(path)
+
+
+def test_a_file_that_is_cut_short_meanwhile_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.safetensors"
+    Statistics("fisher", {"w": torch.ones(50_000)}, {}, "model", "data").save(path)
+    found = load_statistics(path)
+    os.truncate(path, 1000)
+    with pytest.raises(InputsChanged, match="has 1000"):
+        found["w"]

@@ -87,10 +87,10 @@ def test_a_payload_becomes_the_weights_of_the_individual(scene: Scene) -> None:
         assert [task.name for task in handle(Describe()).tasks] == ["fake"]
         assert any(record.id in search.span.ids for record in search.records if record.generation)
         for record in search.records:
+            genome, founders = search.genome(record.id), len(search.facts.digests)
             work = Work.of(
-                record.id, "", search.genome(record.id), search.span, {"fake": [0]},
-                {model.id: str(model.path) for model in search.models if "-" in model.id},
-            )  # fmt: skip
+                record.id, "", genome, search.span, {"fake": [0]}, search.models, founders, {"fake": "fake/2"}
+            )
             work = pickle.loads(pickle.dumps(work))
             assert len(pickle.dumps(work)) < 20_000
             here, there = dict(search.candidate(record).tensors()), dict(handle.candidate(work).tensors())

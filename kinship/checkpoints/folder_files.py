@@ -67,12 +67,12 @@ def read_text(folder: Path, name: str, limit: int = MAX_JSON_BYTES) -> str | Non
 
 def front_matter(folder: Path) -> Mapping[str, Any]:
     """The YAML at the head of the model card in ``folder``; nothing where there is none that can be read."""
-    import yaml
+    from kinship.safe_yaml import InvalidYaml, load_yaml
 
     head, *rest = (read_text(folder, CARD_NAME, MAX_CARD) or "").split("---\n", 2)
     try:
-        content = yaml.safe_load(rest[0]) if not head and len(rest) == 2 else None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        content = load_yaml(rest[0]) if not head and len(rest) == 2 else None
+    except InvalidYaml:
         return {}
     return content if isinstance(content, Mapping) else {}
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
-import yaml
 
 from kinship.checkpoints.folder_files import CARD_NAME, find_file, front_matter, read_json, read_text
 from kinship.checkpoints.hub import fetch_documents
 from kinship.checkpoints.references import Fetch, locate, parse_reference
 from kinship.errors import MalformedCheckpoint
+from kinship.safe_yaml import InvalidYaml, load_yaml
 from kinship.trees.graph import add_descent, add_member, placed
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def _of_lineage(folder: Path, _: Mapping[str, Any]) -> Parents:
 def _of_recipe(folder: Path, _: Mapping[str, Any]) -> Parents:
     text = read_text(folder, RECIPE_NAME)
     try:
-        content = yaml.safe_load(text) if text is not None else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = load_yaml(text) if text is not None else None
+    except InvalidYaml as error:
         raise MalformedCheckpoint(f"{folder / RECIPE_NAME} is not valid YAML: {error}.", hint="Mend it.") from None
     return [(model, "merge") for model in dict.fromkeys(_models_of(content))]
 

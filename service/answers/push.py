@@ -13,6 +13,7 @@ import yaml
 
 from kinship.checkpoints.hub import hub_endpoint
 from kinship.errors import InvalidConfig, KinshipError, OutputExists, OutputNotWritable
+from kinship.safe_yaml import load_yaml
 from merging.output.folder import SUMS_NAME
 from service.answers.base import Part
 
@@ -125,7 +126,7 @@ def public_card(card: str) -> str:
     <BLANKLINE>
     """
     head, front, text = card.split("---\n", 2)
-    content = yaml.safe_load(front)
+    content = load_yaml(front)
     parents = [name for parent in content.pop("base_model", []) for name in hub_ids(parent)]
     if parents:
         content = {"base_model": list(dict.fromkeys(parents))} | content

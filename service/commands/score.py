@@ -78,10 +78,10 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
 
     Options that are None say nothing. Raises `InvalidConfig`.
     """
-    import yaml
     from pydantic import ValidationError
 
     from evaluators.settings import EvaluateSettings
+    from kinship.safe_yaml import InvalidYaml, load_yaml
     from kinship.validation import invalid, read_yaml
 
     content: Any = read_yaml(config, "settings file") if config else {}
@@ -95,9 +95,9 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
         if not equals:
             raise InvalidConfig(f"--set {assignment} says no value.", hint="Write --set KEY=VALUE.")
         try:
-            content[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InvalidConfig(f"--set {assignment}: the value is not valid YAML.") from None
+            content[key.strip()] = load_yaml(value)
+        except InvalidYaml as error:
+            raise InvalidConfig(f"--set {assignment}: the value is not valid YAML: {error}.") from None
     try:
         return EvaluateSettings.model_validate(content)
     except ValidationError as error:

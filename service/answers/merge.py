@@ -66,22 +66,23 @@ def merge_models(
     progress: Callable[[int, int], None] | None = None,
     published: Callable[[Sequence[str]], None] = lambda paths: None,
     written: Callable[[Path], None] = lambda out: None,
+    told: Callable[[str], None] = lambda text: None,
 ) -> Merged:
     """Merge as ``recipe`` says into the folder ``out``, and upload it to the Hub repository ``push`` if one is named.
 
     Before anything is read, ``published`` is told of paths of this machine that an upload will name; ``written`` is
-    told of the folder once it is there. Raises the errors of `run_merge`, `require_pushable` and `push_folder`; of the
-    last, the hint says that the folder is whole.
+    told of the folder once it is there, ``told`` of files that were left out and of what will be uploaded. Raises the
+    errors of `run_merge`, `require_pushable` and `push_folder`; of the last, the hint says that the folder is whole.
     """
     from merging.merge import write_merge
 
     _require(recipe, out, push, private, force, published)
-    write_merge(recipe, out, seed=seed, device=device, force=force, progress=progress)
+    write_merge(recipe, out, seed=seed, device=device, force=force, progress=progress, told=told)
     written(out)
     if push is None:
         return Merged(out=str(out), recipe=recipe.to_dict())
     try:
-        pushed = push_folder(out, push, private=private, force=force)
+        pushed = push_folder(out, push, private=private, force=force, told=told)
     except KinshipError as error:
         raise type(error)(error.message, hint=f"{error.hint} The merged model is whole, in {out}.") from error
     return Merged(out=str(out), recipe=recipe.to_dict(), pushed=pushed)

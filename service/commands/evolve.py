@@ -8,7 +8,7 @@ import typer
 
 from kinship.errors import OutputExists
 from service.commands.options import Force, Ledger, ScoreCacheFile
-from service.console import console, notes, print_json
+from service.console import console, note, notes, print_json
 
 if TYPE_CHECKING:
     from search.ledger.location import LedgerLocation
@@ -47,7 +47,9 @@ def evolve(
 
     with observed(as_json=as_json) as observer:
         try:
-            found = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer, ledger=ledger)
+            found = run_evolution(
+                config, out, root=root, cache=open_cache(cache), observer=observer, ledger=ledger, told=note
+            )
         except KeyboardInterrupt:
             notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
                           f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip

@@ -61,6 +61,7 @@ def merge(
             progress=progress,
             published=warn_of_paths,
             written=tell,
+            told=note,
         )
     if as_json:
         print_json(answer)

@@ -21,7 +21,7 @@ from kinship.output import output_file
 from kinship.pictures.family import family_figure
 from kinship.pictures.plots import heatmap
 from merging.offspring.weights import cast, common_dtype
-from merging.output.folder import write_model_folder
+from merging.output.folder import Told, write_model_folder
 from merging.recipe.schema import Recipe
 from search.config import RunConfig
 from search.ledger.records import Record, best_offspring
@@ -43,10 +43,12 @@ def run_evolution(
     cache: ScoreCache | None,
     observer: Observer,
     ledger: str | None = None,
+    told: Told = lambda text: None,
 ) -> RunContents:
     """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found.
 
-    ``ledger``: the URL of a run in a database; by default it is in the folder.
+    ``ledger``: the URL of a run in a database; by default it is in the folder. ``told`` is told of files of the models
+    that the best offspring's folder lacks.
     """
     with Search(config, folder, root=root, ledger=ledger, cache=cache, observer=observer) as search:
         search.run()
@@ -54,7 +56,7 @@ def run_evolution(
         _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         best = best_offspring(search.records)
         if best is not None:
-            _write_best(search, best, folder, root)
+            _write_best(search, best, folder, root, told)
     view = RunContents.open(folder, ledger)
     _write_text(folder / "export.json", view.run.canonical())
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
@@ -67,7 +69,7 @@ def run_evolution(
     return view
 
 
-def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
+def _write_best(search: Search, best: Record, folder: Path, root: Path, told: Told) -> None:
     references = search.config.references
     recipe = search.span.recipe_of(search.genome(best.id))
     stored = {id: f"{CHILDREN}/{id}.safetensors" for id in search.span.ids if id not in references}
@@ -93,6 +95,7 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path) -> None:
         parents=parents,
         scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),
         force=True,
+        told=told,
     )
 
 

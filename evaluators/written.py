@@ -77,7 +77,9 @@ class WrittenHarness:
 
     def _ask(self, place: Path, folder: Path, candidate: str, documents: Documents) -> dict[str, Any]:
         backend = self._written.backend
-        arguments = {_IN_FOLDER[backend]: "{folder}"} if backend in _IN_FOLDER else {}
+        arguments: dict[str, Any] = {_IN_FOLDER[backend]: "{folder}"} if backend in _IN_FOLDER else {}
+        if backend in HF_BACKENDS:  # code of the model runs where model_args say so
+            arguments |= {"trust_remote_code": False}
         request = {
             "settings": self._settings.model_dump(mode="json"),
             "root": str(self._root),

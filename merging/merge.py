@@ -19,7 +19,7 @@ from kinship.device import choose_device
 from kinship.output import require_writable
 from kinship.threads import worker_count
 from merging.execution.streaming import execute, peak_memory
-from merging.output.folder import Told, write_model_folder
+from merging.output.folder import Told, foreign_in_model, write_model_folder
 from merging.output.writer import SHARD_BYTES, file_bytes, free_space, require_free
 from merging.planning.graph import Spec
 from merging.planning.plan import MergePlan, TensorPlan, plan_merge
@@ -60,7 +60,7 @@ def write_merge(
     errors of `planned`, `execute` and `write_model_folder`, and `OutputNotWritable` where the disk is too small;
     nothing half-written remains.
     """
-    require_writable(output, force=force)
+    require_writable(output, force=force, folder=foreign_in_model)
     chosen = choose_device(device)
     with planned(recipe) as plan:
         require_space(plan, output, shard_bytes)

@@ -83,9 +83,11 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
             f"{checkpoint.id} has no config.json, so it cannot be run on data.",
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
-    config = tie_as_told(AutoConfig.from_pretrained(checkpoint.path, local_files_only=True), checkpoint)
+    config = tie_as_told(
+        AutoConfig.from_pretrained(checkpoint.path, local_files_only=True, trust_remote_code=False), checkpoint
+    )
     with torch.random.fork_rng(devices=[]):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     model.config.use_cache = False
     places = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     missing = {id(place): name for name, place in model.named_parameters()}

@@ -1,6 +1,7 @@
 """A merge on disk: a complete Hugging Face folder, written beside its place and renamed last."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.folder_files import companions, copy_regular
+from kinship.checkpoints.folder_files import companions, copy_regular, read_text
 from kinship.checkpoints.frame import TOKENIZER_FILES
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.output import output_folder
@@ -73,7 +74,7 @@ def write_model_folder(
     Only regular files inside the folders are copied; ``told`` is told of others, which are left out.
     Memory: a piece of the weights. Raises `OutputExists` or `OutputNotWritable`, leaving nothing behind.
     """
-    with output_folder(path, force=force) as folder:
+    with output_folder(path, force=force, foreign=foreign_in_model) as folder:
         with ShardWriter(folder, weights.specs, shard_bytes) as writer:
             for name, start, data in weights.pieces():
                 writer.write(name, start, data)
@@ -95,6 +96,19 @@ def write_model_folder(
         sums = {file.name: writer.sums.get(file.name) or sha256(file) for file in sorted(folder.iterdir())}
         text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
         (folder / SUMS_NAME).write_text(text, encoding="utf-8")
+
+
+def foreign_in_model(folder: Path) -> str | None:
+    """What in ``folder`` no merge has put there, by its checksums' list; None where it is a merged model, whole or not.
+
+    The `Foreign` of model folders, see `kinship.output`.
+    """
+    ours = {SUMS_NAME}
+    if all((folder / name).is_file() and not (folder / name).is_symlink() for name in (SUMS_NAME, LINEAGE_NAME)):
+        lines = (read_text(folder, SUMS_NAME) or "").splitlines()
+        ours |= {line.split("  ", 1)[-1] for line in lines}
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    return next((entry.name for entry in entries if entry.name not in ours or entry.is_dir()), None)
 
 
 def _copy_companions(template: Checkpoint, folder: Path, patterns: Iterable[str], told: Told) -> None:

@@ -43,6 +43,7 @@ def score(
     Exit code 1 where one could not be scored.
     """
     from evaluators.cache import open_cache
+    from kinship.checkpoints.references import local_places
     from kinship.output import require_writable
     from service.answers.score import score_models
 
@@ -56,10 +57,11 @@ def score(
         "device": device,
     }
     settings = read_settings(config, options, assignments or [])
+    inputs = local_places([*models, *filter(None, [config, task_path])])
     for path in out or []:
         if path.suffix not in FORMATS:
             raise InvalidConfig(f"{path} cannot be written: unknown ending.", hint=f"Endings: {', '.join(FORMATS)}.")
-        require_writable(path, force=force)
+        require_writable(path, force=force, inputs=inputs)
     root = config.absolute().parent if config else Path.cwd()
     try:
         answer = score_models(models, settings, root, open_cache(cache), documents_bar)

@@ -17,22 +17,23 @@ import yaml
 
 from evaluators.cache import ScoreCache
 from evaluators.scores.splits import Split
-from kinship.output import output_file
+from kinship.output import output_file, require_writable
 from kinship.pictures.family import family_figure
 from kinship.pictures.plots import heatmap
 from merging.offspring.weights import cast, common_dtype
-from merging.output.folder import Told, write_model_folder
+from merging.output.folder import Told, foreign_in_model, write_model_folder
 from merging.recipe.schema import Recipe
 from search.config import RunConfig
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import CHILDREN, Search
 from search.running.events import Observer
+from service.answers.replaced import inputs_of_run
 from service.pages.charts import drawn
 from service.pages.contents import RunContents
 from service.pages.files import save_figure
 from service.pages.report import write_report
 
-REPORT = "report.html"
+REPORT, BEST = "report.html", "best-offspring"
 
 
 def run_evolution(
@@ -44,13 +45,18 @@ def run_evolution(
     observer: Observer,
     ledger: str | None = None,
     told: Told = lambda text: None,
+    force: bool = False,
 ) -> RunContents:
     """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found.
 
     ``ledger``: the URL of a run in a database; by default it is in the folder. ``told`` is told of files of the models
-    that the best offspring's folder lacks.
+    that the best offspring's folder lacks. ``force``: another run in ``folder`` is replaced. Raises `OutputExists`,
+    before anything is done, where the best offspring's folder could not be written in the end.
     """
-    with Search(config, folder, root=root, ledger=ledger, cache=cache, observer=observer) as search:
+    require_writable(
+        folder / BEST, force=True, folder=foreign_in_model, inputs=[] if force else inputs_of_run(config, root)
+    )
+    with Search(config, folder, root=root, ledger=ledger, cache=cache, observer=observer, force=force) as search:
         search.run()
         observer("phase", {"phase": "writing"})
         _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -82,7 +88,7 @@ def _write_best(search: Search, best: Record, folder: Path, root: Path, told: To
         models |= {parent for step in ancestry for parent in step["parents"]}
     parents = sorted(references[id] for id in references if id in models)
     write_model_folder(
-        folder / "best-offspring",
+        folder / BEST,
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
         template=search.template,
         recipe=_renamed(recipe, references | stored),

@@ -4,19 +4,17 @@ import hashlib
 import inspect
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from evaluators.base import Documents, Task
 from evaluators.lm_eval.examples import Examples
 from evaluators.lm_eval.limits import require_fitting
 from evaluators.lm_eval.metrics import filter_of, measure_of
 from evaluators.lm_eval.reading import Reading
+from evaluators.lm_eval.task_files import sandboxed_templates
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
 from evaluators.scores.splits import content_hash, split_documents
 from evaluators.settings import EvaluateSettings
@@ -39,7 +37,7 @@ class Suite:
 
     def run(self, lm: Any, candidate: str, documents: Documents) -> dict[str, dict[int, float]]:
         """Ask ``lm``, an lm-eval model; results as `Evaluator.run`. Raises `EvaluationFailed` for NaN."""
-        with _fast_templates(), code_consent(self._settings.allow_code):
+        with sandboxed_templates(), code_consent(self._settings.allow_code):
             asked = {name: self._tasks[name].requests(lm, ids) for name, ids in documents.items() if ids}
             by_kind: dict[str, list[Any]] = defaultdict(list)
             for requests in asked.values():
@@ -54,7 +52,7 @@ class Suite:
     def require_fitting(self, lm: Any) -> None:
         """Raise `InvalidConfig` where an answer to a document of either split is too long for ``lm``: before a search,
         which would else end at the first candidate, or at its end with the held-out documents."""
-        with _fast_templates():
+        with sandboxed_templates():
             for prepared in self._tasks.values():
                 prepared.require_fitting(lm)
 
@@ -148,19 +146,3 @@ def _stable(value: object) -> str:
 
 def _content(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-
-
-@contextmanager
-def _fast_templates() -> Iterator[None]:
-    """Spare lm-eval the compilation of a template per document."""
-    from lm_eval.utils import env
-
-    with patch.object(env, "from_string", _compiled()):
-        yield
-
-
-@cache
-def _compiled() -> Any:
-    from lm_eval.utils import env
-
-    return cache(env.from_string)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from evaluators.lm_eval.task_files import require_consent, sandboxed_templates
 from evaluators.settings import EvaluateSettings, TaskSettings
 from kinship.errors import InvalidConfig, ReferenceNotFound
 from kinship.validation import nearest
@@ -49,6 +50,8 @@ def load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, LoadedTask]:
     disable_progress_bars()  # one a task, gone in a blink
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     folder = _task_folder(settings, root)
+    if folder:
+        require_consent(folder, given=settings.allow_task_code)
     manager = _manager(settings, folder)
     tasks: dict[str, LoadedTask] = {}
     for wanted in settings.tasks:
@@ -136,7 +139,7 @@ def _load(manager: Any, name: str, allow_code: bool) -> dict[str, Any]:
     if not allow_code and (manager.task_index[name].cfg or {}).get("unsafe_code"):
         raise _no_consent(name)
     try:
-        with code_consent(allow_code):
+        with code_consent(allow_code), sandboxed_templates():
             tasks: dict[str, Any] = manager.load([name])["tasks"]
     except Exception as error:  # whatever lm-eval, datasets or the task's own code raise
         raise InvalidConfig(

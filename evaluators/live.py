@@ -44,14 +44,18 @@ class LiveModel:
         self.kind: Kind = kind_of(template, config)
         loader = loader_of(config)
         with _made_by_transformers(template, "model"):
-            model = getattr(transformers, loader).from_config(config, dtype=self.dtype)
+            model = getattr(transformers, loader).from_config(config, dtype=self.dtype, trust_remote_code=False)
         self.model: Any = model.to(device).eval().requires_grad_(False)
         if loader == "AutoModelForImageTextToText":
             self._require_text_alone(template)
         if (folder / "generation_config.json").exists():
-            self.model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+            self.model.generation_config = transformers.GenerationConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         with _made_by_transformers(template, "tokenizer"):
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             if not self.tokenizer.get_vocab().keys() - set(self.tokenizer.all_special_tokens):
                 raise ValueError("there are no files of a tokenizer")  # of nothing transformers makes an empty one
         if device == "cpu" and self.model.num_parameters() < ONE_THREAD_BELOW:
@@ -187,7 +191,9 @@ def config_of(template: Checkpoint) -> Any:
     from transformers import AutoConfig
 
     with _made_by_transformers(template, "config"):
-        return AutoConfig.from_pretrained(require_model_folder(template), local_files_only=True)
+        return AutoConfig.from_pretrained(
+            require_model_folder(template), local_files_only=True, trust_remote_code=False
+        )
 
 
 @contextmanager

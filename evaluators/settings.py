@@ -101,6 +101,9 @@ class EvaluateSettings(Strict):
     system_instruction: str | None = Field(None, description="what the system says before every prompt")
     fewshot_as_multiturn: bool = Field(True, description="with a chat template, examples are turns of the conversation")
     allow_code: bool = Field(False, description="consent to tasks that run code which the model wrote")
+    allow_task_code: bool = Field(
+        False, description="consent to task files of task_path that run Python (!function, class, metrics of their own)"
+    )
     public_benchmarks: Literal["acknowledged"] | None = Field(
         None, description="acknowledged: the search may select on public benchmarks, whose scores then prove little"
     )

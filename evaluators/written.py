@@ -1,7 +1,6 @@
 """lm-eval on written model folders, by any of its backends, each evaluation in a process of its own."""
 
 import json
-import shutil
 import sys
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,7 @@ from evaluators.processes import finish, running, wait_for
 from evaluators.settings import EvaluateSettings, WrittenSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BY_NAME
+from kinship.checkpoints.folder_files import companions, copy_regular
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.errors import EvaluationFailed, InputsChanged, InvalidConfig
 from kinship.validation import nearest
@@ -92,7 +92,9 @@ class WrittenHarness:
 
     def _ask(self, place: Path, folder: Path, candidate: str, documents: Documents) -> dict[str, Any]:
         backend = self._written.backend
-        arguments = {_IN_FOLDER[backend]: "{folder}"} if backend in _IN_FOLDER else {}
+        arguments: dict[str, Any] = {_IN_FOLDER[backend]: "{folder}"} if backend in _IN_FOLDER else {}
+        if backend in HF_BACKENDS:  # code of the model runs where model_args say so
+            arguments |= {"trust_remote_code": False}
         request = {
             "settings": self._settings.model_dump(mode="json"),
             "root": str(self._root),
@@ -128,7 +130,7 @@ def write_candidate(folder: Path, candidate: Candidate, template: Checkpoint, dt
     folder.mkdir()
     stored = template.tensors
     for file in _companions(template.path):
-        shutil.copyfile(file, folder / file.name)
+        copy_regular(file, folder / file.name)
     if dtype != "stored":
         (folder / "config.json").write_text(json.dumps(with_dtype(template.config, dtype)), encoding="utf-8")
     specs = [Spec(name, entry.dtype, entry.shape) for name, entry in stored.items()]
@@ -149,8 +151,8 @@ def _finite(candidate: Candidate) -> Tensors:
 
 
 def _companions(folder: Path) -> list[Path]:
-    found = {file for pattern in _COMPANIONS for file in folder.glob(pattern) if file.is_file()}
-    return sorted(file for file in found if not file.name.endswith(INDEX_NAME))
+    files, _ = companions(folder, _COMPANIONS)
+    return [file for file in files if not file.name.endswith(INDEX_NAME)]
 
 
 def _filled(value: Any, folder: Path) -> Any:

@@ -7,10 +7,10 @@ from re import findall
 from types import NoneType
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kinship.errors import InvalidConfig, ReferenceNotFound
+from kinship.safe_yaml import load_yaml_documents
 
 
 class Strict(BaseModel):
@@ -32,26 +32,11 @@ def read_yaml_documents(path: Path, kind: str) -> list[Any]:
     if not path.is_file():
         raise ReferenceNotFound(f"There is no {kind} at {path}.", hint="Give the path of a YAML file.")
     try:
-        return list(yaml.load_all(path.read_text(encoding="utf-8"), _KeysOnce)) or [None]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InvalidConfig(f"{path} is not valid YAML{place}: {error.problem or error.context}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidConfig(f"{path} is not valid YAML: {error}") from None
-
-
-class _KeysOnce(yaml.SafeLoader):
-    """Refuses a key given twice, of which YAML readers silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return load_yaml_documents(path.read_text(encoding="utf-8")) or [None]
+    except ValueError as error:
+        raise InvalidConfig(f"{path} is not valid YAML: {error}.", hint="Correct it there, and try again.") from None
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be read: {error.strerror}.", hint="Check who may read it.") from None
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

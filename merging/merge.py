@@ -19,7 +19,7 @@ from kinship.device import choose_device
 from kinship.output import require_writable
 from kinship.threads import worker_count
 from merging.execution.streaming import execute, peak_memory
-from merging.output.folder import write_model_folder
+from merging.output.folder import Told, foreign_in_model, write_model_folder
 from merging.output.writer import SHARD_BYTES, file_bytes, free_space, require_free
 from merging.planning.graph import Spec
 from merging.planning.plan import MergePlan, TensorPlan, plan_merge
@@ -50,15 +50,17 @@ def write_merge(
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
+    told: Told = lambda text: None,
 ) -> Path:
     """Merge as ``recipe`` says and write the folder ``output``; returns it.
 
     seed: of the methods that draw at random. device: ``cpu``, ``cuda`` or ``auto``, for the methods that can use one;
-    results on another device differ in their last bits. ``progress`` is told (bytes written, bytes in all). Raises the
+    results on another device differ in their last bits. ``progress`` is told (bytes written, bytes in all), ``told``
+    of files of the models that were left out. Raises the
     errors of `planned`, `execute` and `write_model_folder`, and `OutputNotWritable` where the disk is too small;
     nothing half-written remains.
     """
-    require_writable(output, force=force)
+    require_writable(output, force=force, folder=foreign_in_model)
     chosen = choose_device(device)
     with planned(recipe) as plan, unchanged(plan.models):
         require_space(plan, output, shard_bytes)
@@ -76,6 +78,7 @@ def write_merge(
             files=plan.files,
             force=force,
             shard_bytes=shard_bytes,
+            told=told,
         )
     return output
 

@@ -151,3 +151,18 @@ def test_help_imports_nothing_heavy(help_pages: dict[str, Any]) -> None:
 def test_every_package_is_typed() -> None:
     for layer in LAYERS:
         assert (ROOT / layer / "py.typed").exists()
+
+
+def test_code_of_a_model_is_refused_wherever_transformers_could_run_it() -> None:
+    """Where ``trust_remote_code`` is unset, transformers asks on the terminal."""
+    asked = []
+    for module, file in FILES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            # `GenerationConfig` and the like run none; a partial is a call as well.
+            called = [node.func, *node.args[:1]] if isinstance(node, ast.Call) else []
+            names = {part.attr for part in called if isinstance(part, ast.Attribute)}
+            if names & {"from_pretrained", "from_config", "load_dataset", "pipeline"}:
+                given = {key.arg: ast.unparse(key.value) for key in node.keywords}  # type: ignore[attr-defined]
+                asked.append((module, given.get("trust_remote_code")))
+    assert len(asked) >= 8
+    assert {module for module, trusted in asked if trusted != "False"} == set()

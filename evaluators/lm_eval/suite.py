@@ -4,13 +4,12 @@ import hashlib
 import inspect
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from evaluators.base import Documents, Task
 from evaluators.lm_eval.data import read_by_content
@@ -18,6 +17,7 @@ from evaluators.lm_eval.examples import Examples
 from evaluators.lm_eval.limits import require_fitting
 from evaluators.lm_eval.metrics import filter_of, measure_of
 from evaluators.lm_eval.reading import Reading
+from evaluators.lm_eval.task_files import sandboxed_templates
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
 from evaluators.local_code import code_digests, from_source
 from evaluators.scores.splits import content_hash, split_documents
@@ -44,7 +44,7 @@ class Suite:
 
     def run(self, lm: Any, candidate: str, documents: Documents) -> dict[str, dict[int, float]]:
         """Ask ``lm``, an lm-eval model; results as `Evaluator.run`. Raises `EvaluationFailed` for NaN."""
-        with _fast_templates(), code_consent(self._settings.allow_code), from_source():
+        with sandboxed_templates(), code_consent(self._settings.allow_code), from_source():
             asked = {name: self._tasks[name].requests(lm, ids) for name, ids in documents.items() if ids}
             by_kind: dict[str, list[Any]] = defaultdict(list)
             for requests in asked.values():
@@ -59,7 +59,7 @@ class Suite:
     def require_fitting(self, lm: Any) -> None:
         """Raise `InvalidConfig` where an answer to a document of either split is too long for ``lm``: before a search,
         which would else end at the first candidate, or at its end with the held-out documents."""
-        with _fast_templates():
+        with sandboxed_templates():
             for prepared in self._tasks.values():
                 prepared.require_fitting(lm)
 
@@ -151,19 +151,3 @@ def _stable(value: object) -> str:
         return f"{name} {code_digests([Path(file)]) if file and Path(file).is_file() else ''}"
     says_its_address = type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__
     return type(value).__qualname__ if says_its_address else str(value)
-
-
-@contextmanager
-def _fast_templates() -> Iterator[None]:
-    """Spare lm-eval the compilation of a template per document."""
-    from lm_eval.utils import env
-
-    with patch.object(env, "from_string", _compiled()):
-        yield
-
-
-@cache
-def _compiled() -> Any:
-    from lm_eval.utils import env
-
-    return cache(env.from_string)

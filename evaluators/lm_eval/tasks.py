@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from evaluators.lm_eval.task_files import require_consent, sandboxed_templates
 from evaluators.local_code import code_digests
 from evaluators.settings import EvaluateSettings, TaskSettings
 from kinship.errors import InvalidConfig, ReferenceNotFound
@@ -57,6 +58,7 @@ def load_tasks(settings: EvaluateSettings, root: Path) -> dict[str, LoadedTask]:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     folder = _task_folder(settings, root)
     if folder:
+        require_consent(folder, given=settings.allow_task_code)
         _forget_modules(folder)
     manager = _manager(settings, folder)
     tasks: dict[str, LoadedTask] = {}
@@ -173,7 +175,7 @@ def _load(manager: Any, name: str, allow_code: bool) -> dict[str, Any]:
     if not allow_code and (manager.task_index[name].cfg or {}).get("unsafe_code"):
         raise _no_consent(name)
     try:
-        with code_consent(allow_code):
+        with code_consent(allow_code), sandboxed_templates():
             tasks: dict[str, Any] = manager.load([name])["tasks"]
     except Exception as error:  # whatever lm-eval, datasets or the task's own code raise
         raise InvalidConfig(

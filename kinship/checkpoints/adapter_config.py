@@ -1,17 +1,18 @@
 """What an adapter says of itself: its ``adapter_config.json``, and by it the scale, rank and start of each module."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kinship.checkpoints.folder_files import read_json
-from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.errors import InvalidConfig, MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.patterns import Pattern, UnsupportedPattern
 
 CONFIG_NAME = "adapter_config.json"
 AGAIN = "Save or download the adapter again."
+MAX_PATTERNS = 10_000
 MERGE_IT = "Merge it into its base with peft (merge_and_unload), and use the merged model."
 
 # Settings of peft that make of a weight what no tensor of the base's names can hold, or that are not read here.
@@ -112,23 +113,16 @@ class AdapterConfig:
         patterns = self.settings.get(key) or {}
         if not isinstance(patterns, dict):
             raise MalformedCheckpoint(f"{self.folder / CONFIG_NAME}: {key} is not an object.", hint=AGAIN)
-        for pattern, value in patterns.items():
-            # More repetition than this could keep the matching of a hostile pattern busy for years.
-            if len(re.findall(r"[*+?{]", pattern)) > 2 or re.search(r"\)[*+?{]", pattern):
-                raise UnsupportedCheckpoint(
-                    f"{self.folder / CONFIG_NAME}: the {key} {pattern[:200]!r} is too involved.",
-                    hint="Name the modules without nested or more than two repetitions.",
-                )
-            try:
-                found = re.fullmatch(rf"(.*\.)?({pattern})", module)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise MalformedCheckpoint(
-                    f"{self.folder / CONFIG_NAME}: the {key} {pattern[:200]!r} is no regular expression: {error}.",
-                    hint=AGAIN,
-                ) from None
-            if found:
-                return value
-        return default
+        if len(patterns) > MAX_PATTERNS:
+            raise UnsupportedCheckpoint(
+                f"{self.folder / CONFIG_NAME}: {key} holds {len(patterns)} patterns.",
+                hint=f"At most {MAX_PATTERNS} are read.",
+            )
+        try:
+            return next((value for text, value in patterns.items() if Pattern(text).at_end_of(module)), default)
+        except InvalidConfig as error:
+            kind = UnsupportedCheckpoint if isinstance(error, UnsupportedPattern) else MalformedCheckpoint
+            raise kind(f"{self.folder / CONFIG_NAME}: {key}: {error.message}", hint=error.hint or AGAIN) from None
 
 
 def read_adapter_config(file: Path) -> AdapterConfig:

@@ -301,8 +301,9 @@ def _classes(settings: Any, named: Sequence[str]) -> Iterator[Callable[[Any], An
         known = getattr(transformers, name, None)
         if known is not None and hasattr(known, "_from_config"):
             yield known._from_config
-    yield transformers.AutoModelForCausalLM.from_config
-    yield transformers.AutoModel.from_config
+    # Unset, transformers would ask on the terminal.
+    yield partial(transformers.AutoModelForCausalLM.from_config, trust_remote_code=False)
+    yield partial(transformers.AutoModel.from_config, trust_remote_code=False)
 
 
 def _conversions(model: Any) -> list[Any]:

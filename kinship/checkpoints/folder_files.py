@@ -2,8 +2,9 @@
 
 import json
 import os
+import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from kinship.errors import MalformedCheckpoint
 # Configs and indices of the largest models stay below a tenth of this.
 MAX_JSON_BYTES = 32 << 20
 
+MAX_COMPANION = 1 << 30
 CARD_NAME, MAX_CARD = "README.md", 1 << 20
 
 
@@ -67,14 +69,61 @@ def read_text(folder: Path, name: str, limit: int = MAX_JSON_BYTES) -> str | Non
 
 def front_matter(folder: Path) -> Mapping[str, Any]:
     """The YAML at the head of the model card in ``folder``; nothing where there is none that can be read."""
-    import yaml
+    from kinship.safe_yaml import InvalidYaml, load_yaml
 
     head, *rest = (read_text(folder, CARD_NAME, MAX_CARD) or "").split("---\n", 2)
     try:
-        content = yaml.safe_load(rest[0]) if not head and len(rest) == 2 else None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        content = load_yaml(rest[0]) if not head and len(rest) == 2 else None
+    except InvalidYaml:
         return {}
     return content if isinstance(content, Mapping) else {}
+
+
+def companions(folder: Path, patterns: Iterable[str]) -> tuple[list[Path], dict[str, str]]:
+    """The files directly in ``folder`` whose names match ``patterns`` and that may be copied, sorted; and by name why
+    others may not, since what is copied may be published.
+
+    Copied are regular files inside the folder, and the Hub cache's links to its own blobs.
+    """
+    names = {file.name for pattern in patterns for file in folder.glob(pattern)}
+    found, left_out = [], {}
+    for name in sorted(names):
+        try:
+            file = find_file(folder, name)
+        except (MalformedCheckpoint, OSError):
+            file = None
+        reason = _refusal(folder, name, file)
+        if reason is None and file is not None:
+            found.append(file)
+        else:
+            left_out[name] = reason or "not to be read"
+    return found, left_out
+
+
+def copy_regular(file: Path, target: Path) -> None:
+    """Copy what `companions` has found; raises `OSError` where it has become anything but a regular file meanwhile."""
+    source = os.open(file.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            raise OSError(f"{file} is no regular file any more")
+        shutil.copyfileobj(reader, writer)
+
+
+def _refusal(folder: Path, name: str, file: Path | None) -> str | None:
+    """Why the file ``name`` is not copied; ``file``: what `find_file` found."""
+    place = folder / name
+    if not name.isprintable():
+        return "a file whose name is no plain text"
+    if file is None:
+        kind = "" if not place.exists() or place.is_file() else _kind(place.stat().st_mode)
+        return kind or ("a link that leads out of the folder" if place.exists() else "a link to nothing")
+    facts = file.stat()
+    # Of a file with a name elsewhere nobody can tell whose it is; those a model is made of are often stored once.
+    if facts.st_nlink > 1 and not name.endswith((".json", ".model", ".jinja", "vocab.txt", "merges.txt")):
+        return "a hard link, which has another name elsewhere"
+    return (
+        f"a file of {facts.st_size} bytes, too many for one beside weights" if facts.st_size > MAX_COMPANION else None
+    )
 
 
 def _places(folder: Path) -> list[Path]:

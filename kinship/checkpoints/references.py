@@ -7,7 +7,7 @@ or a mapping with ``path``, ``revision``, ``subfolder`` and ``adapter``.
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -107,6 +107,18 @@ def locate(reference: Reference, root: Path = Path(), fetch: Fetch | None = None
             )
         return folder
     return path
+
+
+def local_places(references: Iterable[str | Path], root: Path = Path()) -> list[Path]:
+    """The files and folders on this machine that ``references`` name, adapters too; raises nothing for what is none."""
+    parts: list[Reference] = []
+    for given in references:
+        try:
+            parsed = parse_reference(given, root)
+        except InvalidConfig:  # whoever opens it will tell
+            continue
+        parts += [parsed, *([parsed.adapter] if parsed.adapter else [])]
+    return [place for place in (_local(part.path, root) for part in parts) if os.path.lexists(place)]
 
 
 def _parse_mapping(given: Mapping[str, object], root: Path) -> Reference:

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tied import tied_heads
-from kinship.errors import InvalidConfig, MismatchedModels
+from kinship.errors import MismatchedModels
+from kinship.patterns import Pattern
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ def compared(names: Sequence[str], counts: Sequence[float]) -> str:
 class Selection:
     """Which tensors are wanted: names that match ``include`` (if given) and not ``exclude``; regular expressions.
 
-    Patterns may match anywhere in a name. Raises `InvalidConfig` for one that is not a regular expression.
+    Patterns may match anywhere in a name. Raises `InvalidConfig` for one that is no regular expression or cannot be
+    matched in linear time.
     """
 
     include: str | None = None
@@ -36,16 +37,13 @@ class Selection:
 
     def __post_init__(self) -> None:
         for pattern in (self.include, self.exclude):
-            try:
-                re.compile(pattern or "")
-            except re.error as error:
-                raise InvalidConfig(f"{pattern!r} is not a regular expression: {error}.") from None
+            Pattern(pattern or "")
 
     def refusal(self, name: str) -> str | None:
         """Why tensor ``name`` is not wanted; None if it is."""
-        if self.include is not None and not re.search(self.include, name):
+        if self.include is not None and not Pattern(self.include).found_in(name):
             return f"not included by {self.include!r}"
-        if self.exclude is not None and re.search(self.exclude, name):
+        if self.exclude is not None and Pattern(self.exclude).found_in(name):
             return f"excluded by {self.exclude!r}"
         return None
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
-import yaml
 
 from kinship.checkpoints.folder_files import CARD_NAME, find_file, front_matter, read_json, read_text
 from kinship.checkpoints.hub import fetch_documents
 from kinship.checkpoints.references import Fetch, locate, parse_reference
 from kinship.errors import InvalidConfig, MalformedCheckpoint
+from kinship.safe_yaml import InvalidYaml, load_yaml_documents
 from kinship.trees.graph import add_descent, add_member, placed
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def _of_lineage(folder: Path, _: Mapping[str, Any]) -> Parents:
 def _of_recipe(folder: Path, _: Mapping[str, Any]) -> Parents:
     text = read_text(folder, RECIPE_NAME)
     try:
-        documents = list(yaml.safe_load_all(text)) if text is not None else []
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        documents = load_yaml_documents(text or "")
+    except InvalidYaml as error:
         raise MalformedCheckpoint(f"{folder / RECIPE_NAME} is not valid YAML: {error}.", hint="Mend it.") from None
     between = {step["name"] for step in documents if isinstance(step, Mapping) and isinstance(step.get("name"), str)}
     return [(model, "merge") for model in dict.fromkeys(_models_of(documents)) if model not in between]

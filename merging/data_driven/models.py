@@ -88,11 +88,13 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
             f"{checkpoint.id} has no config.json, so it cannot be run on data.",
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
-    config = tie_as_told(AutoConfig.from_pretrained(checkpoint.path, local_files_only=True), checkpoint)
+    config = tie_as_told(
+        AutoConfig.from_pretrained(checkpoint.path, local_files_only=True, trust_remote_code=False), checkpoint
+    )
     named = config.architectures or []
     try:
         with torch.random.fork_rng(devices=[]):
-            model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except ValueError as error:  # an architecture that has no causal class
         raise _not_causal(checkpoint, named) from error
     if named and type(model).__name__ not in named:

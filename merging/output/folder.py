@@ -1,7 +1,7 @@
 """A merge on disk: a complete Hugging Face folder, written beside its place and renamed last."""
 
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import companions, copy_regular, read_text
 from kinship.checkpoints.frame import TOKENIZER_FILES
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.output import output_folder
@@ -29,6 +30,9 @@ _KEPT = (
 )  # fmt: skip
 _TOKENIZER = (*TOKENIZER_FILES, "*.jinja", "chat_template.json")
 _NOT_KEPT = {INDEX_NAME, LINEAGE_NAME, "pytorch_model.bin.index.json"}
+
+
+Told = Callable[[str], None]
 
 
 class Weights(Protocol):
@@ -60,6 +64,7 @@ def write_model_folder(
     files: Mapping[str, str] | None = None,
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
+    told: Told = lambda text: None,
 ) -> None:
     """Write ``weights`` as a model folder at ``path``, whole or not at all.
 
@@ -67,18 +72,19 @@ def write_model_folder(
     replace what they are called. Beside them: ``mergekit_config.yml`` (the recipe), ``lineage.json`` (asked for when
     the weights are written, if it is a function), a model card with ``parents``, their ``licences``, ``scores`` and
     the ``verdict`` on them, and ``SHA256SUMS`` over everything.
+    Only regular files inside the folders are copied; ``told`` is told of others, which are left out.
     Memory: a piece of the weights. Raises `OutputExists` or `OutputNotWritable`, leaving nothing behind.
     """
-    with output_folder(path, force=force) as folder:
+    with output_folder(path, force=force, foreign=foreign_in_model) as folder:
         with ShardWriter(folder, weights.specs, shard_bytes) as writer:
             for name, start, data in weights.pieces():
                 writer.write(name, start, data)
-        _copy_companions(template, folder, _KEPT)
+        _copy_companions(template, folder, _KEPT, told)
         if tokenizer is not None and tokenizer.path != template.path:
             for pattern in _TOKENIZER:
                 for file in folder.glob(pattern):
                     file.unlink()
-            _copy_companions(tokenizer, folder, _TOKENIZER)
+            _copy_companions(tokenizer, folder, _TOKENIZER, told)
         if config is None and template.path.is_dir():
             config = _config_of(template, weights.specs)
         texts = {"config.json": _json(config)} if config else {}
@@ -93,13 +99,30 @@ def write_model_folder(
         (folder / SUMS_NAME).write_text(text, encoding="utf-8")
 
 
-def _copy_companions(template: Checkpoint, folder: Path, patterns: Iterable[str]) -> None:
+def foreign_in_model(folder: Path) -> str | None:
+    """What in ``folder`` no merge has put there, by its checksums' list; None where it is a merged model, whole or not.
+
+    The `Foreign` of model folders, see `kinship.output`.
+    """
+    ours = {SUMS_NAME}
+    if all((folder / name).is_file() and not (folder / name).is_symlink() for name in (SUMS_NAME, LINEAGE_NAME)):
+        lines = (read_text(folder, SUMS_NAME) or "").splitlines()
+        ours |= {line.split("  ", 1)[-1] for line in lines}
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    return next((entry.name for entry in entries if entry.name not in ours or entry.is_dir()), None)
+
+
+def _copy_companions(template: Checkpoint, folder: Path, patterns: Iterable[str], told: Told) -> None:
     if not template.path.is_dir():
         return
-    for pattern in patterns:
-        for file in sorted(template.path.glob(pattern)):
-            if file.name not in _NOT_KEPT and file.is_file():
-                shutil.copyfile(file, folder / file.name)
+    files, left_out = companions(template.path, patterns)
+    for file in files:
+        if file.name not in _NOT_KEPT:
+            (folder / file.name).unlink(missing_ok=True)
+            copy_regular(file, folder / file.name)
+    for name, reason in left_out.items():
+        if name not in _NOT_KEPT:
+            told(f"{template.path / name} is left out: it is {reason}.")
 
 
 def _config_of(template: Checkpoint, specs: Iterable[Spec]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Where the ledger of a run is: a file in its folder, or a run by name in a database that the folder points to."""
 
 import json
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,11 +14,12 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from kinship.errors import LedgerError
-from kinship.output import output_file
+from kinship.output import output_file, retired
 
 LEDGER_NAME = "ledger.sqlite"
 POINTER_NAME = "ledger.json"
 STARTED_NAME = ".started"  # there once a run is in the ledger, whatever becomes of that
+LOCK_NAME = ".lock"
 ONLY_RUN = "run"  # what the one run of a SQLite file is called
 DRIVER = "postgresql+psycopg"
 
@@ -151,9 +155,32 @@ def hold_folder(folder: Path) -> FileLock:
     process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise LedgerError(f"Another process is running in {folder}.", hint="Wait for it, or stop it first.") from None
     return lock
+
+
+def require_idle(folder: Path) -> None:
+    """Raise `LedgerError` where a search runs in ``folder``."""
+    if (folder / LOCK_NAME).exists():
+        hold_folder(folder).release(force=True)
+
+
+@contextmanager
+def replaced_run(folder: Path) -> Iterator[None]:
+    """Move the run in ``folder``, if there is one, aside while the block starts another there; then remove it.
+
+    Where the block fails the old run returns. Raises `LedgerError` where a search runs in it.
+    """
+    if not os.path.lexists(folder):
+        yield
+        return
+    lock = hold_folder(folder)
+    try:
+        with retired(folder):
+            yield
+    finally:
+        lock.release(force=True)

@@ -6,7 +6,7 @@ missing, so it ends as if it had never been interrupted. This process alone writ
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +27,14 @@ from merging.offspring.weights import materialise
 from search.config import RunConfig
 from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger, RunFacts
-from search.ledger.location import hold_folder, location_of, mark_started, require_ledger, write_pointer
+from search.ledger.location import (
+    hold_folder,
+    location_of,
+    mark_started,
+    replaced_run,
+    require_ledger,
+    write_pointer,
+)
 from search.ledger.records import Record, finalists, still_needed
 from search.running.breeding import Breeder, Brood
 from search.running.evaluation import Evaluation
@@ -48,7 +55,8 @@ class Search:
 
     ``root`` is where relative model paths count from. ``ledger``: the URL of a run in a database, if not in ``folder``.
     ``evaluator`` takes the place of the one that the config asks for; it works in this process, so that other workers
-    need ``evaluator_factory``, which can be pickled, instead.
+    need ``evaluator_factory``, which can be pickled, instead. ``force``: a run that is there is replaced, once all
+    inputs are checked and the new one has begun.
     Raises `LedgerError` where another process runs in ``folder``, or what is recorded there is another run.
     """
 
@@ -63,6 +71,7 @@ class Search:
         evaluator_factory: Callable[[], Evaluator] | None = None,
         cache: ScoreCache | None = None,
         observer: Observer = silent,
+        force: bool = False,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -81,13 +90,14 @@ class Search:
             config.aggregate.require_tasks([task.name for task in description.tasks])
             config.aggregate.require_alike({task.name: task.metric for task in description.tasks})
             require_acknowledged(config.evaluate, description.tasks)
-            self._stack.enter_context(hold_folder(folder))
-            location = location_of(folder, ledger)
-            require_ledger(folder, location)
-            self.ledger = self._stack.enter_context(Ledger(location, exclusive=True))
-            write_pointer(folder, self.ledger.location)
-            self._before = self.ledger.seconds()
-            self.facts = self._read_facts(models, description)
+            with replaced_run(folder) if force else nullcontext():
+                self._stack.enter_context(hold_folder(folder))
+                location = location_of(folder, ledger)
+                require_ledger(folder, location)
+                self.ledger = self._stack.enter_context(Ledger(location, exclusive=True))
+                write_pointer(folder, self.ledger.location)
+                self._before = 0.0 if force else self.ledger.seconds()
+                self.facts = self._read_facts(models, description, force=force)
             # A resumed run keeps the order it was started with, whatever the order of the founders in its file.
             models.sort(key=lambda model: self.facts.table.rows.index(model.id))
             self._individuals = Individuals(self.ledger, self.facts)
@@ -306,17 +316,21 @@ class Search:
     def _note(self, name: str, facts: Mapping[str, Any] | None = None) -> None:
         self.ledger.note(name, facts or {}, self._seconds())
 
-    def _read_facts(self, models: Sequence[Checkpoint], description: Description) -> RunFacts:
-        """What the run was started with; a new run starts, another one is refused, one to be extended is."""
+    def _read_facts(self, models: Sequence[Checkpoint], description: Description, *, force: bool) -> RunFacts:
+        """What the run was started with; a new run starts, another one is refused or by ``force`` replaced, one to be
+        extended is."""
         digests = {model.id: model.digest for model in models}
         tasks = {task.name: {"metric": task.metric, "digest": task.digest} for task in description.tasks}
         facts = self.ledger.facts()
-        if facts is None:
-            require_ledger(self.folder, self.ledger.location, empty=True)
+        if facts is None or force:
+            if facts is None:
+                require_ledger(self.folder, self.ledger.location, empty=True)
             self._observer("phase", {"phase": "reading"})
             table = gram_table(models[0], models[1:], Alignment(tuple(models[0].tensors)))
             require_unchanged(self._pinned)
             budget = self.config.stop.evaluations
+            if facts is not None:  # of a database, which the folder that was moved aside only pointed to
+                self.ledger.delete()
             facts = RunFacts(self.config, digests, table, tasks, dict(description.conditions), budget)
             self.ledger.start(facts)
             mark_started(self.folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import find_file
 from kinship.checkpoints.frame import FRAME_FILES, TOKENIZER_FILES, choose_frame
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
@@ -131,7 +132,7 @@ def _template(
 
 
 def _copy(source: Path, folder: Path, patterns: Sequence[str]) -> None:
-    for pattern in patterns:
-        for file in source.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, folder / file.name)
+    for name in {file.name for pattern in patterns for file in source.glob(pattern)}:
+        file = find_file(source, name)
+        if file is not None:
+            shutil.copyfile(file, folder / name)

@@ -11,6 +11,7 @@ import numpy as np
 from evaluators.make import require_acknowledged
 from evaluators.scores.splits import Split
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.errors import InvalidConfig
 from kinship.measures.gram import GramTable
 from merging.offspring.basis import Basis, Cost, cost_of_children
 from merging.offspring.span import Genome
@@ -85,6 +86,11 @@ def plan_search(config: RunConfig, root: Path, out: Path, *, timed: bool = False
 
     Raises what the run itself would raise about its models, tasks and strategy.
     """
+    if not timed and (config.evaluate.functions or config.evaluate.allow_task_code):
+        raise InvalidConfig(
+            "evaluate names Python code (functions, or allow_task_code), and a dry run runs none.",
+            hint="Add --time, with which it runs to score a founder, or leave the code out of the plan.",
+        )
     founders = open_founders(config, root)
     models = founders.models
     inline = config.model_copy(update={"workers": type(config.workers)()})

@@ -1,6 +1,6 @@
 """A merge: what it made, and what it would take."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,23 +65,26 @@ def merge_models(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
     published: Callable[[Sequence[str]], None] = lambda paths: None,
+    inputs: Iterable[Path] = (),
     written: Callable[[Path], None] = lambda out: None,
+    told: Callable[[str], None] = lambda text: None,
 ) -> Merged:
     """Merge as ``recipe`` says into the folder ``out``, and upload it to the Hub repository ``push`` if one is named.
 
     Before anything is read, ``published`` is told of paths of this machine that an upload will name; ``written`` is
-    told of the folder once it is there. Raises the errors of `run_merge`, `require_pushable` and `push_folder`; of the
-    last, the hint says that the folder is whole.
+    told of the folder once it is there, ``told`` of files that were left out and of what will be uploaded. ``inputs``:
+    files that ``out`` may not replace, beside the models. Raises the errors of `run_merge`, `require_pushable` and
+    `push_folder`; of the last, the hint says that the folder is whole.
     """
     from merging.merge import write_merge
 
-    _require(recipe, out, push, private, force, published)
-    write_merge(recipe, out, seed=seed, device=device, force=force, progress=progress)
+    _require(recipe, out, push, private, force, published, inputs)
+    write_merge(recipe, out, seed=seed, device=device, force=force, progress=progress, told=told)
     written(out)
     if push is None:
         return Merged(out=str(out), recipe=recipe.to_dict())
     try:
-        pushed = push_folder(out, push, private=private, force=force)
+        pushed = push_folder(out, push, private=private, force=force, told=told)
     except KinshipError as error:
         raise type(error)(error.message, hint=f"{error.hint} The merged model is whole, in {out}.") from error
     return Merged(out=str(out), recipe=recipe.to_dict(), pushed=pushed)
@@ -95,11 +98,12 @@ def plan_merging(
     private: bool = False,
     force: bool = False,
     published: Callable[[Sequence[str]], None] = lambda paths: None,
+    inputs: Iterable[Path] = (),
 ) -> MergePlan:
     """What `merge_models` would do, having refused what that would refuse; no weights are read."""
     from merging.merge import plan_summary, planned, require_space
 
-    _require(recipe, out, push, private, force, published)
+    _require(recipe, out, push, private, force, published, inputs)
     with planned(recipe) as plan:
         require_space(plan, out)
         return MergePlan.model_validate(plan_summary(plan, out))
@@ -112,10 +116,13 @@ def _require(
     private: bool,
     force: bool,
     published: Callable[[Sequence[str]], None],
+    inputs: Iterable[Path],
 ) -> None:
+    from kinship.checkpoints.references import local_places
     from kinship.output import require_writable
+    from merging.output.folder import foreign_in_model
 
-    require_writable(out, force=force)
+    require_writable(out, force=force, folder=foreign_in_model, inputs=[*local_places(recipe.references), *inputs])
     if push is not None:
         require_pushable(push, private=private, force=force)
         paths = local(recipe.references)

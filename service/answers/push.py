@@ -5,14 +5,16 @@ Tokens and offline mode are those of `huggingface_hub`.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+from kinship.checkpoints.folder_files import find_file
 from kinship.checkpoints.hub import hub_endpoint
 from kinship.errors import InvalidConfig, KinshipError, OutputExists, OutputNotWritable
+from kinship.safe_yaml import load_yaml
 from merging.output.folder import SUMS_NAME
 from service.answers.base import Part
 
@@ -76,8 +78,18 @@ def require_pushable(repo: str, *, private: bool = False, force: bool = False) -
     return weights
 
 
-def push_folder(folder: Path, repo: str, *, private: bool = False, force: bool = False) -> Pushed:
-    """Upload all files of ``folder`` to ``repo``, made if need be, in one commit; the folder itself stays as it is.
+def push_folder(
+    folder: Path,
+    repo: str,
+    *,
+    private: bool = False,
+    force: bool = False,
+    told: Callable[[str], None] = lambda text: None,
+) -> Pushed:
+    """Upload the files of ``folder`` to ``repo``, made if need be, in one commit; the folder itself stays as it is.
+
+    What a merge has written is uploaded, by its list of checksums, and nothing that a link leads to; ``told`` gets the
+    list before.
 
     Weights in the repository that are none of the folder's go in the same commit, other files stay. The card there
     names only parents that are on the Hub, see `public_card`. Raises the errors of `require_pushable`, and
@@ -87,6 +99,7 @@ def push_folder(folder: Path, repo: str, *, private: bool = False, force: bool =
 
     old = require_pushable(repo, private=private, force=force)
     api, files = HfApi(endpoint=hub_endpoint(), token=get_token()), _contents(folder)
+    told(f"uploading {len(files)} files to {repo}: {', '.join(sorted(files))}.")
     with _in_our_words(repo):
         if old is None:
             api.create_repo(repo, private=private or None)
@@ -125,7 +138,7 @@ def public_card(card: str) -> str:
     <BLANKLINE>
     """
     head, front, text = card.split("---\n", 2)
-    content = yaml.safe_load(front)
+    content = load_yaml(front)
     parents = [name for parent in content.pop("base_model", []) for name in hub_ids(parent)]
     if parents:
         content = {"base_model": list(dict.fromkeys(parents))} | content
@@ -141,12 +154,12 @@ def local(references: Iterable[str]) -> list[str]:
 
 def _contents(folder: Path) -> dict[str, Path | bytes]:
     """What is uploaded, by its path there: files as they lie, but for the card and its line in the checksums."""
-    files: dict[str, Path | bytes] = {
-        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    sums = (folder / SUMS_NAME).read_text(encoding="utf-8")
+    listed = [SUMS_NAME, *(line.split("  ", 1)[1] for line in sums.splitlines())]
+    found = {name: find_file(folder, name) for name in sorted(listed)}
+    files: dict[str, Path | bytes] = {name: file for name, file in found.items() if file and not file.is_symlink()}
     card = (folder / CARD_NAME).read_bytes()
     public = public_card(card.decode()).encode()
-    sums = (folder / SUMS_NAME).read_text(encoding="utf-8")
     sums = sums.replace(hashlib.sha256(card).hexdigest(), hashlib.sha256(public).hexdigest())
     return files | {CARD_NAME: public, SUMS_NAME: sums.encode()}
 

@@ -11,6 +11,7 @@ from service.answers.base import Answer, Part, named
 
 if TYPE_CHECKING:
     from search.ledger.ledger import Ledger
+    from search.ledger.location import LedgerLocation
 
 
 class RunSummary(Part):
@@ -132,31 +133,43 @@ def import_run(
     from kinship.output import output_folder, require_writable
     from search.history.archive import restore
     from search.ledger.ledger import Ledger
-    from search.ledger.location import LEDGER_NAME, LedgerLocation, holds_run, write_pointer
+    from search.ledger.location import LEDGER_NAME, LedgerLocation, write_pointer
+    from service.answers.replaced import foreign_in_run
 
-    require_writable(out, force=force)
-    if out.exists() and not holds_run(out):
-        raise OutputExists(f"{out} is not the folder of a run; it is not replaced.", hint="Choose another folder.")
+    require_writable(out, force=force, folder=foreign_in_run, inputs=[file])
     content = _read_archive(file)
-    if ledger is None:
-        with output_folder(out, force=force) as partial, Ledger(partial / LEDGER_NAME) as run:
+    place = (
+        LedgerLocation.of_file(out / LEDGER_NAME)
+        if ledger is None
+        else LedgerLocation.parse(ledger, out.absolute().name)
+    )
+    with output_folder(out, force=force, foreign=foreign_in_run) as partial:
+        with Ledger(partial / LEDGER_NAME) as run:
             restore(content, run)
-        place = LedgerLocation.of_file(out / LEDGER_NAME)
-    else:
-        place = LedgerLocation.parse(ledger, out.absolute().name)
-        with output_folder(out, force=force) as partial, Ledger(place, exclusive=True) as run:
-            if run.facts() is not None and not force:
-                raise OutputExists(f"{place} exists already.", hint="Choose another name, or replace it with --force.")
-            run.delete()
-            try:
-                restore(content, run)
-            except BaseException:
-                run.delete()
-                raise
+        if ledger is not None:
+            # It can be restored: what is in the database may go.
+            for file in partial.iterdir():
+                file.unlink()
+            _restore_in_database(content, place, force=force)
             write_pointer(partial, place)
     if content["stored"]:
         without_weights()
     return ImportedRun(folder=str(out), ledger=str(place), individuals=len(content["individuals"]))
+
+
+def _restore_in_database(content: dict[str, Any], place: "LedgerLocation", *, force: bool) -> None:
+    from search.history.archive import restore
+    from search.ledger.ledger import Ledger
+
+    with Ledger(place, exclusive=True) as run:
+        if run.facts() is not None and not force:
+            raise OutputExists(f"{place} exists already.", hint="Choose another name, or replace it with --force.")
+        run.delete()
+        try:
+            restore(content, run)
+        except BaseException:
+            run.delete()
+            raise
 
 
 def _runs(where: str, unreadable: Callable[[Path, LedgerError], None]) -> Iterator[RunSummary]:

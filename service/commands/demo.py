@@ -1,6 +1,7 @@
 """`kinship demo`: a trained family, its kinship, three searches side by side, one report."""
 
-import shutil
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,11 @@ def demo(
 
     Ends with the path of a report to open.
     """
+    with _prepare(out, force=force):
+        _run(out)
+
+
+def _run(out: Path) -> None:
     from evaluators.cache import ScoreCache
     from search.config import parse_config
     from service.answers.matrix import measure_matrix
@@ -39,7 +45,6 @@ def demo(
     from service.pages.report import write_report
     from service.pages.run_folder import run_evolution
 
-    _prepare(out, force=force)
     with progress_bar() as bar:
         task = bar.add_task("Training the family", amount="")
 
@@ -79,11 +84,16 @@ def demo(
     console().print(f"\nReport: {report.absolute()}", soft_wrap=True)
 
 
-def _prepare(out: Path, *, force: bool) -> None:
+def _prepare(out: Path, *, force: bool) -> AbstractContextManager[None]:
     """An earlier demo is gone on with, or replaced by ``force``; a folder of anything else is left alone."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / FAMILY / "family.json").exists():
-        raise OutputExists(f"{out} exists and holds no demo.", hint="Choose another folder by --out.")
-    if force:
-        shutil.rmtree(out)
+    from kinship.output import require_writable, retired
+    from service.answers.replaced import foreign_in_demo
+
+    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+        return nullcontext()
+    if not force:
+        if not (out / FAMILY / "family.json").exists():
+            raise OutputExists(f"{out} exists and holds no demo.", hint="Choose another folder by --out.")
+        return nullcontext()
+    require_writable(out, force=True, folder=foreign_in_demo)
+    return retired(out)

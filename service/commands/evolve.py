@@ -1,6 +1,7 @@
 """`kinship evolve`."""
 
-import shutil
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 
 from kinship.errors import OutputExists
 from service.commands.options import Force, Ledger, ScoreCacheFile, VerifyInputs
-from service.console import console, notes, print_json
+from service.console import console, note, notes, print_json
 
 if TYPE_CHECKING:
     from search.ledger.location import LedgerLocation
@@ -33,6 +34,7 @@ def evolve(
     """
     from evaluators.cache import open_cache
     from search.config import load_config
+    from service.answers.replaced import inputs_of_run
 
     config = load_config(run_file)
     root = run_file.absolute().parent
@@ -42,13 +44,24 @@ def evolve(
         plan = plan_search(config, root, out, timed=timed)
         print_json(plan) if as_json else print_plan(plan)
         return
-    prepare_folder(out, resume=resume, force=force, ledger=ledger)
+    force = force and not resume
+    inputs = [run_file, *inputs_of_run(config, root), *([cache] if cache and cache.exists() else [])]
+    prepare_folder(out, resume=resume, force=force, ledger=ledger, inputs=inputs)
     from service.commands.search_progress import observed
     from service.pages.run_folder import run_evolution
 
     with observed(as_json=as_json) as observer:
         try:
-            found = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer, ledger=ledger)
+            found = run_evolution(
+                config,
+                out,
+                root=root,
+                cache=open_cache(cache),
+                observer=observer,
+                ledger=ledger,
+                told=note,
+                force=force,
+            )
         except KeyboardInterrupt:
             notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
                           f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
@@ -58,40 +71,42 @@ def evolve(
         console().print(f"Report: {out / 'report.html'}", soft_wrap=True)
 
 
-def prepare_folder(out: Path, *, resume: bool, force: bool, ledger: str | None = None) -> None:
-    """Make sure that ``out``, and the run in a database, may be used: new, or a run to resume, or to be replaced."""
-    from kinship.output import require_writable
-    from search.ledger.location import LedgerLocation, holds_run
+def prepare_folder(
+    out: Path, *, resume: bool, force: bool, ledger: str | None = None, inputs: Iterable[Path] = ()
+) -> None:
+    """Make sure that ``out``, and the run in a database, may be used: new, or a run to resume, or to be replaced.
 
-    occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    Nothing is changed, but that a run which was being replaced when its process died returns.
+    """
+    from kinship.output import clear_abandoned, require_writable
+    from search.ledger.location import LedgerLocation, holds_run
+    from service.answers.replaced import foreign_in_run
+
+    clear_abandoned(out)
+    occupied = os.path.lexists(out) and (not out.is_dir() or any(out.iterdir()))
     if occupied and not resume:
         if not force:
             raise OutputExists(
                 f"{out} exists already.", hint="Go on with it by --resume, replace it by --force, or choose another."
             )
-        if not holds_run(out):
-            raise OutputExists(f"{out} is not the folder of a run; it is not replaced.", hint="Choose another --out.")
-    if ledger is not None and not resume:
-        _prepare_database(LedgerLocation.parse(ledger, out.absolute().name), force=force)
-    if occupied and not resume:
-        shutil.rmtree(out)
+        require_writable(out, force=True, folder=foreign_in_run, inputs=inputs)
+    if ledger is not None and not resume and not force:
+        _require_new(LedgerLocation.parse(ledger, out.absolute().name))
     if occupied and resume and not holds_run(out) and not (out / ".lock").exists():
         raise OutputExists(f"{out} is not the folder of a run.", hint="Choose the folder that was given as --out.")
-    require_writable(out, force=True)
+    if not occupied:
+        require_writable(out / "ledger")
 
 
-def _prepare_database(place: "LedgerLocation", *, force: bool) -> None:
+def _require_new(place: "LedgerLocation") -> None:
     from search.ledger.ledger import Ledger
 
     with Ledger(place, exclusive=True) as ledger:
-        if ledger.facts() is None:
-            return
-        if not force:
+        if ledger.facts() is not None:
             raise OutputExists(
                 f"{place} exists already.",
                 hint="Go on with it by --resume, replace it by --force, or give it another name: URL#NAME.",
             )
-        ledger.delete()
 
 
 def print_plan(plan: "SearchPlan") -> None:

@@ -68,7 +68,7 @@ def matrix(
         plan = plan_matrix(models, base, options)
         print_json(plan) if as_json else print_plan(plan)
         return
-    files = require_files(out, "groups" if by else "matrix", force=force)
+    files = require_files(out, "groups" if by else "matrix", force=force, inputs=[*models, base])
     known: list[str] = []
     with byte_progress("Reading weights", quiet=as_json) as progress:
         answer = measure_matrix(

@@ -36,7 +36,9 @@ def merge(
 
     content = load_recipe(recipe)
     if dry_run:
-        plan = plan_merging(content, out, push=push, private=private, force=force, published=warn_of_paths)
+        plan = plan_merging(
+            content, out, push=push, private=private, force=force, published=warn_of_paths, inputs=[recipe]
+        )
         print_json(plan) if as_json else print_plan(plan)
         return
 
@@ -62,6 +64,8 @@ def merge(
             progress=progress,
             published=warn_of_paths,
             written=tell,
+            told=note,
+            inputs=[recipe],
         )
     if as_json:
         print_json(answer)

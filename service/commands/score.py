@@ -44,6 +44,7 @@ def score(
     Exit code 1 where one could not be scored.
     """
     from evaluators.cache import open_cache
+    from kinship.checkpoints.references import local_places
     from kinship.output import require_writable
     from service.answers.score import score_models
 
@@ -57,10 +58,11 @@ def score(
         "device": device,
     }
     settings = read_settings(config, options, assignments or [])
+    inputs = local_places([*models, *filter(None, [config, task_path])])
     for path in out or []:
         if path.suffix not in FORMATS:
             raise InvalidConfig(f"{path} cannot be written: unknown ending.", hint=f"Endings: {', '.join(FORMATS)}.")
-        require_writable(path, force=force)
+        require_writable(path, force=force, inputs=inputs)
     root = config.absolute().parent if config else Path.cwd()
     try:
         answer = score_models(models, settings, root, open_cache(cache), documents_bar)
@@ -79,10 +81,10 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
 
     Options that are None say nothing. Raises `InvalidConfig`.
     """
-    import yaml
     from pydantic import ValidationError
 
     from evaluators.settings import EvaluateSettings
+    from kinship.safe_yaml import InvalidYaml, load_yaml
     from kinship.validation import invalid, read_yaml
 
     content: Any = read_yaml(config, "settings file") if config else {}
@@ -96,9 +98,9 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
         if not equals:
             raise InvalidConfig(f"--set {assignment} says no value.", hint="Write --set KEY=VALUE.")
         try:
-            content[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InvalidConfig(f"--set {assignment}: the value is not valid YAML.") from None
+            content[key.strip()] = load_yaml(value)
+        except InvalidYaml as error:
+            raise InvalidConfig(f"--set {assignment}: the value is not valid YAML: {error}.") from None
     try:
         return EvaluateSettings.model_validate(content)
     except ValidationError as error:

@@ -68,7 +68,7 @@ def _descent(what: list[str], out: list[Path] | None, how: dict[str, Any], *, as
     from service.answers.tree import trace_models, trace_run
     from service.pages.files import require_files, save_tree
 
-    files = require_files(out, "tree", force=force)
+    files = require_files(out, "tree", force=force, inputs=what if how else [])
     recovered: list[RecoveredHeritage] = []
     if how:
         with stage_progress(quiet=as_json) as progress:
@@ -118,7 +118,7 @@ def _dendrogram(
     from service.answers.matrix import measure_matrix
     from service.pages.files import PICTURES, require_files, save_dendrogram
 
-    files = require_files(out, "dendrogram", force=force)
+    files = require_files(out, "dendrogram", force=force, inputs=[*models, base])
     if joining == "nj" and any(path.suffix in PICTURES for path in files):
         raise InvalidConfig(
             "A neighbour-joining tree has no root and is not drawn here.",

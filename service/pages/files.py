@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kinship.checkpoints.references import local_places
 from kinship.errors import InvalidConfig
 from kinship.output import output_file, require_writable
 
@@ -28,9 +29,13 @@ FORMATS = {
 
 
 def require_files(
-    paths: Sequence[Path] | None, what: Literal["matrix", "groups", "tree", "dendrogram"], *, force: bool
+    paths: Sequence[Path] | None,
+    what: Literal["matrix", "groups", "tree", "dendrogram"],
+    *,
+    force: bool,
+    inputs: Sequence[str] = (),
 ) -> list[Path]:
-    """``paths``, which ``what`` can be written to.
+    """``paths``, which ``what`` can be written to and which are none of the ``inputs``, nor of their files.
 
     Raises `InvalidConfig` for a suffix that it has no format of, `OutputExists` and `OutputNotWritable`.
     """
@@ -40,7 +45,7 @@ def require_files(
             raise InvalidConfig(
                 f"{path} has the unknown format {path.suffix!r}.", hint=f"Use one of: {', '.join(known)}."
             )
-        require_writable(path, force=force)
+        require_writable(path, force=force, inputs=local_places(inputs))
     return paths
 
 

@@ -17,24 +17,25 @@ import yaml
 from evaluators.cache import ScoreCache
 from evaluators.scores.splits import Split
 from kinship.checkpoints.references import parse_reference, resolved
-from kinship.output import output_file
+from kinship.output import output_file, require_writable
 from kinship.pictures.family import family_figure
 from kinship.pictures.plots import heatmap
 from merging.merge import licences
 from merging.offspring.weights import cast, common_dtype
-from merging.output.folder import write_model_folder
+from merging.output.folder import Told, foreign_in_model, write_model_folder
 from search.config import RunConfig
 from search.history.descent import Descent, renamed
 from search.history.export import export_run
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import Search
 from search.running.events import Observer
+from service.answers.replaced import inputs_of_run
 from service.pages.charts import drawn
 from service.pages.contents import RunContents
 from service.pages.files import save_figure
 from service.pages.report import write_report
 
-REPORT = "report.html"
+REPORT, BEST = "report.html", "best-offspring"
 
 
 def run_evolution(
@@ -45,19 +46,26 @@ def run_evolution(
     cache: ScoreCache | None,
     observer: Observer,
     ledger: str | None = None,
+    told: Told = lambda text: None,
+    force: bool = False,
 ) -> RunContents:
     """Run the search in ``folder`` to its end, or resume it, and write every output; returns what was found.
 
-    ``ledger``: the URL of a run in a database; by default it is in the folder.
+    ``ledger``: the URL of a run in a database; by default it is in the folder. ``told`` is told of files of the models
+    that the best offspring's folder lacks. ``force``: another run in ``folder`` is replaced. Raises `OutputExists`,
+    before anything is done, where the best offspring's folder could not be written in the end.
     """
-    with Search(config, folder, root=root, ledger=ledger, cache=cache, observer=observer) as search:
+    require_writable(
+        folder / BEST, force=True, folder=foreign_in_model, inputs=[] if force else inputs_of_run(config, root)
+    )
+    with Search(config, folder, root=root, ledger=ledger, cache=cache, observer=observer, force=force) as search:
         search.run()
         observer("phase", {"phase": "writing"})
         _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         best = best_offspring(search.records)
         if best is not None:
             verdict = str(export_run(search.ledger)["verdict"])
-            write_best(search, best, folder, root, verdict)
+            write_best(search, best, folder, root, verdict, told)
     view = RunContents.open(folder, ledger)
     _write_text(folder / "export.json", view.run.canonical())
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
@@ -70,7 +78,9 @@ def run_evolution(
     return view
 
 
-def write_best(search: Search, best: Record, folder: Path, root: Path, verdict: str = "") -> None:
+def write_best(
+    search: Search, best: Record, folder: Path, root: Path, verdict: str = "", told: Told = lambda text: None
+) -> None:
     """Write ``best`` as the model folder ``best-offspring`` and its recipe beside it, with paths that hold anywhere."""
     references, facts = search.config.references, search.facts
     records = {record.id: record for record in search.records}
@@ -90,7 +100,7 @@ def write_best(search: Search, best: Record, folder: Path, root: Path, verdict: 
         }
 
     write_model_folder(
-        folder / "best-offspring",
+        folder / BEST,
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
         template=search.template,
         recipe=renamed(recipe, references),
@@ -100,6 +110,7 @@ def write_best(search: Search, best: Record, folder: Path, root: Path, verdict: 
         scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),
         verdict=verdict,
         force=True,
+        told=told,
     )
 
 

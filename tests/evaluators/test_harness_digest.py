@@ -64,5 +64,5 @@ def test_the_digest_changes_with_the_code_of_a_prompt(tiny: Tiny, tmp_path: Path
         text = (folder / "tiny_choice.yaml").read_text().replace("'{{prompt}}'", "!function utils.prompt")
         assert "!function" in text
         (folder / "tiny_choice.yaml").write_text(text)
-        digests.append(digest(tiny, folder))
+        digests.append(digest(tiny, folder, allow_task_code=True))
     assert digests[0] == digests[1] != digests[2]

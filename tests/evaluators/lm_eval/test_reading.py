@@ -100,7 +100,7 @@ def test_a_task_that_counts_by_itself_is_asked_every_time(tiny: Tiny, tmp_path: 
     (folder / "utils.py").write_text("def sure(document, results):\n    return {'acc': results[0][0]}\n")
     with (folder / "tiny_choice.yaml").open("a") as file:
         file.write("process_results: !function utils.sure\n")
-    harness = make_harness(tiny, folder=folder, tasks=["tiny_choice"])
+    harness = make_harness(tiny, folder=folder, tasks=["tiny_choice"], allow_task_code=True)
     one, other = (as_candidate(open_checkpoint(tiny.model), factor) for factor in (1.0, 0.999))
     values = [harness.run(candidate, {"tiny_choice": ALL})["tiny_choice"] for candidate in (one, other)]
     assert all(values[0][index] != values[1][index] for index in ALL)

@@ -152,9 +152,9 @@ def test_tasks_that_run_code_need_consent(tiny: Tiny, tmp_path: Path) -> None:
     before = os.environ.get("HF_ALLOW_CODE_EVAL")
     for name in ("tiny_choice", "group"):
         with pytest.raises(InvalidConfig, match="'tiny_choice' runs code") as raised:
-            make_harness(tiny, folder=folder, tasks=[name])
+            make_harness(tiny, folder=folder, tasks=[name], allow_task_code=True)
         assert "allow_code: true" in raised.value.hint
-        harness = make_harness(tiny, folder=folder, tasks=[name], allow_code=True)
+        harness = make_harness(tiny, folder=folder, tasks=[name], allow_code=True, allow_task_code=True)
         found = harness.run(as_candidate(open_checkpoint(tiny.model)), {"tiny_choice": [0, 1]})
         assert found == {"tiny_choice": {0: 1.0, 1: 1.0}}
     assert os.environ.get("HF_ALLOW_CODE_EVAL") == before
@@ -180,7 +180,7 @@ def test_one_metric_of_another_name_is_the_metric(tiny: Tiny, tmp_path: Path) ->
     (folder / "utils.py").write_text("def one(document, results):\n    return {'pass@1': document['label']}\n")
     with (folder / "tiny_choice.yaml").open("a") as file:
         file.write("process_results: !function utils.one\n")
-    found = make_harness(tiny, folder=folder, tasks=["tiny_choice"]).run(
+    found = make_harness(tiny, folder=folder, tasks=["tiny_choice"], allow_task_code=True).run(
         as_candidate(open_checkpoint(tiny.model)), {"tiny_choice": ALL}
     )
     assert found["tiny_choice"] == {i: document["label"] for i, document in enumerate(tiny.documents["tiny_choice"])}

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,3 +196,52 @@ def test_views_are_written_whole(write: Write) -> None:
     written = load_file(folder / "model.safetensors")
     assert torch.equal(written["turned"], whole.T)
     assert torch.equal(written["part"], whole[1:, :2])
+
+
+def test_only_regular_files_of_the_folder_are_copied(write: Write, template: Path, tmp_path: Path) -> None:
+    """A LICENSE that was a link to a file of the system was copied, and uploaded."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (template / "LICENSE").unlink()
+    (template / "LICENSE").symlink_to(secret)
+    (template / "extra.txt").symlink_to("../secret")
+    (template / "dangling.txt").symlink_to("nowhere")
+    (template / "loop.txt").symlink_to("loop.txt")
+    (template / "zero.json").symlink_to("/dev/zero")
+    (template / "NOTICE").hardlink_to(secret)
+    os.mkfifo(template / "pipe.json")
+    (template / "folder.json").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = os.getcwd()
+        os.chdir(template)  # a socket's path is short
+        listening.bind("socket.json")
+        os.chdir(here)
+    (template / "inner.txt").symlink_to("merges.txt")
+    (template / "two\nlines.txt").write_text("")
+    told: list[str] = []
+    folder = write(told=told.append)
+    assert {file.name for file in folder.iterdir()} == {
+        "model.safetensors", "config.json", "mergekit_config.yml", "lineage.json", "README.md", "SHA256SUMS",
+        "inner.txt",
+    } | COMPANIONS.keys() - {"LICENSE"}  # fmt: skip
+    assert all(stat.S_ISREG(file.lstat().st_mode) for file in folder.iterdir())
+    assert b"secret" not in b"".join(file.read_bytes() for file in folder.iterdir())
+    left_out = {Path(text.split(" is left out")[0]).name: text for text in told}
+    assert left_out.keys() == {
+        "LICENSE", "extra.txt", "dangling.txt", "loop.txt", "zero.json", "NOTICE", "pipe.json", "folder.json",
+        "socket.json", "two\nlines.txt",
+    }  # fmt: skip
+    assert "leads out of the folder" in left_out["LICENSE"]
+    assert "a pipe" in left_out["pipe.json"]
+
+
+def test_blobs_of_the_hub_cache_are_copied(write: Write, template: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--org--name" / "snapshots" / ("a" * 40)
+    snapshot.parent.mkdir(parents=True)
+    template.rename(snapshot)
+    blob = snapshot.parents[1] / "blobs" / "b"
+    blob.parent.mkdir()
+    (snapshot / "LICENSE").rename(blob)
+    (snapshot / "LICENSE").symlink_to("../../blobs/b")
+    template.symlink_to(snapshot)
+    assert (write() / "LICENSE").read_text() == "free"

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import InvalidConfig
-from service.answers.push import local, public_card, require_pushable
+from kinship.errors import InvalidConfig, MalformedCheckpoint
+from service.answers.push import local, public_card, push_folder, require_pushable
 from tests.conftest import MakeModel
 from tests.service.conftest import Kinship
 from tests.service.upload_server import TOKEN, UploadServer
@@ -64,6 +64,8 @@ def test_card_and_checksums_fit_what_was_uploaded(
     assert outcome.code == 0, outcome.err
     assert str(tmp_path / "a") in outcome.err.replace("\n", "")  # told before it is published
     assert f"Uploaded to {hub.url}/org/merge/commit/" in outcome.out
+    listed = outcome.err.replace("\n", "").split("files to org/merge: ")[1].split(".Note")[0]
+    assert {name.strip(" .") for name in listed.split(", ")} == {file.name for file in (tmp_path / "out").iterdir()}
     files = hub.files("org/merge")
     assert b"base_model" not in files["README.md"].split(b"---\n")[1]
     sums = [line.split("  ") for line in files["SHA256SUMS"].decode().splitlines()]
@@ -195,3 +197,21 @@ def test_models_of_this_machine_are_told_from_those_of_the_hub(tmp_path: Path, m
     _, front, text = public_card(card).split("---\n", 2)
     assert yaml.safe_load(front) == {"base_model": ["org/a", "org/b"], "base_model_relation": "merge"}
     assert text == "text ---\n\nmore"
+
+
+def test_nothing_that_a_link_leads_to_is_uploaded(
+    hub: UploadServer, kinship: Kinship, recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "a" / "LICENSE").symlink_to(tmp_path / "secret")
+    outcome = kinship("merge", recipe, tmp_path / "out", "--push", "org/merge")
+    assert outcome.code == 0, outcome.err
+    assert "LICENSE is left out" in outcome.err.replace("\n", " ")
+    assert "LICENSE" not in hub.files("org/merge")
+    folder = tmp_path / "out"
+    (folder / "later.txt").write_text("not of the merge")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(MalformedCheckpoint, match="outside the model's folder"):
+        push_folder(folder, "org/other")
+    assert "org/other" not in hub.repos

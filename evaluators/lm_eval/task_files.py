@@ -1,0 +1,96 @@
+"""Task files of others: read with bounds before lm-eval reads them, and asked for code before any of it can run.
+
+A task's YAML can run Python: ``!function`` and ``class:`` import the module beside it, and a metric that lm-eval does
+not have is a script that is fetched. Its templates are Jinja, rendered in a sandbox.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from kinship.errors import InvalidConfig
+from kinship.safe_yaml import InvalidYaml, load_yaml
+
+
+class _Code(str):
+    """What a tag `!function` names."""
+
+
+def require_consent(folder: Path, *, given: bool) -> None:
+    """Raise `InvalidConfig` for a task file in ``folder`` that is no plain YAML, or runs code without consent.
+
+    Read are all ``*.yaml`` below ``folder``, as lm-eval does, and what they include.
+    """
+    waiting = sorted(folder.rglob("*.yaml"))
+    seen = set()
+    while waiting:
+        file = waiting.pop()
+        place = file.resolve()
+        if place in seen or not file.is_file():
+            continue
+        seen.add(place)
+        try:
+            content = load_yaml(file.read_text(encoding="utf-8"), {"!function": _Code})
+        except (InvalidYaml, OSError, UnicodeError) as error:
+            raise InvalidConfig(
+                f"The task file {file} is not valid YAML: {error}.", hint="Correct it, or move it out of task_path."
+            ) from None
+        if not isinstance(content, dict):
+            continue
+        code = next(_code(content, ""), None)
+        if code and not given:
+            raise InvalidConfig(
+                f"The task file {file} runs Python on this machine: {code}.",
+                hint="Say `allow_task_code: true` in evaluate where you trust it and the files beside it.",
+            )
+        included = content.get("include") or []
+        waiting += [file.parent / str(name) for name in (included if isinstance(included, list) else [included])]
+
+
+def _code(value: Any, place: str) -> Iterator[str]:
+    """Where code is named in the content of a task file."""
+    match value:
+        case _Code():
+            yield f"{place} is the function {value}"
+        case dict():
+            for key, part in value.items():
+                if key == "class":
+                    yield f"class is {part}"
+                elif key == "metric" and isinstance(part, str) and not isinstance(part, _Code) and not _is_known(part):
+                    yield f"metric is {part!r}, a script of its own"
+                else:
+                    yield from _code(part, str(key))
+        case list():
+            for part in value:
+                yield from _code(part, place)
+
+
+def _is_known(metric: str) -> bool:
+    import lm_eval.api.metrics  # noqa: F401 - registers them
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY
+
+    return metric in METRIC_REGISTRY or metric in AGGREGATION_REGISTRY
+
+
+@contextmanager
+def sandboxed_templates() -> Iterator[None]:
+    """Within, lm-eval's templates are rendered in Jinja's sandbox, each compiled once."""
+    from lm_eval.utils import env
+
+    with patch.object(env, "from_string", _compiled()):
+        yield
+
+
+@cache
+def _compiled() -> Any:
+    from jinja2.sandbox import SandboxedEnvironment
+    from lm_eval.utils import env
+
+    sandbox = SandboxedEnvironment(
+        loader=env.loader, undefined=env.undefined, keep_trailing_newline=env.keep_trailing_newline
+    )
+    sandbox.filters.update(env.filters)
+    return cache(sandbox.from_string)

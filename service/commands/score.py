@@ -65,7 +65,7 @@ def score(
         answer = score_models(models, settings, root, open_cache(cache), documents_bar)
     except KeyboardInterrupt:
         notes().print("\nStopped. Documents done so far are in the score cache, if there is one.")
-        raise
+        raise typer.Exit(130) from None
     for path in out or []:
         save_scores(answer, path, force=force)
     print_json(answer) if as_json else print_scores(answer)

@@ -5,7 +5,7 @@ import inspect
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
 from evaluators.scores.splits import content_hash, split_documents
 from evaluators.settings import EvaluateSettings
+from kinship.errors import InvalidConfig, foreign
 
 
 class Suite:
@@ -32,9 +33,10 @@ class Suite:
     def __init__(self, settings: EvaluateSettings, root: Path, conditions: Mapping[str, Any]) -> None:
         self._settings = settings
         conditions = {**conditions, "version": version("lm_eval"), "seed": settings.seed, "prompts": _prompts(settings)}
-        self._tasks = {
-            name: _Prepared(loaded, settings, conditions) for name, loaded in load_tasks(settings, root).items()
-        }
+        self._tasks: dict[str, _Prepared] = {}
+        for name, loaded in load_tasks(settings, root).items():
+            with _of_task(name):
+                self._tasks[name] = _Prepared(loaded, settings, conditions)
         self.tasks: list[Task] = [prepared.describe for prepared in self._tasks.values()]
 
     def run(self, lm: Any, candidate: str, documents: Documents) -> dict[str, dict[int, float]]:
@@ -55,8 +57,9 @@ class Suite:
         """Raise `InvalidConfig` where an answer to a document of either split is too long for ``lm``: before a search,
         which would else end at the first candidate, or at its end with the held-out documents."""
         with _fast_templates():
-            for prepared in self._tasks.values():
-                prepared.require_fitting(lm)
+            for name, prepared in self._tasks.items():
+                with _of_task(name):
+                    prepared.require_fitting(lm)
 
 
 class _Prepared:
@@ -114,6 +117,11 @@ class _Prepared:
             doc=document, ctx=context, metadata=(self._name, index, task.config.repeats), **chat
         )
         return requests if isinstance(requests, list) else [requests]
+
+
+def _of_task(name: str) -> AbstractContextManager[None]:
+    """What the task's definition or code raises names it."""
+    return foreign(InvalidConfig, f"The task {name!r} cannot be used", hint="Mend its definition, or leave it out.")
 
 
 def _prompts(settings: EvaluateSettings) -> dict[str, Any]:

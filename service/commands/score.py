@@ -82,7 +82,7 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
     from pydantic import ValidationError
 
     from evaluators.settings import EvaluateSettings
-    from kinship.validation import invalid, read_yaml
+    from kinship.validation import invalid, read_yaml, require_numbers
 
     content: Any = read_yaml(config, "settings file") if config else {}
     if isinstance(content, dict):
@@ -98,10 +98,12 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
             content[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise InvalidConfig(f"--set {assignment}: the value is not valid YAML.") from None
+    source = str(config) if config else "the command"
+    require_numbers(content, source)
     try:
         return EvaluateSettings.model_validate(content)
     except ValidationError as error:
-        raise invalid(error, str(config) if config else "the command", EvaluateSettings) from None
+        raise invalid(error, source, EvaluateSettings) from None
 
 
 @contextmanager

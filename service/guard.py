@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kinship.errors import InvalidConfig, KinshipError, KinshipWarning, OutputNotWritable, SystemRefused
+from kinship.temporary import provide_caches
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 STOPPED = 130
@@ -68,12 +69,17 @@ def _prepare() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a name must not end a command
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    shown = warnings.showwarning
+    provide_caches()
+    shown, told = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         from service.console import note
 
-        note(str(message)) if issubclass(category, KinshipWarning) else shown(message, category, *place, **more)
+        if not issubclass(category, KinshipWarning):
+            shown(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            note(str(message))
 
     warnings.showwarning = show
 

@@ -165,6 +165,11 @@ class SketchIndex:
             )
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputNotWritable(
+                f"{self._path.parent} cannot be made: {error.strerror}.", hint="Choose another folder."
+            ) from error
+        try:
             with closing(sqlite3.connect(self._path, timeout=60)) as database, database:
                 if write:
                     database.executescript(_TABLES)

@@ -83,6 +83,8 @@ def unreadable(location: LedgerLocation, error: DBAPIError | UnicodeDecodeError)
                 hint="Every result told of is kept: make room on the disk, or see to its permissions, then go on with "
                 "--resume.",
             )
+        if getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+            return LedgerError(f"{location} could not be opened: {reason}.", hint="See to its permissions.")
         return LedgerError(f"{location} is not a readable ledger: {reason}.", hint=SAVED)
     if isinstance(error, OperationalError | InterfaceError):
         return LedgerError(

@@ -17,7 +17,7 @@ from evaluators.conditions import conditions, decisive
 from evaluators.live import LiveModel
 from evaluators.settings import EvaluateSettings, FunctionSettings
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.errors import EvaluationFailed, InvalidConfig
+from kinship.errors import EvaluationFailed, InvalidConfig, foreign
 from kinship.validation import nearest
 
 GROUP = "model_kinship.evaluators"
@@ -62,7 +62,8 @@ class FunctionEvaluator:
             factory = find_function(wanted.function, root or Path())
             judge = _make(factory, wanted)
             name = wanted.name or wanted.function.rpartition(":")[2]
-            documents = list(judge.documents())
+            with foreign(InvalidConfig, f"The function {name} gives no documents", hint="Mend it; see its file."):
+                documents = list(judge.documents())
             digest = _digest(wanted, factory, judge, documents, decisive(self._live, template, settings))
             self._judges[name] = (judge, documents)
             version = str(getattr(judge, "version", ""))

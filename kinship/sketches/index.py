@@ -212,6 +212,7 @@ class SketchIndex:
 
     def _require_whole(self, database: sqlite3.Connection) -> None:
         """Raise `MalformedCheckpoint` where a page or a row is not what was written."""
+        database.execute("BEGIN")  # others may write meanwhile: rows and checksums are of one moment
         trouble = damage_of(database)
         if trouble is None and database.execute("PRAGMA user_version").fetchone() == (_SUMMED,):
             sums = dict(database.execute("SELECT id, checksum FROM checksums").fetchall())

@@ -47,12 +47,15 @@ def damage_in(database: sqlite3.Connection) -> list[str]:
     Cost: the file is read twice.
     """
     try:
+        database.execute("BEGIN")  # somebody may write meanwhile: rows and checksums are of one moment
         trouble = damage_of(database)
         return [trouble] if trouble else list(_changed(database))
     except Trouble as error:
         if not is_damage(error):
             raise
         return [str(error)]
+    finally:
+        database.rollback()
 
 
 def _changed(database: sqlite3.Connection) -> Iterator[str]:

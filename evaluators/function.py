@@ -18,7 +18,7 @@ from evaluators.live import LiveModel
 from evaluators.local_code import code_digests, from_source
 from evaluators.settings import EvaluateSettings, FunctionSettings
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.errors import EvaluationFailed, InvalidConfig
+from kinship.errors import EvaluationFailed, InvalidConfig, foreign
 from kinship.validation import nearest
 
 GROUP = "model_kinship.evaluators"
@@ -61,10 +61,11 @@ class FunctionEvaluator:
         self.conditions = conditions(self._live, settings)
         for wanted in settings.functions:
             factory = find_function(wanted.function, root or Path())
+            name = wanted.name or wanted.function.rpartition(":")[2]
             with from_source():
                 judge = _make(factory, wanted)
-                documents = list(judge.documents())
-            name = wanted.name or wanted.function.rpartition(":")[2]
+                with foreign(InvalidConfig, f"The function {name} gives no documents", hint="Mend it; see its file."):
+                    documents = list(judge.documents())
             code = code_digests(_sources(wanted, factory, judge), [root or Path()])
             digest = _digest(wanted, code, judge, documents, decisive(self._live, template, settings))
             self._judges[name] = (judge, documents)

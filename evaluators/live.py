@@ -1,7 +1,7 @@
 """A language model in memory whose weights are swapped in place."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from evaluators.model_kinds import Kind, kind_of, loader_of, looks_ahead, minds_
 from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tied import tie_as_told
-from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint
+from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint, foreign
 from merging.offspring.weights import Tensors, TensorStream, held_stream
 
 ONE_THREAD_BELOW = 5_000_000
@@ -45,13 +45,14 @@ class LiveModel:
         loader = loader_of(config)
         with _made_by_transformers(template, "model"):
             model = getattr(transformers, loader).from_config(config, dtype=self.dtype, trust_remote_code=False)
-        self.model: Any = model.to(device).eval().requires_grad_(False)
+            self.model: Any = model.to(device).eval().requires_grad_(False)
         if loader == "AutoModelForImageTextToText":
             self._require_text_alone(template)
         if (folder / "generation_config.json").exists():
-            self.model.generation_config = transformers.GenerationConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            with _made_by_transformers(template, "generation config"):
+                self.model.generation_config = transformers.GenerationConfig.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                )
         with _made_by_transformers(template, "tokenizer"):
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -196,19 +197,14 @@ def config_of(template: Checkpoint) -> Any:
         )
 
 
-@contextmanager
-def _made_by_transformers(template: Checkpoint, what: str) -> Iterator[None]:
+def _made_by_transformers(template: Checkpoint, what: str) -> AbstractContextManager[None]:
     """Say in one line what transformers says in pages, and name the model."""
-    try:
-        yield
-    except Exception as error:  # whatever transformers, its tokenizers and their libraries raise
-        said = str(error).strip().splitlines() or [""]
-        code = "auto_map" in template.config
-        raise UnsupportedCheckpoint(
-            f"transformers {version('transformers')} makes no {what} of {template.path}: {type(error).__name__}: "
-            f"{said[0]}",
-            hint="It needs code of its own, which is not run." if code else "It cannot be scored as it is.",
-        ) from error
+    code = "auto_map" in template.config
+    return foreign(
+        UnsupportedCheckpoint,
+        f"transformers {version('transformers')} makes no {what} of {template.path}",
+        hint="It needs code of its own, which is not run." if code else f"Mend its {what}: it cannot be scored so.",
+    )
 
 
 def dtype_on(device: str, dtype: str | torch.dtype = "auto") -> torch.dtype:

@@ -6,7 +6,7 @@ from pathlib import Path
 from evaluators.base import Candidate, Documents, Evaluator, Task
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.errors import InvalidConfig
+from kinship.errors import InvalidConfig, UnsupportedCheckpoint, foreign
 
 
 def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> Evaluator:
@@ -24,15 +24,17 @@ def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path 
 
     parts: list[Evaluator] = []
     in_memory = bool(settings.perplexity or settings.functions or (settings.tasks and not settings.written))
-    live = LiveModel(template, settings.device, settings.dtype) if in_memory else None
-    if settings.tasks and settings.written:
-        parts.append(WrittenHarness(settings, template, root))
-    elif settings.tasks:
-        parts.append(Harness(settings, template, root, live))
-    if settings.perplexity:
-        parts.append(Perplexity(settings, template, root, live))
-    if settings.functions:
-        parts.append(FunctionEvaluator(settings, template, root, live))
+    hint = "See whether transformers loads it, and whether lm-eval runs the tasks on it."
+    with foreign(UnsupportedCheckpoint, f"{template.id} cannot be made ready to be scored", hint=hint):
+        live = LiveModel(template, settings.device, settings.dtype) if in_memory else None
+        if settings.tasks and settings.written:
+            parts.append(WrittenHarness(settings, template, root))
+        elif settings.tasks:
+            parts.append(Harness(settings, template, root, live))
+        if settings.perplexity:
+            parts.append(Perplexity(settings, template, root, live))
+        if settings.functions:
+            parts.append(FunctionEvaluator(settings, template, root, live))
     return parts[0] if len(parts) == 1 else Combined(parts)
 
 

@@ -38,7 +38,7 @@ class TextSettings(Strict):
     file: str = Field(description="text file, UTF-8")
     name: str | None = Field(None, description="name of the task; default: the file's, without its ending")
     documents: Literal["chunks", "lines"] = Field("chunks", description="what counts as a document")
-    characters: int = Field(1000, ge=1, description="length of a chunk, which ends where a word does")
+    characters: int = Field(1000, ge=1, le=10**9, description="length of a chunk, which ends where a word does")
     per: Literal["byte", "token"] = Field("byte", description="log-likelihood is taken per byte or per token")
 
 

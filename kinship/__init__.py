@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kinship.errors import IncomparableScores as IncomparableScores
     from kinship.errors import InvalidConfig as InvalidConfig
     from kinship.errors import KinshipError as KinshipError
+    from kinship.errors import KinshipWarning as KinshipWarning
     from kinship.errors import LedgerError as LedgerError
     from kinship.errors import MalformedCheckpoint as MalformedCheckpoint
     from kinship.errors import MismatchedModels as MismatchedModels
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kinship.errors import OutputExists as OutputExists
     from kinship.errors import OutputNotWritable as OutputNotWritable
     from kinship.errors import ReferenceNotFound as ReferenceNotFound
+    from kinship.errors import SystemRefused as SystemRefused
     from kinship.errors import UnsupportedCheckpoint as UnsupportedCheckpoint
     from kinship.errors import WorkersFailed as WorkersFailed
     from kinship.heritage import Heritage as Heritage
@@ -54,6 +56,7 @@ _NAMES = {
         "IncomparableScores",
         "InvalidConfig",
         "KinshipError",
+        "KinshipWarning",
         "LedgerError",
         "MalformedCheckpoint",
         "MismatchedModels",
@@ -61,6 +64,7 @@ _NAMES = {
         "OutputExists",
         "OutputNotWritable",
         "ReferenceNotFound",
+        "SystemRefused",
         "UnsupportedCheckpoint",
         "WorkersFailed",
     ),

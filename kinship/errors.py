@@ -24,6 +24,10 @@ class KinshipError(Exception):
         return {"schema": "kinship.error/1", "code": self.code, "message": self.message, "hint": self.hint}
 
 
+class KinshipWarning(UserWarning):
+    """What somebody should know though it ends nothing, such as a cache that had to be made anew."""
+
+
 @contextmanager
 def about(item: str) -> Iterator[None]:
     """Put ``item`` before the message of a `KinshipError` raised inside, where it is not known what is worked on.
@@ -39,6 +43,29 @@ def about(item: str) -> Iterator[None]:
         yield
     except KinshipError as error:
         raise type(error)(f"{item}: {error.message}", hint=error.hint) from error
+
+
+@contextmanager
+def foreign(kind: type[KinshipError], message: str, *, hint: str = "") -> Iterator[None]:
+    """Turn whatever another library raises within into one ``kind`` of error: ``message``, then what it said first.
+
+    Errors of this project pass as they are, and so do interrupts. The original is the ``__cause__``.
+
+    >>> try:
+    ...     with foreign(UnsupportedCheckpoint, "No tokenizer can be made of /models/a"):
+    ...         {}["model"]
+    ... except KinshipError as error:
+    ...     print(error)
+    No tokenizer can be made of /models/a: KeyError: 'model'
+    """
+    try:
+        yield
+    except (KinshipError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        said = next((line for line in str(error).splitlines() if line.strip()), "").strip()
+        told = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        raise kind(f"{message}: {told}", hint=hint) from error
 
 
 class ReferenceNotFound(KinshipError):
@@ -123,3 +150,9 @@ class LedgerError(KinshipError):
     """A run's ledger cannot be used as asked."""
 
     code = "ledger_error"
+
+
+class SystemRefused(KinshipError):
+    """The system refuses a file, memory or the like, and nobody knows better what that was for."""
+
+    code = "system_refused"

@@ -1,6 +1,7 @@
 """Checked schemas: one strict base class, and errors that name the nearest right key."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from re import findall
@@ -16,7 +17,7 @@ from kinship.safe_yaml import load_yaml_documents
 class Strict(BaseModel):
     """A schema that is frozen and refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 def read_yaml(path: Path, kind: str) -> object:
@@ -37,6 +38,28 @@ def read_yaml_documents(path: Path, kind: str) -> list[Any]:
         raise InvalidConfig(f"{path} is not valid YAML: {error}.", hint="Correct it there, and try again.") from None
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be read: {error.strerror}.", hint="Check who may read it.") from None
+
+
+def require_numbers(content: object, source: str) -> None:
+    """Raise `InvalidConfig` for a number in plain data that is not finite, or an integer of more than 63 bits.
+
+    >>> require_numbers({"stop": {"hours": float("inf")}}, "run.yml")
+    Traceback (most recent call last):
+    kinship.errors.InvalidConfig: run.yml: 'stop.hours' is inf: expected a finite number.
+    """
+    seen, left = set(), [("", content)]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, Mapping | list | tuple):
+            if id(value) not in seen:  # YAML can refer to what it is in
+                seen.add(id(value))
+                inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+                left += [(f"{place}.{key}" if place else str(key), part) for key, part in inner]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InvalidConfig(f"{source}: {place!r} is {value}: expected a finite number.", hint="Leave it out?")
+        elif isinstance(value, int) and value.bit_length() > 63:
+            size = f"an integer of {value.bit_length():,} bits"
+            raise InvalidConfig(f"{source}: {place!r} is {size}: expected at most 63.", hint="Give a smaller one.")
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

@@ -11,11 +11,12 @@ from evaluators.racing.race import RaceSettings
 from evaluators.scores.aggregates import Aggregate
 from evaluators.settings import EvaluateSettings
 from evaluators.workers.settings import WorkerSettings
-from kinship.validation import Strict, invalid, read_yaml
+from kinship.validation import Strict, invalid, read_yaml, require_numbers
 from search.strategies.settings import MergeSettings, StrategySettings
 
 OFFSPRING_ID = re.compile(r"\d+-\d+")
 GENERATIONS = 10
+MOST = 2**31 - 1  # what a column of integers holds in every database
 
 
 class StopSettings(Strict):
@@ -24,13 +25,20 @@ class StopSettings(Strict):
     generations: int | None = Field(
         None,
         ge=1,
+        le=MOST,
         description=f"at most this many generations; {GENERATIONS} where no evaluations, documents or hours are given",
     )
     evaluations: int | None = Field(
-        None, ge=1, description="at most this many offspring, counting those that failed or double an earlier one"
+        None,
+        ge=1,
+        le=MOST,
+        description="at most this many offspring, counting those that failed or double an earlier one",
     )
     documents: int | None = Field(
-        None, ge=1, description="no new generation after this many documents scored, all models together, search split"
+        None,
+        ge=1,
+        le=MOST,
+        description="no new generation after this many documents scored, all models together, search split",
     )
     hours: float | None = Field(None, gt=0, description="no new generation after this many hours of work")
     kinship_above: float | None = Field(
@@ -111,6 +119,7 @@ class RunConfig(Strict):
 
 def parse_config(content: object, source: str = "the run") -> RunConfig:
     """A checked `RunConfig` from plain data; raises `InvalidConfig` naming the nearest right key."""
+    require_numbers(content, source)
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:

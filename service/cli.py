@@ -1,55 +1,29 @@
-"""The command line. Commands import what they need when they run, so that help is instant.
-
-A command is an answer (`service.answers`), a module in `service.commands` with its options and its printing, and a row
-below.
-"""
+"""Entry point of the ``kinship`` command: nothing is imported before somebody looks after what goes wrong."""
 
 import sys
 
-import typer
+from kinship.faces import lazy_face
 
-from kinship.errors import KinshipError
-from service.commands.advise import advise
-from service.commands.cache import cache
-from service.commands.demo import demo
-from service.commands.evolve import evolve
-from service.commands.index import index
-from service.commands.matrix import matrix
-from service.commands.merge import merge
-from service.commands.methods import methods
-from service.commands.runs import runs
-from service.commands.score import score
-from service.commands.tree import tree
-from service.commands.verify import verify
-
-COMMANDS = (demo, matrix, advise, tree, merge, methods, verify, score, evolve)
-GROUPS = {"runs": runs, "index": index, "cache": cache}
-
-app = typer.Typer(
-    name="kinship",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="See how fine-tuned models are related, breed better ones by merging, and draw their family tree.",
-)
-for command in COMMANDS:
-    app.command()(command)
-for name, group in GROUPS.items():
-    app.add_typer(group, name=name)
+__getattr__ = lazy_face(__name__, dict.fromkeys(("COMMANDS", "GROUPS", "app"), "service.app"))
 
 
 def main() -> None:
-    """Entry point of the ``kinship`` command: input errors end with exit code 1 and no traceback."""
+    """Run the command of ``sys.argv``, and end with its exit code: see `service.guard`."""
     try:
-        app()
-    except KinshipError as error:
-        from service.console import print_error
-
-        print_error(error, as_json="--json" in sys.argv)
-        sys.exit(1)
+        from service.guard import guarded
     except KeyboardInterrupt:
         sys.exit(130)
+    sys.exit(guarded(_run))
+
+
+def _run() -> None:
+    from typer.main import get_command
+
+    from service.app import app
+
+    command = get_command(app)
+    with command.make_context("kinship", sys.argv[1:]) as context:
+        command.invoke(context)
 
 
 if __name__ == "__main__":

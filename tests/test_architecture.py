@@ -16,7 +16,7 @@ LAYERS = ["kinship", "merging", "evaluators", "search", "service"]
 # pydantic is not among them: typer itself imports it.
 HEAVY = {"torch", "numpy", "scipy", "transformers", "lm_eval", "sqlalchemy", "matplotlib", "plotly", "yaml", "rich"}
 # What may print, or serve those who print.
-SPEAKING = {"rich", "typer", "service.console", "service.commands", "service.cli"}
+SPEAKING = {"rich", "typer", "service.console", "service.commands", "service.app", "service.cli", "service.guard"}
 
 FILES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file

@@ -5,7 +5,7 @@ import inspect
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
 from evaluators.local_code import code_digests, from_source
 from evaluators.scores.splits import content_hash, split_documents
 from evaluators.settings import EvaluateSettings
+from kinship.errors import InvalidConfig, foreign
 
 
 class Suite:
@@ -38,8 +39,10 @@ class Suite:
             if settings.task_path is not None:
                 stack.enter_context(from_source())
                 stack.enter_context(read_by_content())
-            loaded = load_tasks(settings, root)
-            self._tasks = {name: _Prepared(task, settings, conditions) for name, task in loaded.items()}
+            self._tasks: dict[str, _Prepared] = {}
+            for name, loaded in load_tasks(settings, root).items():
+                with _of_task(name):
+                    self._tasks[name] = _Prepared(loaded, settings, conditions)
         self.tasks: list[Task] = [prepared.describe for prepared in self._tasks.values()]
 
     def run(self, lm: Any, candidate: str, documents: Documents) -> dict[str, dict[int, float]]:
@@ -60,8 +63,9 @@ class Suite:
         """Raise `InvalidConfig` where an answer to a document of either split is too long for ``lm``: before a search,
         which would else end at the first candidate, or at its end with the held-out documents."""
         with sandboxed_templates():
-            for prepared in self._tasks.values():
-                prepared.require_fitting(lm)
+            for name, prepared in self._tasks.items():
+                with _of_task(name):
+                    prepared.require_fitting(lm)
 
 
 class _Prepared:
@@ -119,6 +123,11 @@ class _Prepared:
             doc=document, ctx=context, metadata=(self._name, index, task.config.repeats), **chat
         )
         return requests if isinstance(requests, list) else [requests]
+
+
+def _of_task(name: str) -> AbstractContextManager[None]:
+    """What the task's definition or code raises names it."""
+    return foreign(InvalidConfig, f"The task {name!r} cannot be used", hint="Mend its definition, or leave it out.")
 
 
 def _prompts(settings: EvaluateSettings) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from evaluators.lm_eval.task_files import require_consent, sandboxed_templates
 from evaluators.local_code import code_digests
 from evaluators.settings import EvaluateSettings, TaskSettings
-from kinship.errors import InvalidConfig, ReferenceNotFound
+from kinship.errors import InvalidConfig, ReferenceNotFound, foreign
 from kinship.validation import nearest
 
 
@@ -174,14 +174,13 @@ def _below(here: Path, files: Any) -> Any:
 def _load(manager: Any, name: str, allow_code: bool) -> dict[str, Any]:
     if not allow_code and (manager.task_index[name].cfg or {}).get("unsafe_code"):
         raise _no_consent(name)
-    try:
-        with code_consent(allow_code), sandboxed_templates():
-            tasks: dict[str, Any] = manager.load([name])["tasks"]
-    except Exception as error:  # whatever lm-eval, datasets or the task's own code raise
-        raise InvalidConfig(
-            f"The task {name!r} could not be loaded: {type(error).__name__}: {error}",
-            hint="Its data may not be on this machine, or its definition is at fault.",
-        ) from error
+    hint = "Its data may not be on this machine, or its definition is at fault."
+    with (
+        foreign(InvalidConfig, f"The task {name!r} could not be loaded", hint=hint),
+        code_consent(allow_code),
+        sandboxed_templates(),
+    ):
+        tasks: dict[str, Any] = manager.load([name])["tasks"]
     for leaf, task in tasks.items():
         if getattr(task, "UNSAFE_CODE", False) and not allow_code:
             raise _no_consent(leaf)

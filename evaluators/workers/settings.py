@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from kinship.threads import worker_count
 from kinship.validation import Strict
 
+MOST = 4096  # workers, and threads of each: more is a slip of the pen that would take the machine down
+
 
 class WorkerSettings(Strict):
     """Workers, and what is done about those that fail. Results depend on none of it."""
@@ -17,6 +19,7 @@ class WorkerSettings(Strict):
     count: int | None = Field(
         None,
         ge=1,
+        le=MOST,
         description="how many workers; default: one for each of the devices (ray: GPUs of the cluster), else 1",
     )
     devices: tuple[str | int, ...] = Field(
@@ -24,7 +27,7 @@ class WorkerSettings(Strict):
         description="GPUs that local workers take turns at, as CUDA_VISIBLE_DEVICES would name them",
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of each worker; default: the cores shared out evenly (ray: 1)"
+        None, ge=1, le=MOST, description="CPU threads of each worker; default: the cores shared out evenly (ray: 1)"
     )
     gpus: float | None = Field(
         None, ge=0, description="GPUs, or the share of one, for each Ray worker; default: 1 where the cluster has any"

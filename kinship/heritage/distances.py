@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.shared_vocabulary import SelectedRows
 from kinship.checkpoints.token_rows import have_token_rows
+from kinship.compiled import kernel
 from kinship.heritage.sampling import width_of
 from kinship.lanes import dot, fill, four_gaps, gap
 from kinship.measures.passes import map_chunks, non_finite
@@ -55,7 +55,7 @@ class _Gaps:
         return squares, gaps
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _fold(rows, tile, squares, gaps):  # type: ignore[no-untyped-def]
     count = rows.shape[0]
     for start in range(0, rows.shape[1], tile.shape[1]):

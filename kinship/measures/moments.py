@@ -8,10 +8,10 @@ every CPU.
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from kinship.compiled import kernel
 from kinship.lanes import dot, fill, fill_less, four_dots, gap, moments, moments_beside, pair_moments, part, two_dots
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _add_moments(tile, width, gram, sums):  # type: ignore[no-untyped-def]
             gram[i, j + 1] += products[1]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _moments(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
     for start in range(0, rows.shape[1], tile.shape[1]):
         stop = min(start + tile.shape[1], rows.shape[1])
@@ -102,7 +102,7 @@ def _moments(rows, tile, gram, sums):  # type: ignore[no-untyped-def]
         _add_moments(tile, width, gram, sums)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _row(rows, model, tile, products, gaps):  # type: ignore[no-untyped-def]
     """Returns the sum of the task vector of ``model``."""
     summed, last = 0.0, rows.shape[0]

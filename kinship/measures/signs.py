@@ -16,6 +16,7 @@ from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.checkpoints.tensor_names import group_members
+from kinship.compiled import kernel
 from kinship.measures.alignment import Alignment, compared
 from kinship.measures.matrix import KinshipMatrix
 from kinship.measures.metrics import Metric, get_metric
@@ -204,7 +205,7 @@ def _agreement(up, down, other_up, other_down):  # type: ignore[no-untyped-def]
     return agree, both
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _count(rows, shift, tile, up, down, largest, agree, both):  # type: ignore[no-untyped-def]
     for start in range(0, rows.shape[1], TILE):
         stop = min(start + TILE, rows.shape[1])

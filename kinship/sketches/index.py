@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig, MalformedCheckpoint, OutputNotWritable, ReferenceNotFound
 from kinship.sketches.sketch import VERSION, WIDTH, Key, Sketch
+from kinship.sqlite_files import Trouble, begins_like_one, checksum, damage_of, is_damage
 
 # Standard errors from zero beyond which a correlation of weights is no accident: 1e-15 for one pair of models. Trained
 # networks of one kind resemble each other a little whatever they started from, so the least correlation counts as well.
@@ -28,7 +29,9 @@ CREATE TABLE IF NOT EXISTS layouts (layout TEXT PRIMARY KEY, keys TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS models (
     id TEXT PRIMARY KEY, layout TEXT NOT NULL REFERENCES layouts, squares BLOB NOT NULL, sums BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS states (id TEXT PRIMARY KEY, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS checksums (id TEXT PRIMARY KEY, checksum INTEGER NOT NULL);
 """
+_SUMMED = 1  # user_version of an index whose every model has a checksum
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class SketchIndex:
     """The index in the file ``path``, made when something is first added.
 
     Adding is durable and safe from several processes. What is asked is answered from memory after the first question;
-    an object does not see what others add later. Bytes a model: about 136 a tensor.
-    Raises `MalformedCheckpoint` for a file that is no index, `InvalidConfig` for one of another version.
+    an object does not see what others add later. Bytes a model: about 136 a tensor. It is read once when it is opened,
+    and all is compared with its checksums. Raises `MalformedCheckpoint` for a file that is no index, or a damaged one,
+    and `InvalidConfig` for one of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,6 +96,8 @@ class SketchIndex:
                 "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)",
                 (id, layout, sketch.squares.astype("<f8").tobytes(), sketch.sums.astype("<f4").tobytes()),
             )
+            written = database.execute("SELECT * FROM models WHERE id = ?", (id,)).fetchone()
+            database.execute("INSERT OR REPLACE INTO checksums VALUES (?, ?)", (id, checksum(*written)))
             if state is None:
                 database.execute("DELETE FROM states WHERE id = ?", (id,))
             else:
@@ -117,7 +123,8 @@ class SketchIndex:
         with self._database(write=True) as database:
             if database.execute("DELETE FROM models WHERE id = ?", (id,)).rowcount == 0:
                 raise ReferenceNotFound(f"{self._path} has no model called {id!r}.", hint="kinship index list INDEX")
-            database.execute("DELETE FROM states WHERE id = ?", (id,))
+            for table in ("states", "checksums"):
+                database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
         self.__dict__.pop("_groups", None)
 
     @property
@@ -158,15 +165,25 @@ class SketchIndex:
             )
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputNotWritable(
+                f"{self._path.parent} cannot be made: {error.strerror}.", hint="Choose another folder."
+            ) from error
+        try:
             with closing(sqlite3.connect(self._path, timeout=60)) as database, database:
                 if write:
                     database.executescript(_TABLES)
                     database.execute("BEGIN IMMEDIATE")
+                    _give_checksums(database)
                     if database.execute("SELECT count(*) FROM about").fetchone() == (0,):
                         database.execute("INSERT INTO about VALUES (?, ?)", (VERSION, WIDTH))
                 yield database
-        except sqlite3.OperationalError as error:
-            raise OutputNotWritable(f"The index {self._path} cannot be used: {error}.") from error
+        except Trouble as error:
+            if is_damage(error):
+                raise self._damaged(str(error)) from error
+            raise OutputNotWritable(
+                f"The index {self._path} cannot be used: {error}.", hint="Make room, or see to its permissions."
+            ) from error
 
     def _require_index(self) -> None:
         try:
@@ -174,7 +191,14 @@ class SketchIndex:
                 tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
                 known = "about" in tables
                 found = database.execute("SELECT version, width FROM about").fetchone() if known else None
-        except sqlite3.DatabaseError:
+                self._require_whole(database)
+        except Trouble as error:
+            if not is_damage(error):
+                raise OutputNotWritable(
+                    f"The index {self._path} cannot be read: {error}.", hint="See to its permissions."
+                ) from error
+            if begins_like_one(self._path):
+                raise self._damaged(str(error)) from error
             known, tables, found = False, {"?"}, None
         if tables and not known:  # without any table it is new, and somebody may be making it at this moment
             raise MalformedCheckpoint(
@@ -185,6 +209,39 @@ class SketchIndex:
                 f"{self._path} holds sketches of version {found[0]}; this program makes version {VERSION}.",
                 hint="Make the index anew.",
             )
+
+    def _require_whole(self, database: sqlite3.Connection) -> None:
+        """Raise `MalformedCheckpoint` where a page or a row is not what was written."""
+        database.execute("BEGIN")  # others may write meanwhile: rows and checksums are of one moment
+        trouble = damage_of(database)
+        if trouble is None and database.execute("PRAGMA user_version").fetchone() == (_SUMMED,):
+            sums = dict(database.execute("SELECT id, checksum FROM checksums").fetchall())
+            rows = {row[0]: checksum(*row) for row in database.execute("SELECT * FROM models")}
+            layouts = database.execute("SELECT layout, keys FROM layouts").fetchall()
+            bad = sorted(str(id) for id in sums.keys() | rows.keys() if sums.get(id) != rows.get(id))
+            if bad:
+                shown = ", ".join(map(repr, bad[:3]))
+                trouble = f"{shown} of {len(sums)} models differ from what was written"
+            elif any(sha256(str(keys).encode()).hexdigest() != layout for layout, keys in layouts):
+                trouble = "the names of tensors differ from what was written"
+        if trouble is not None:
+            raise self._damaged(trouble)
+
+    def _damaged(self, trouble: str) -> MalformedCheckpoint:
+        return MalformedCheckpoint(
+            f"The index {self._path} is damaged: {trouble}.",
+            hint="Nothing but sketches is in it: delete it, and add the models anew by `kinship index add`.",
+        )
+
+
+def _give_checksums(database: sqlite3.Connection) -> None:
+    """To the models of an index of before there were any."""
+    if database.execute("PRAGMA user_version").fetchone() != (_SUMMED,):
+        rows = database.execute("SELECT * FROM models").fetchall()
+        database.executemany(
+            "INSERT OR REPLACE INTO checksums VALUES (?, ?)", [(row[0], checksum(*row)) for row in rows]
+        )
+        database.execute(f"PRAGMA user_version = {_SUMMED}")
 
 
 def _compare(sketch: Sketch, group: _Group) -> Iterator[Relative]:

@@ -15,12 +15,12 @@ from functools import cache
 from hashlib import blake2b, shake_128
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.compiled import kernel
 from kinship.errors import UnsupportedCheckpoint
 from kinship.lanes import dot, fill, total
 from kinship.measures.passes import CHUNK_ELEMENTS, damaged, read_rows
@@ -133,7 +133,7 @@ def _sign_lines() -> NDArray[np.float32]:
     return (1 - 2 * bits.astype(np.float32)).reshape(SIGNS, BLOCK)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _fold(row, first, seed, signs, sums, moments):  # type: ignore[no-untyped-def]
     tile, lanes = np.zeros(BLOCK, dtype=np.float32), np.zeros(2 * WIDTH, dtype=np.float32)
     blocks = (row.size + BLOCK - 1) // BLOCK

@@ -9,7 +9,7 @@ from torch import nn
 from kinship.checkpoints.architecture import Architecture, is_buffer
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.tied import tie_as_told, tied_heads
-from kinship.errors import MismatchedModels, UnsupportedCheckpoint
+from kinship.errors import MismatchedModels, UnsupportedCheckpoint, foreign
 
 # The tensors of a model by name: `CheckpointWeights`, or those of a module, each once. A tensor of several names, as a
 # tied head, is listed by the first, as named_parameters does; a state dict lists it by all of them.
@@ -88,15 +88,17 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
             f"{checkpoint.id} has no config.json, so it cannot be run on data.",
             hint="Give a Hugging Face model folder with config and tokenizer.",
         )
-    config = tie_as_told(
-        AutoConfig.from_pretrained(checkpoint.path, local_files_only=True, trust_remote_code=False), checkpoint
-    )
-    named = config.architectures or []
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-    except ValueError as error:  # an architecture that has no causal class
-        raise _not_causal(checkpoint, named) from error
+    refused = f"transformers makes no causal language model of {checkpoint.path}"
+    with foreign(UnsupportedCheckpoint, refused, hint="Mend its config.json, or choose a method without data."):
+        config = tie_as_told(
+            AutoConfig.from_pretrained(checkpoint.path, local_files_only=True, trust_remote_code=False), checkpoint
+        )
+        named = config.architectures or []
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        except ValueError as error:  # an architecture that has no causal class
+            raise _not_causal(checkpoint, named) from error
     if named and type(model).__name__ not in named:
         raise _not_causal(checkpoint, named)
     model.config.use_cache = False

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from kinship.arrays import Float64
+from kinship.compiled import kernel
 
 TILE = 1024
 
@@ -80,7 +81,7 @@ def _weighted_sum(powers, rests, new, old):  # type: ignore[no-untyped-def]
     return total, weighted
 
 
-@numba.njit(fastmath=_FAST, nogil=True, cache=True)
+@kernel(fastmath=_FAST)
 def _divergences(new, old, out):  # type: ignore[no-untyped-def]
     bits, rests = np.empty(TILE, dtype=np.int64), np.empty(TILE)
     powers = bits.view(np.float64)

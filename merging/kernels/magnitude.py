@@ -12,6 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from kinship.compiled import kernel
+
 EVERY = 0  # the key that all elements reach
 NONE = 2**63 - 1  # the key that no element reaches
 
@@ -51,7 +53,7 @@ def magnitude(cut: int) -> float:
     return float(np.uint32(cut >> 32).view(np.float32))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _cuts(bits, counts, keys):  # type: ignore[no-untyped-def]
     # Zeros, often many, are counted apart, in turns on several counters: one counter would wait for itself.
     coarse = np.zeros((1 << _HIGH) + _TURNS, dtype=np.uint32)
@@ -73,7 +75,7 @@ def _holds(block, prefix):  # type: ignore[no-untyped-def]
     return found != 0
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _cut(bits, wanted, coarse, zeros):  # type: ignore[no-untyped-def]
     """The key that ``wanted`` elements reach; 0 < wanted <= n."""
     threshold, equals = np.uint32(0), zeros

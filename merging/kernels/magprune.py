@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import torch
 
+from kinship.compiled import kernel
 from kinship.errors import InvalidConfig
 from merging.kernels.sparsify import ALWAYS, Keep, drawn
 
@@ -34,7 +35,7 @@ def magprune(vector: torch.Tensor, density: float, epsilon: float, *, generator:
     return Keep(stretch=before / after if after > 0.0 else 1.0)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _prune(rows, bits, density, epsilon, seed):  # type: ignore[no-untyped-def]
     count, width = rows.shape
     order, scratch = np.empty(width, dtype=np.uint64), np.empty(width, dtype=np.uint64)
@@ -55,7 +56,7 @@ def _prune(rows, bits, density, epsilon, seed):  # type: ignore[no-untyped-def]
     return before, after
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _sort(bits, order, scratch, places):  # type: ignore[no-untyped-def]
     """Fill ``order`` with (magnitude << 32 | index) in ascending order: a radix sort from the low digit up."""
     places[:] = 0

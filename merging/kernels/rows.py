@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from kinship.arrays import Float64
+from kinship.compiled import kernel
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def _add_products(x, y, sums):  # type: ignore[no-untyped-def]
         sums[k] += np.float64(x[k]) * np.float64(y[k])
 
 
-@numba.njit(fastmath=_FAST, nogil=True, cache=True)
+@kernel(fastmath=_FAST)
 def _along_last(rows, products):  # type: ignore[no-untyped-def]
     for line in range(rows.shape[1]):
         for i in range(len(rows)):
@@ -69,7 +70,7 @@ def _along_last(rows, products):  # type: ignore[no-untyped-def]
                 products[line, i, j] = products[line, j, i] = _dot(rows[i, line], rows[j, line])
 
 
-@numba.njit(fastmath=_FAST, nogil=True, cache=True)
+@kernel(fastmath=_FAST)
 def _along_first(rows, products):  # type: ignore[no-untyped-def]
     sums = np.zeros((len(rows), len(rows), rows.shape[2]))
     for place in range(rows.shape[1]):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kinship.compiled import kernel
 from kinship.random_bits import random_bits
 from merging.kernels.magnitude import EVERY, NONE, cuts
 
@@ -173,7 +174,7 @@ def _load(row, start, low, high, seed, chance, target):  # type: ignore[no-untyp
         target[:] = row
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
+@kernel(fastmath={"reassoc", "nsz"})
 def _l1_norms(row, bits, low, high, seed, chance):  # type: ignore[no-untyped-def]
     """L1 norm of ``row``, and of what is kept of it."""
     before, after = 0.0, 0.0
@@ -207,7 +208,7 @@ def _divide(sums, divisors, floor, instead, out):  # type: ignore[no-untyped-def
         out[k] = sums[k] / (divisors[k] if abs(divisors[k]) >= floor else instead)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _linear_sum(rows, lows, highs, seeds, chances, factors, out):  # type: ignore[no-untyped-def]
     tile, sums = np.empty(TILE, dtype=np.float32), np.empty(TILE, dtype=np.float32)
     for start in range(0, out.size, TILE):
@@ -220,7 +221,7 @@ def _linear_sum(rows, lows, highs, seeds, chances, factors, out):  # type: ignor
         out[start : start + width] = sums[:width]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _elected_sum(rows, lows, highs, seeds, chances, factors, ballots, votes, floor, instead, out):  # type: ignore[no-untyped-def]
     tile = np.empty((len(rows), TILE), dtype=np.float32)
     sums = np.empty((2, TILE), dtype=np.float32)  # and divisors

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from kinship.compiled import kernel
 from kinship.lanes import widened
 
 TILE = 2048
@@ -72,7 +73,7 @@ def _exponent_is_full(typing_context, number):  # type: ignore[no-untyped-def]
     return numba.uint32(numba.float32), generate
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _sum(rows, factors, tiles, out):  # type: ignore[no-untyped-def]
     """Returns not zero where something in ``out`` is not finite. The first rows, and the last, share a loop."""
     bad = np.uint32(0)

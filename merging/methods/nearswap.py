@@ -1,9 +1,9 @@
 """NearSwap: take over from a second model what is near to the base."""
 
-import numba
 import numpy as np
 import torch
 
+from kinship.compiled import kernel
 from merging.kernels.sparsify import flat
 from merging.registry import Parameter, tensor_method
 
@@ -33,7 +33,7 @@ def nearswap(vectors: torch.Tensor, *, t: float) -> torch.Tensor:
     return torch.from_numpy(out).reshape(vectors.shape[1:])
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _nearswap(base, other, t, out):  # type: ignore[no-untyped-def]
     for k in range(out.size):
         weight = min(t / max(abs(base[k] - other[k]), np.float32(1e-6)), np.float32(1))

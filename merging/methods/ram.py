@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kinship.compiled import kernel
 from merging.kernels.sparsify import TILE, flat
 from merging.registry import Parameter, tensor_method
 
@@ -97,7 +98,7 @@ def _divide(users, sums):  # type: ignore[no-untyped-def]
         sums[k] /= max(users[k], np.float32(1))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _shared_mean(rows, epsilon, gains, out):  # type: ignore[no-untyped-def]
     users = np.empty(TILE, dtype=np.float32)
     for start in range(0, out.size, TILE):
@@ -120,7 +121,7 @@ def _count_changed(row, users, epsilon):  # type: ignore[no-untyped-def]
     return alone, shared
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _count(rows, epsilon, counts):  # type: ignore[no-untyped-def]
     users = np.empty(TILE, dtype=np.float32)
     for start in range(0, rows.shape[1], TILE):

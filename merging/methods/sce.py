@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import torch
 
+from kinship.compiled import kernel
 from merging.kernels.magnitude import cuts
 from merging.kernels.sparsify import TILE, Keep, elected_sum, flat, in_band
 from merging.registry import Parameter, tensor_method
@@ -54,7 +55,7 @@ def _add_squares(row, sums, count, squares):  # type: ignore[no-untyped-def]
 
 
 # In float64, so that equal elements have a variance of exactly 0.
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _variances(rows, out):  # type: ignore[no-untyped-def]
     """Write the population variance of each column of ``rows`` to ``out``; returns how many are not 0."""
     sums, squares = np.empty(TILE), np.empty(TILE)
@@ -72,7 +73,7 @@ def _variances(rows, out):  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _erase(rows, variances, low):  # type: ignore[no-untyped-def]
     bits = variances.view(np.uint32)
     for i in range(len(rows)):
@@ -81,7 +82,7 @@ def _erase(rows, variances, low):  # type: ignore[no-untyped-def]
             row[k] = row[k] if in_band(bits[k], k, low, np.int64(2**63 - 1)) else np.float32(0)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@kernel(fastmath={"reassoc", "contract", "nsz"})
 def _squares(rows):  # type: ignore[no-untyped-def]
     sums = np.zeros(len(rows))
     for i in range(len(rows)):

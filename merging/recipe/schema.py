@@ -9,7 +9,7 @@ import yaml
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from kinship.errors import InvalidConfig
-from kinship.validation import Strict, invalid, nearest, read_yaml_documents
+from kinship.validation import Strict, invalid, nearest, read_yaml_documents, require_numbers
 from merging.recipe.documents import separate, united
 from merging.recipe.parameters import Filtered as Filtered
 from merging.recipe.parameters import Scalar as Scalar
@@ -246,6 +246,7 @@ def label(model: "str | Recipe") -> str:
 
 def parse_recipe(content: object, source: str = "the recipe") -> Recipe:
     """A checked `Recipe` from plain data; raises `InvalidConfig` naming the nearest right key."""
+    require_numbers(content, source)
     try:
         return Recipe.model_validate(content).check()
     except ValidationError as error:

@@ -45,5 +45,7 @@ class TokenizerSettings(Strict):
     """mergekit's long form of tokenizer_source."""
 
     source: str = Field("union", description="base, union, or one of the models")
-    pad_to_multiple_of: int | None = Field(None, ge=1, description="rows of the embeddings are a multiple of this")
+    pad_to_multiple_of: int | None = Field(
+        None, ge=1, le=1 << 20, description="rows of the embeddings are a multiple of this"
+    )
     tokens: dict[str, TokenSettings] = Field(default_factory=dict, description="embeddings of single tokens")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -51,7 +52,16 @@ def _generation(record: Record) -> int:
 
 
 NAMED = 3  # of the individuals that something is wrong with
-UNREADABLE = (KinshipError, ValueError, LookupError, TypeError, ArithmeticError, zlib.error)  # of what decodes columns
+UNREADABLE = (
+    KinshipError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    zlib.error,
+    BadZipFile,
+    EOFError,
+)  # of what decodes columns
 
 
 def verify_ledger(ledger: Ledger) -> list[Check]:

@@ -14,6 +14,10 @@ from search.ledger.location import LedgerLocation
 MIGRATING = 0x6B696E  # key of the lock under which a Postgres database is brought to the present version
 CANNOT_WRITE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_READONLY")
 VERSION_TABLE = "ledger_version"
+SAVED = (
+    "Put a copy of it back, or run the same run file in another folder: what the score cache holds is not scored "
+    "again, and children/ are made as they were. `kinship runs verify` tells what is whole."
+)
 
 
 def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engine:
@@ -36,7 +40,7 @@ def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engin
         event.listen(engine, "connect", lambda connection, _: _hold(connection, location))
     try:
         _bring_up_to_date(engine, location)
-    except DBAPIError as error:
+    except (DBAPIError, UnicodeDecodeError) as error:
         engine.dispose()
         raise unreadable(location, error) from None
     except BaseException:
@@ -56,26 +60,32 @@ def runs_in(location: LedgerLocation) -> list[str]:
 
 
 def damage(engine: Engine) -> list[str] | None:
-    """What SQLite finds wrong with its file; None of a server, which sees to that itself."""
+    """What is wrong with a SQLite file, or not as it was written; None of a server, which sees to that itself."""
     if engine.dialect.name != "sqlite":
         return None
+    from search.ledger.checksums import damage_in
+
     with engine.connect() as connection:
-        whole = [str(line) for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
-        keys = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-    return [line for line in whole if line != "ok"] + [f"a {table} of nobody" for table, *_ in keys]
+        database: Any = connection.connection.dbapi_connection
+        found = damage_in(database)
+        keys = [] if found else connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    return found + [f"a {table} of nobody" for table, *_ in keys]
 
 
-def unreadable(location: LedgerLocation, error: DBAPIError) -> LedgerError:
+def unreadable(location: LedgerLocation, error: DBAPIError | UnicodeDecodeError) -> LedgerError:
     """What is said where the database refuses to work."""
-    reason = str(error.orig).strip() or type(error.orig).__name__
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    reason = str(cause).strip() or type(cause).__name__
     if location.file is not None:
-        if getattr(error.orig, "sqlite_errorname", "") in CANNOT_WRITE:
+        if getattr(cause, "sqlite_errorname", "") in CANNOT_WRITE:
             return LedgerError(
                 f"{location} could not be written: {reason}.",
                 hint="Every result told of is kept: make room on the disk, or see to its permissions, then go on with "
                 "--resume.",
             )
-        return LedgerError(f"{location} is not a readable ledger: {reason}.")
+        if getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+            return LedgerError(f"{location} could not be opened: {reason}.", hint="See to its permissions.")
+        return LedgerError(f"{location} is not a readable ledger: {reason}.", hint=SAVED)
     if isinstance(error, OperationalError | InterfaceError):
         return LedgerError(
             f"{location} cannot be reached, or the connection was lost: {reason}",
@@ -89,6 +99,7 @@ def _bring_up_to_date(engine: Engine, location: LedgerLocation) -> None:
         if _version(connection) == tables.VERSION:
             return
     from search import migrations
+    from search.ledger.checksums import note_all
 
     with engine.connect() as connection:
         _begin_alone(connection)
@@ -99,6 +110,7 @@ def _bring_up_to_date(engine: Engine, location: LedgerLocation) -> None:
                 hint="Use the version of model-kinship that wrote it, or a newer one.",
             )
         migrations.upgrade(connection, found)
+        note_all(connection)
         connection.commit()
 
 

@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import delete, event, func, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from evaluators.scores.score import Results
 from evaluators.scores.splits import Split
 from kinship.errors import LedgerError
 from kinship.measures.gram import GramTable
+from kinship.sqlite_files import Trouble
 from merging.offspring.span import Genome
 from search.config import RunConfig, parse_config
 from search.ledger import tables
-from search.ledger.database import open_database, unreadable
+from search.ledger.checksums import note_changes
+from search.ledger.database import SAVED, damage, open_database, unreadable
 from search.ledger.location import LedgerLocation, holds_run, location_of
 from search.ledger.records import Failed, Record, Summary
 
@@ -70,26 +72,29 @@ class Ledger:
     * One process writes, which opens it ``exclusive`` and holds the folder's lock; anybody may read meanwhile, of which
       each query sees whole transactions. Whoever opens an older ledger, a reader too, brings its tables up to date.
     * An object belongs to one thread at a time; others open one of their own. A worker never has one.
-    * What is read comes in the order in which it was added.
+    * What is read comes in the order in which it was added, and is what was written: a file is compared with its
+      checksums when it is opened, and refused where they differ, unless ``damaged`` ones are wanted.
 
     location: a SQLite file, or a run in a database. All methods raise `LedgerError` where the database cannot be read
     or written; those that write raise `sqlalchemy.exc.IntegrityError` for what is there already, or of nobody.
     """
 
-    def __init__(self, location: Path | LedgerLocation, *, exclusive: bool = False) -> None:
+    def __init__(self, location: Path | LedgerLocation, *, exclusive: bool = False, damaged: bool = False) -> None:
         self.location = location if isinstance(location, LedgerLocation) else LedgerLocation.of_file(location)
         self.engine = open_database(self.location, exclusive=exclusive)
         self._key: int | None = None
+        if not damaged:
+            self._require_whole()
 
     @classmethod
-    def of_run(cls, folder: Path, ledger: str | None = None) -> Self:
+    def of_run(cls, folder: Path, ledger: str | None = None, *, damaged: bool = False) -> Self:
         """The ledger of the run in ``folder``; raises `LedgerError` where there is none.
 
         ledger: the URL with its password, where the database wants one and the environment does not give it.
         """
         if not holds_run(folder):
             raise LedgerError(f"{folder} holds no run.", hint="Give the folder that `kinship evolve --out` made.")
-        return cls(location_of(folder, ledger))
+        return cls(location_of(folder, ledger), damaged=damaged)
 
     def close(self) -> None:
         """Close the database, and free the run for others."""
@@ -313,12 +318,25 @@ class Ledger:
                 session.execute(delete(table).where((table.c.id if table.name == "run" else table.c.run) == run))
         self._key = None
 
+    def _require_whole(self) -> None:
+        try:
+            found = damage(self.engine)
+        except (*Trouble, DBAPIError) as error:
+            self.close()
+            raise LedgerError(f"{self.location} cannot be read: {error}.", hint=SAVED) from error
+        if found:
+            self.close()
+            raise LedgerError(f"{self.location} is damaged: {'; '.join(found[:3])}.", hint=SAVED)
+
     @contextmanager
     def _reading(self) -> Iterator[Session]:
         try:
             with Session(self.engine) as session:
+                event.listen(session, "after_flush", note_changes)
                 yield session
-        except (InterfaceError, OperationalError) as error:
+        except IntegrityError:
+            raise
+        except (DBAPIError, UnicodeDecodeError) as error:
             raise unreadable(self.location, error) from error
 
     @contextmanager

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from sqlalchemy import Dialect, Double, ForeignKey, ForeignKeyConstraint, LargeBinary, String, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -19,7 +28,7 @@ from evaluators.scores.score import Results
 from kinship.arrays import Float64
 from kinship.measures.gram import GramTable
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Json(TypeDecorator[Any]):
@@ -219,3 +228,13 @@ class Event(Table):
     seconds: Mapped[float]
     name: Mapped[str]
     facts: Mapped[dict[str, Any]] = mapped_column(Json)
+
+
+class Checksum(Table):
+    """Of one row of the table ``of``: see `search.ledger.checksums`. None in a server, which keeps its own."""
+
+    __tablename__ = "checksum"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run: Mapped[int] = mapped_column(ForeignKey("run.id"))
+    of: Mapped[str]
+    checksum: Mapped[int] = mapped_column(BigInteger)

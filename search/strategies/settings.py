@@ -48,9 +48,12 @@ class StrategySettings(Strict):
         "runs did), all models, or all outside the top k",
     )
     scale_steps: int = Field(
-        0, ge=0, description="topk, pairs, soup: evaluations spent at the end on the scale of the winner's task vector"
+        0,
+        ge=0,
+        le=1000,
+        description="topk, pairs, soup: evaluations spent at the end on the scale of the winner's task vector",
     )
-    batch: int = Field(4, ge=1, description="random, optuna, bayesian, auto: merges proposed at a time")
+    batch: int = Field(4, ge=1, le=10_000, description="random, optuna, bayesian, auto: merges proposed at a time")
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random"] = Field("tpe", description="optuna: its sampler")
     objectives: Literal["score", "tasks"] = Field(
         "score", description="optuna, bayesian: improve the score, or all tasks at once (a Pareto front)"

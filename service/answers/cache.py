@@ -152,8 +152,8 @@ def prune_cache(
 
 
 def check_cache(path: Path | None = None) -> CacheChecks:
-    """Read everything back; raises `ReferenceNotFound` where there is no cache."""
-    cache = _existing(path)
+    """Read everything back; raises `ReferenceNotFound` where there is no cache, `CacheError` where none can be read."""
+    cache = _existing(path, mend=False)
     damage = cache.damage()
     entries = cache.entries() if damage is None else []
     problems = [(entry, problem) for entry in entries if (problem := cache.problem(entry))]
@@ -166,7 +166,7 @@ def check_cache(path: Path | None = None) -> CacheChecks:
     )
 
 
-def _existing(path: Path | None) -> "ScoreCache":
+def _existing(path: Path | None, *, mend: bool = True) -> "ScoreCache":
     from evaluators.cache import ScoreCache, default_path
 
     path = path or default_path()
@@ -174,7 +174,7 @@ def _existing(path: Path | None) -> "ScoreCache":
         raise ReferenceNotFound("KINSHIP_CACHE=off: no scores are kept.", hint="Name a file by --cache.")
     if not path.is_file():
         raise ReferenceNotFound(f"There is no score cache at {path} yet.", hint="Scoring makes it; or give --cache.")
-    return ScoreCache(path)
+    return ScoreCache(path, mend=mend)
 
 
 def _described(entries: "Sequence[Entry]") -> list[CachedScore]:

@@ -58,7 +58,7 @@ def check_run(run: str) -> RunChecks:
     from search.history.audit import verify_ledger
     from service.answers.runs import open_run
 
-    with open_run(run) as ledger:
+    with open_run(run, damaged=True) as ledger:
         found = verify_ledger(ledger)
     return RunChecks(run=run, ok=_sound(found), checks=_checks(found))
 

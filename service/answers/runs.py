@@ -91,14 +91,17 @@ class ImportedRun(Answer):
     """How many."""
 
 
-def open_run(name: str) -> "Ledger":
-    """The ledger of a run that is there: by its folder, or as URL#NAME. Raises `LedgerError` where there is none."""
+def open_run(name: str, *, damaged: bool = False) -> "Ledger":
+    """The ledger of a run that is there: by its folder, or as URL#NAME. Raises `LedgerError` where there is none.
+
+    damaged: open one that is damaged, too, to be looked into.
+    """
     from search.ledger.database import runs_in
     from search.ledger.ledger import Ledger
     from search.ledger.location import LedgerLocation
 
     if "://" not in name:
-        return Ledger.of_run(Path(name))
+        return Ledger.of_run(Path(name), damaged=damaged)
     place = LedgerLocation.parse(name)
     if place.run not in runs_in(place):
         raise LedgerError(f"There is no run {place}.", hint="`kinship runs list URL` tells which there are.")

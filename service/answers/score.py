@@ -22,15 +22,7 @@ from kinship.checkpoints.folder_files import find_file, read_json
 from kinship.checkpoints.frame import FRAME_FILES
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
-from kinship.errors import (
-    EvaluationFailed,
-    IncomparableScores,
-    InputsChanged,
-    KinshipError,
-    MismatchedModels,
-    NonFiniteWeights,
-    UnsupportedCheckpoint,
-)
+from kinship.errors import CacheError, IncomparableScores, InvalidConfig, KinshipError
 from merging.offspring.weights import stream_of
 from service.answers.base import Answer, Part, named
 from service.answers.error import Error
@@ -88,8 +80,6 @@ class Scores(Answer):
     """In the order asked for."""
 
 
-_FAILURES = (EvaluationFailed, InputsChanged, NonFiniteWeights, MismatchedModels, UnsupportedCheckpoint)
-
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
@@ -146,10 +136,10 @@ def score_models(
 ) -> Scores:
     """Score each of ``models`` on both splits, or the one where nothing is held out.
 
-    One that fails costs only itself, unless it is the only one. Models that differ in nothing but their weights share
-    one evaluator. ``watch`` is given a label and yields what is told of (documents done, documents in all). Paths in
-    ``settings`` count from ``root``. Raises the errors of `open_checkpoint` and `make_evaluator`, and of a single model
-    `EvaluationFailed`, `NonFiniteWeights`, `MismatchedModels` or `UnsupportedCheckpoint`.
+    One that fails costs only itself, unless it is the only one, or the settings are at fault. Models that differ in
+    nothing but their weights share one evaluator. ``watch`` is given a label and yields what is told of (documents
+    done, documents in all). Paths in ``settings`` count from ``root``. Raises `CacheError`, what `make_evaluator`
+    raises for the settings, and what a single model fails by.
     """
     from evaluators.make import make_evaluator
 
@@ -159,9 +149,11 @@ def score_models(
     evaluator: Evaluator | None = None
     last: dict[str, object] = {}
     with ExitStack() as stack:
-        checkpoints = [stack.enter_context(open_checkpoint(model)) for model in models]
-        for name, checkpoint in zip(short_names(models), checkpoints, strict=True):
+        opened = [_opened(model, stack) for model in models]
+        for name, model, checkpoint in zip(short_names(models), models, opened, strict=True):
             try:
+                if isinstance(checkpoint, KinshipError):
+                    raise checkpoint
                 this = frame(checkpoint, ignored)
                 if evaluator is None or this != last:
                     evaluator, last = make_evaluator(settings, checkpoint, root), this
@@ -171,14 +163,27 @@ def score_models(
                 for split in scorer.splits:
                     with watch(f"{name}, {split.replace('_', '-')}") as progress:
                         one.scores[split] = scorer.score(_candidate(checkpoint), split, progress)
-            except _FAILURES as error:
-                if len(models) == 1:
+            except KinshipError as error:
+                if len(models) == 1 or _of_settings(error, found):
                     raise
-                one = _Scored(checkpoint.id, error=error)
+                one = _Scored(model, error=error)
             found.append(one)
     for one in found[1:]:
         _compare_with(found[0], one)
     return Scores(settings=settings.model_dump(mode="json"), models=[one.told() for one in found])
+
+
+def _opened(model: str, stack: ExitStack) -> Checkpoint | KinshipError:
+    try:
+        return stack.enter_context(open_checkpoint(model))
+    except KinshipError as error:
+        return error
+
+
+def _of_settings(error: KinshipError, found: Sequence[_Scored]) -> bool:
+    """Whether ``error`` is no model's: of the cache, or of settings, which fail each model alike."""
+    told = [str(one.error) for one in found]
+    return isinstance(error, CacheError) or (isinstance(error, InvalidConfig) and str(error) in told)
 
 
 def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, object]:

@@ -65,7 +65,7 @@ def evolve(
         except KeyboardInterrupt:
             notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
                           f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
-            raise
+            raise typer.Exit(130) from None
     if not as_json:
         console().print(found.run.verdict)
         console().print(f"Report: {out / 'report.html'}", soft_wrap=True)

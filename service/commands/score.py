@@ -68,7 +68,7 @@ def score(
         answer = score_models(models, settings, root, open_cache(cache), documents_bar)
     except KeyboardInterrupt:
         notes().print("\nStopped. Documents done so far are in the score cache, if there is one.")
-        raise
+        raise typer.Exit(130) from None
     for path in out or []:
         save_scores(answer, path, force=force)
     print_json(answer) if as_json else print_scores(answer)
@@ -85,7 +85,7 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
 
     from evaluators.settings import EvaluateSettings
     from kinship.safe_yaml import InvalidYaml, load_yaml
-    from kinship.validation import invalid, read_yaml
+    from kinship.validation import invalid, read_yaml, require_numbers
 
     content: Any = read_yaml(config, "settings file") if config else {}
     if isinstance(content, dict):
@@ -101,10 +101,12 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
             content[key.strip()] = load_yaml(value)
         except InvalidYaml as error:
             raise InvalidConfig(f"--set {assignment}: the value is not valid YAML: {error}.") from None
+    source = str(config) if config else "the command"
+    require_numbers(content, source)
     try:
         return EvaluateSettings.model_validate(content)
     except ValidationError as error:
-        raise invalid(error, str(config) if config else "the command", EvaluateSettings) from None
+        raise invalid(error, source, EvaluateSettings) from None
 
 
 @contextmanager

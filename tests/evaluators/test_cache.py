@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.cache import VERSION, ScoreCache, _key, default_path, open_cache
-from kinship.errors import CacheError
+from evaluators.cache import SEAL, VERSION, ScoreCache, _key, default_path, open_cache
+from kinship.errors import CacheError, KinshipWarning
 from tests.evaluators.fakes import fake_task
 
 TASK = fake_task()
@@ -155,9 +155,8 @@ def test_problems_are_found(tmp_path: Path) -> None:
     assert "on documents 5" in problems["nan"]
     assert "cannot be read" in problems["cut"]
     assert "9 documents were stored, 1 are there" in problems["few"]
-    with pytest.raises(CacheError, match="cannot be read") as caught:
-        cache.load("cut", TASK)
-    assert "prune --broken" in caught.value.hint
+    with pytest.warns(KinshipWarning, match="cannot be read"):
+        assert cache.load("cut", TASK) == {}
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -167,7 +166,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE results (key TEXT PRIMARY KEY, documents BLOB)")
     with sqlite3.connect(newer) as connection:
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    for path, message in {text: "not a database", other: "is no score cache", newer: f"version {VERSION + 1}"}.items():
+    for path, message in {
+        text: "is no score cache",
+        other: "is no score cache",
+        newer: f"version {VERSION + 1}",
+    }.items():
         before = path.read_bytes()
         with pytest.raises(CacheError, match=message):
             ScoreCache(path)
@@ -190,3 +193,44 @@ def test_the_users_cache_is_where_they_say(tmp_path: Path, monkeypatch: pytest.M
     assert asked_for.path == tmp_path / "asked.sqlite"
     monkeypatch.delenv("KINSHIP_CACHE")
     assert str(default_path()).endswith("model-kinship/scores.sqlite")
+
+
+def test_results_are_those_of_their_own_key(tmp_path: Path) -> None:
+    """A flipped bit in an index leads from one row to another."""
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    for number, identity in enumerate("ab"):
+        cache.store(identity, TASK, {0: float(number)}, identity)
+    with sqlite3.connect(cache.path) as connection:
+        (other,) = connection.execute("SELECT documents FROM results WHERE model = 'b'").fetchone()
+        connection.execute("UPDATE results SET documents = ? WHERE model = 'a'", (other,))
+    with pytest.warns(KinshipWarning, match="found out anew"):
+        assert cache.load("a", TASK) == {}
+    with pytest.warns(KinshipWarning, match="found out anew"):
+        cache.store("a", TASK, {1: 5.0})
+    assert cache.load("a", TASK) == {1: 5.0}
+    assert cache.load("b", TASK) == {0: 1.0}
+
+
+def test_a_damaged_cache_is_set_aside_and_begun_anew(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    cache.store("a", TASK, {0: 1.0})
+    content = bytearray(cache.path.read_bytes())
+    content[4096:] = b"?" * (len(content) - 4096)
+    cache.path.write_bytes(content)
+    with pytest.warns(KinshipWarning, match="set aside as scores.sqlite.damaged") as told:
+        assert cache.load("a", TASK) == {}
+    assert len(told) == 1
+    cache.store("a", TASK, {0: 2.0})
+    assert cache.load("a", TASK) == {0: 2.0}
+    (aside,) = tmp_path.glob("*.damaged-*")
+    assert aside.read_bytes() == content
+
+
+def test_a_cache_of_before_checksums_keeps_its_results(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    cache.store("a", TASK, {0: 1.0, 3: 0.25})
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute(f"UPDATE results SET documents = substr(documents, {SEAL + 1})")
+        connection.execute("PRAGMA user_version = 2")
+    assert ScoreCache(cache.path).load("a", TASK) == {0: 1.0, 3: 0.25}
+    assert ScoreCache(cache.path).load("a", TASK) == {0: 1.0, 3: 0.25}

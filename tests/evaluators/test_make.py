@@ -13,7 +13,7 @@ from evaluators.make import Combined, make_evaluator, require_acknowledged
 from evaluators.perplexity import Perplexity
 from evaluators.written import WrittenHarness
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import EvaluationFailed, InvalidConfig
+from kinship.errors import EvaluationFailed, InvalidConfig, UnsupportedCheckpoint
 from tests.evaluators.conftest import Tiny, as_candidate, make_settings
 from tests.evaluators.fakes import CountingEvaluator, fake_candidate, fake_task
 
@@ -125,3 +125,31 @@ def test_the_cause_of_a_failure_is_kept(tiny: Tiny) -> None:
         harness.run(Candidate("bad", "bad", tensors), {"tiny_choice": [0]})
     assert isinstance(raised.value.__cause__, OSError)
     assert raised.value.__cause__.__traceback__ is not None
+
+
+class Panic(BaseException):
+    """What a library in Rust raises is no `Exception`."""
+
+
+@pytest.mark.parametrize("raised", [KeyError("rope"), RuntimeError("one\ntwo"), MemoryError(), Panic("index 5")])
+@pytest.mark.parametrize("place", ["evaluators.harness.as_lm_eval", "evaluators.live.Architecture"])
+def test_whatever_libraries_raise_names_the_model(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, raised: BaseException
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(place, fail)
+    with open_checkpoint(tiny.model) as checkpoint, pytest.raises(UnsupportedCheckpoint) as caught:
+        make_evaluator(make_settings(**everything(tiny, tmp_path)), checkpoint, ROOT)
+    assert caught.value.message.startswith(f"{checkpoint.id} cannot be made ready")
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+    assert caught.value.__cause__ is raised
+    monkeypatch.setattr(place, interrupted)
+    with open_checkpoint(tiny.model) as checkpoint, pytest.raises(KeyboardInterrupt):
+        make_evaluator(make_settings(**everything(tiny, tmp_path)), checkpoint, ROOT)
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

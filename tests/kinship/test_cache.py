@@ -7,6 +7,7 @@ import pytest
 
 from kinship import cache as memory
 from kinship.cache import fingerprint, recall, remember
+from kinship.errors import KinshipWarning
 from kinship.file_state import states_of
 
 
@@ -43,13 +44,31 @@ def test_off_keeps_nothing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Non
     assert not folder.exists()
 
 
-def test_trouble_is_a_warning(folder: Path) -> None:
+@pytest.mark.parametrize("content", [b"this is no database" * 99, b"SQLite format 3\0" + b"?" * 999, b"\0" * 9999])
+def test_a_damaged_file_is_set_aside_and_begun_anew(folder: Path, content: bytes) -> None:
     folder.mkdir()
-    (folder / "kinship.sqlite").write_text("this is no database, though it is long enough to be one" * 20)
-    with pytest.warns(UserWarning, match="Nothing is remembered in .*not a database"):
+    (folder / "kinship.sqlite").write_bytes(content)
+    with pytest.warns(KinshipWarning, match="was damaged .* set aside as") as told:
         remember("a", "key", b"value")
-    with pytest.warns(UserWarning, match="Nothing is remembered"):
-        assert recall("a", "key") is None
+    assert len(told) == 1
+    with warnings.catch_warnings(action="error"):
+        assert recall("a", "key") == ("", b"value")
+    (aside,) = folder.glob("kinship.sqlite.damaged-*")
+    assert aside.read_bytes() == content
+
+
+@pytest.mark.parametrize("change", ["value = x'00'", "detail = 'other'", "key = 'two'", "checksum = checksum + 1"])
+def test_a_damaged_row_is_forgotten(folder: Path, change: str) -> None:
+    remember("a", "one", b"value")
+    with sqlite3.connect(folder / "kinship.sqlite") as database:
+        database.execute(f"UPDATE known SET {change}")
+    database.close()
+    with pytest.warns(KinshipWarning, match="was damaged"):
+        assert recall("a", "two" if "two" in change else "one") is None
+    with warnings.catch_warnings(action="error"):
+        assert recall("a", "one") is None
+        remember("a", "one", b"value")
+        assert recall("a", "one") == ("", b"value")
 
 
 def test_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +102,6 @@ def test_file_written_just_now_has_no_fingerprint_whatever_its_date(tmp_path: Pa
 def test_several_processes_may_write_at_once(folder: Path) -> None:
     remember("a", "key", b"value")
     with sqlite3.connect(folder / "kinship.sqlite") as other, warnings.catch_warnings(action="error"):
-        other.execute("SELECT * FROM facts").fetchall()
+        other.execute("SELECT * FROM known").fetchall()
         remember("a", "key", b"newer")
     assert recall("a", "key") == ("", b"newer")

@@ -15,6 +15,7 @@ from evaluators.cache import ScoreCache
 from kinship.errors import EvaluationFailed
 from search.config import RunConfig, parse_config
 from search.history.export import export_run, to_json
+from search.ledger.checksums import note_all
 from search.ledger.ledger import Ledger
 from search.ledger.location import LEDGER_NAME
 from search.ledger.records import Record
@@ -190,6 +191,13 @@ def put_small_run(folder: Path) -> Path:
     path = folder / LEDGER_NAME
     path.write_bytes(_small_ledger())
     return path
+
+
+def rewrite(path: Path, statement: str, *values: object) -> None:
+    """Change a ledger as if that had been written: its checksums follow."""
+    with Ledger(path, damaged=True) as ledger, ledger.engine.begin() as connection:
+        assert connection.exec_driver_sql(statement, values).rowcount > 0
+        note_all(connection)
 
 
 def flat(folder: Path) -> torch.Tensor:

@@ -1,3 +1,6 @@
+import math
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +111,39 @@ def test_files(tmp_path: Path) -> None:
         load_config(tmp_path / "run.yml")
     (tmp_path / "run.yml").write_text(yaml.safe_dump(GOOD))
     assert load_config(tmp_path / "run.yml") == parse_config(GOOD)
+
+
+def numbers(schema: dict[str, Any], known: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where a JSON Schema takes numbers."""
+    schema = known[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if schema.get("type") in ("number", "integer") or "prefixItems" in schema:
+        yield place
+    for part in schema.get("anyOf", []):
+        yield from numbers(part, known, place)
+    for key, part in schema.get("properties", {}).items():
+        yield from numbers(part, known, (*place, key))
+
+
+def test_no_number_may_be_infinite_or_absurd() -> None:
+    schema = RunConfig.model_json_schema()
+    places = sorted(set(numbers(schema, schema["$defs"])))
+    assert len(places) >= 29
+    anything = [("evaluate", "gen_kwargs", "temperature"), ("merge", "parameters", "weight")]
+    for place in [*places, *anything]:
+        for value in (math.nan, math.inf, -math.inf, 10**30):
+            content: dict[str, Any] = deepcopy(GOOD)
+            *parts, last = place
+            holder = content
+            for part in parts:
+                holder = holder.setdefault(part, {})
+            holder[last] = value
+            with pytest.raises(InvalidConfig) as raised:
+                parse_config(content, "my-run.yml")
+            assert f"my-run.yml: {'.'.join(place)!r} is " in raised.value.message
+
+
+def test_values_that_name_what_they_are_in_do_not_hang() -> None:
+    around: list[Any] = [1.0]
+    around.append(around)
+    with pytest.raises(InvalidConfig):
+        parse_config(GOOD | {"seed": around})

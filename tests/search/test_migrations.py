@@ -74,14 +74,14 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program with one step more; returns the step, which the test writes."""
     steps = tmp_path / "steps"
     (steps / "versions").mkdir(parents=True)
-    baseline = migrations.STEPS / "versions" / "v1_baseline.py"
-    (steps / "versions" / baseline.name).write_text(baseline.read_text())
+    for step in (migrations.STEPS / "versions").glob("v*.py"):
+        (steps / "versions" / step.name).write_text(step.read_text())
     monkeypatch.setattr(migrations, "STEPS", steps)
-    monkeypatch.setattr(tables, "VERSION", "2")
-    return steps / "versions" / "v2_next.py"
+    monkeypatch.setattr(tables, "VERSION", "3")
+    return steps / "versions" / "v3_next.py"
 
 
-STEP = 'from alembic import op\nrevision, down_revision = "2", "1"\ndef upgrade() -> None:\n'
+STEP = 'from alembic import op\nrevision, down_revision = "3", "2"\ndef upgrade() -> None:\n'
 
 
 def test_an_older_ledger_is_brought_to_the_present(tmp_path: Path, next_version: Path) -> None:

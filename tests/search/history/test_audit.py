@@ -15,7 +15,7 @@ from tests.search.runs import MANY, Scene, failing, put_small_run
 
 
 def verdicts(folder: Path) -> dict[str, bool | None]:
-    with Ledger.of_run(folder) as ledger:
+    with Ledger.of_run(folder, damaged=True) as ledger:
         return {check.name: check.ok for check in verify_ledger(ledger)}
 
 
@@ -66,7 +66,9 @@ def test_what_was_tampered_with_is_found(tmp_path: Path, what: str) -> None:
     with sqlite3.connect(path) as connection:
         assert connection.execute(statement).rowcount > 0
     connection.close()
-    assert {name for name, ok in verdicts(tmp_path).items() if not ok} == wrong
+    assert {name for name, ok in verdicts(tmp_path).items() if not ok} == wrong | {"database"}
+    with pytest.raises(LedgerError, match="differ from what was written"):
+        Ledger(path)
 
 
 def test_genomes_that_are_not_finite(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -394,3 +396,26 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="holds no run"):
         Ledger.of_run(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_is_written_to_is_not_taken_for_damaged(path: Path) -> None:
+    """Readers come and go while the coordinator writes."""
+    stop = threading.Event()
+    with Ledger(path) as ledger:
+        ledger.start(FACTS)
+
+    def write() -> None:
+        with Ledger(path) as ledger:
+            while not stop.is_set():
+                ledger.note("working", {"at": "it"}, 1.0)
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            for _ in range(40):
+                Ledger(path).close()
+        finally:
+            stop.set()
+        writer.result()
+    with Ledger(path) as ledger:
+        assert ledger.diary()

@@ -1,7 +1,6 @@
 """Weights of children outside the span: what nobody needs any more is removed, and made again where it is needed."""
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from search.ledger.location import LEDGER_NAME
 from search.ledger.records import best_offspring, finalists, still_needed
 from search.running.coordinator import CHILDREN, Search
 from service.pages.contents import RunContents
-from tests.search.runs import Before, Interrupted, Scene, WeightEvaluator, interrupting
+from tests.search.runs import Before, Interrupted, Scene, WeightEvaluator, interrupting, rewrite
 
 TIES = {"method": "ties", "parameters": {"density": 0.8, "weight": 0.5}}
 LONG: dict[str, Any] = {"merge": TIES, "stop": {"generations": 7}, "strategy": {"k": 2}}
@@ -121,9 +120,7 @@ def test_weights_that_cannot_be_made_as_they_were_are_refused(scene: Scene) -> N
     scene.run("run", config, evaluator(scene))
     (child, *_) = sorted(there(folder))
     (folder / CHILDREN / f"{child}.safetensors").unlink()
-    with sqlite3.connect(folder / LEDGER_NAME) as connection:
-        connection.execute("UPDATE stored SET digest = 'of something else' WHERE individual = ?", (child,))
-    connection.close()
+    rewrite(folder / LEDGER_NAME, "UPDATE stored SET digest = 'of something else' WHERE individual = ?", child)
     with (
         Search(config, folder, evaluator=evaluator(scene)) as search,
         pytest.raises(MalformedCheckpoint, match=f"{child}, made again"),

@@ -13,7 +13,7 @@ from kinship.errors import LedgerError, MismatchedModels
 from search.ledger.location import LEDGER_NAME
 from search.running.coordinator import Search
 from tests.conftest import MakeModel
-from tests.search.runs import LINEAR, SLERP, VARIANTS, Interrupted, Scene, descents, failing, interrupting
+from tests.search.runs import LINEAR, SLERP, VARIANTS, Interrupted, Scene, descents, failing, interrupting, rewrite
 
 # Interruptions
 
@@ -193,11 +193,8 @@ def test_a_search_that_cannot_start_leaves_the_folder_free(scene: Scene, make_mo
 
 
 def test_a_ledger_of_other_proposals_is_refused(scene: Scene) -> None:
-    import sqlite3
-
     scene.run("run")
-    with sqlite3.connect(scene.folder / "run" / LEDGER_NAME) as connection:
-        connection.execute("UPDATE individual SET recipe = replace(recipe, 'kin', 'far') WHERE generation = 1")
-    connection.close()
+    statement = "UPDATE individual SET recipe = replace(recipe, 'kin', 'far') WHERE generation = 1"
+    rewrite(scene.folder / "run" / LEDGER_NAME, statement)
     with pytest.raises(LedgerError, match="Generation 1"):
         scene.run("run", scene.config(stop={"generations": 4}))

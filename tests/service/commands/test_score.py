@@ -219,3 +219,41 @@ def test_a_model_that_makes_no_text_costs_only_itself(kinship: Kinship, family: 
     base, refused = json.loads(outcome.out)["models"]
     assert base["error"] is None
     assert refused["error"]["code"] == "unsupported_checkpoint"
+
+
+def test_whatever_a_model_fails_by_costs_only_itself(kinship: Kinship, family: "Family", tmp_path: Path) -> None:
+    spoilt = {
+        "config.json": '{"model_type": "nosuch"}',
+        "generation_config.json": "{",
+        "tokenizer.json": "[]",
+        "model.safetensors": "",
+    }
+    bad = [shutil.copytree(family.base, tmp_path / f"bad{index}") for index in range(len(spoilt))]
+    for folder, (name, content) in zip(bad, spoilt.items(), strict=True):
+        (folder / name).write_text(content)
+    models = [family.base, *bad, tmp_path / "nowhere", family.founders[0]]
+    outcome = kinship("score", *models, *tasks_of(family, 1), "--limit", 4, "--json")
+    assert outcome.code == 1
+    found = json.loads(outcome.out)["models"]
+    errors = [each["error"] for each in found]
+    assert errors[0] is None
+    assert errors[-1] is None
+    assert found[-1]["versus_first"]["search"]
+    refused, malformed = "unsupported_checkpoint", "malformed_checkpoint"
+    codes = [refused, malformed, refused, malformed, "reference_not_found"]
+    assert [error["code"] for error in errors[1:-1]] == codes
+    for folder, error in zip(bad, errors[1:], strict=False):
+        assert str(folder) in error["message"]
+        assert error["hint"]
+        assert "\n" not in error["message"]
+    shown = kinship("score", *models, *tasks_of(family, 1), "--limit", 4)
+    assert shown.code == 1
+    assert "bad0" in shown.err
+    assert shown.out.count("failed") == 2 * len(codes)  # once a split
+
+
+def test_settings_at_fault_are_told_once(kinship: Kinship, family: "Family") -> None:
+    settings = [*tasks_of(family, 1), "--metric", "nosuch"]
+    outcome = kinship("score", family.base, *family.founders, *settings, "--json")
+    assert outcome.code == 1
+    assert json.loads(outcome.out)["code"] == "invalid_config"

@@ -1,0 +1,93 @@
+"""A checksum of every row of a ledger that is a SQLite file, beside the rows, in the transaction that writes them.
+
+What was written is there for as long as rows and checksums are the same ones. Servers see to their own pages.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert
+from sqlalchemy.orm import Session
+
+from kinship.sqlite_files import Trouble, checksum, damage_of, is_damage
+from search.ledger import tables
+
+
+def note_changes(session: Session, _: Any = None) -> None:
+    """To be called after a flush: note the checksums of what was added, and of the tables that were changed."""
+    connection = session.connection()
+    if connection.dialect.name != "sqlite":
+        return
+    added = [row for row in session.new if not isinstance(row, tables.Checksum)]
+    noted = []
+    for row in added:
+        table = row.__table__
+        keys = [getattr(row, column.name) for column in table.primary_key]
+        where = " AND ".join(f'"{column.name}" = ?' for column in table.primary_key)
+        (values,) = connection.exec_driver_sql(f"{_rows_of(table)} WHERE {where}", tuple(keys))
+        noted.append(_noted(table, getattr(row, "run", None) or row.id, values))
+    if noted:
+        connection.execute(insert(tables.Checksum), noted)
+    for table in {row.__table__ for row in session.dirty}:
+        _note_anew(connection, table)
+
+
+def note_all(connection: Connection) -> None:
+    """Note the checksums of all rows, of a ledger that had none, or whose tables were just brought to the present."""
+    if connection.dialect.name == "sqlite":
+        for table in _checked():
+            _note_anew(connection, table)
+
+
+def damage_in(database: sqlite3.Connection) -> list[str]:
+    """What is not as it was written: of the pages, else of the rows by table; nothing of a sound ledger.
+
+    Cost: the file is read twice.
+    """
+    try:
+        database.execute("BEGIN")  # somebody may write meanwhile: rows and checksums are of one moment
+        trouble = damage_of(database)
+        return [trouble] if trouble else list(_changed(database))
+    except Trouble as error:
+        if not is_damage(error):
+            raise
+        return [str(error)]
+    finally:
+        database.rollback()
+
+
+def _changed(database: sqlite3.Connection) -> Iterator[str]:
+    noted: dict[str, Counter[int]] = {}
+    for name, total in database.execute("SELECT of, checksum FROM checksum"):
+        noted.setdefault(name, Counter())[total] += 1
+    for table in _checked():
+        then = noted.pop(table.name, Counter())
+        now = Counter(checksum(*row) for row in database.execute(_rows_of(table)))
+        changed = max((then - now).total(), (now - then).total())
+        if changed:
+            yield f"{changed} of {then.total()} rows of {table.name} differ from what was written"
+    if noted:
+        yield "some checksums are of no table"
+
+
+def _note_anew(connection: Connection, table: Any) -> None:
+    connection.execute(delete(tables.Checksum).where(tables.Checksum.of == table.name))
+    run = [column.name for column in table.columns].index("id" if table.name == "run" else "run")
+    noted = [_noted(table, values[run], values) for values in connection.exec_driver_sql(_rows_of(table)).fetchall()]
+    if noted:
+        connection.execute(insert(tables.Checksum), noted)
+
+
+def _noted(table: Any, run: int, values: Any) -> dict[str, Any]:
+    return {"run": run, "of": table.name, "checksum": checksum(*values)}
+
+
+def _rows_of(table: Any) -> str:
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    return f'SELECT {columns} FROM "{table.name}"'
+
+
+def _checked() -> list[Any]:
+    return [table for table in tables.Table.metadata.sorted_tables if table is not tables.Checksum.__table__]

@@ -1,0 +1,36 @@
+"""All commands. They import what they need when they run, so that help is instant.
+
+A command is an answer (`service.answers`), a module in `service.commands` with its options and its printing, and a row
+below.
+"""
+
+import typer
+
+from service.commands.advise import advise
+from service.commands.cache import cache
+from service.commands.demo import demo
+from service.commands.evolve import evolve
+from service.commands.index import index
+from service.commands.matrix import matrix
+from service.commands.merge import merge
+from service.commands.methods import methods
+from service.commands.runs import runs
+from service.commands.score import score
+from service.commands.tree import tree
+from service.commands.verify import verify
+
+COMMANDS = (demo, matrix, advise, tree, merge, methods, verify, score, evolve)
+GROUPS = {"runs": runs, "index": index, "cache": cache}
+
+app = typer.Typer(
+    name="kinship",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="See how fine-tuned models are related, breed better ones by merging, and draw their family tree.",
+)
+for command in COMMANDS:
+    app.command()(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)

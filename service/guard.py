@@ -1,0 +1,176 @@
+"""The last guard: whatever happens, a command ends with one line, or one JSON object, and an exit code that tells.
+
+0: done. 1: an error that input or system can cause. 2: a command that is none. 70: a fault of this program, with a
+report in a file. 130: stopped by Ctrl-C.
+"""
+
+import errno
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from kinship.errors import InvalidConfig, KinshipError, KinshipWarning, OutputNotWritable, SystemRefused
+from kinship.temporary import provide_caches
+
+FAULT = 70  # EX_SOFTWARE of sysexits.h
+STOPPED = 130
+
+_HINTS = {
+    errno.EACCES: "See to its permissions, or give another place.",
+    errno.EPERM: "See to its permissions, or give another place.",
+    errno.EROFS: "Give a place that can be written.",
+    errno.ENOSPC: "Make room on the disk, then run the command again.",
+    errno.EDQUOT: "Make room on the disk, then run the command again.",
+    errno.EMFILE: "Allow more open files: ulimit -n 65536.",
+    errno.ENFILE: "Allow more open files: ulimit -n 65536.",
+    errno.ENOMEM: "Close other programs, or use smaller models.",
+}
+_interrupted = False
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run ``command`` and tell of what it raises; returns the exit code."""
+    global _interrupted
+    _interrupted = False
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        _prepare()
+        _require_working_directory()
+        command()
+        sys.stdout.flush()
+        return 0
+    except BaseException as error:
+        _ignore_interrupts()  # one is enough
+        try:
+            return _told(error)
+        except OSError:  # standard error is gone as well, so nobody can be told
+            return 1
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+        for stream in (sys.stdout, sys.stderr):
+            _silence(stream)
+
+
+def _prepare() -> None:
+    """Streams that can be written to, an interrupt that is remembered, warnings in the form of notes."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file opened would be taken for it
+            os.open(os.devnull, os.O_RDWR)
+            if getattr(sys, name) is None:
+                mode = "r" if number == 0 else "w"
+                setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a name must not end a command
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    provide_caches()
+    shown, told = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        from service.console import note
+
+        if not issubclass(category, KinshipWarning):
+            shown(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            note(str(message))
+
+    warnings.showwarning = show
+
+
+def _require_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError:  # libraries end the process, one without a word
+        raise SystemRefused("The working directory is no more.", hint="Change to a folder that is there: cd.") from None
+
+
+def _interrupt(*_: object) -> None:
+    global _interrupted
+    _interrupted = True  # some libraries make another error of what is raised while they are imported
+    raise KeyboardInterrupt
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _told(error: BaseException) -> int:
+    """Say what happened, to whom it can be said; returns the exit code."""
+    import typer
+
+    from service.console import print_error
+
+    as_json = "--json" in sys.argv
+    if isinstance(error, typer.Exit):
+        sys.stdout.flush()
+        return error.exit_code
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    if _interrupted or isinstance(error, KeyboardInterrupt | typer.Abort | EOFError):
+        print("Stopped.", file=sys.stderr)
+        return STOPPED
+    unwritable = _silence(sys.stdout)
+    if isinstance(unwritable, BrokenPipeError):
+        return 1  # the reader has seen enough
+    if unwritable is not None:
+        error, as_json = _of_stdout(unwritable), False
+    code, found = 1, _as_known(error)
+    if found is None and isinstance(error, typer.BadParameter.__mro__[2]):  # click's base of errors of usage
+        usage: Any = error
+        code = int(usage.exit_code)
+        if not as_json:
+            usage.show()
+            return code
+        found = InvalidConfig(usage.format_message(), hint="See --help.")
+    if found is None:
+        from service.fault import Fault
+
+        code, found = FAULT, Fault.of(error)
+    try:
+        print_error(found, as_json=as_json)
+    except OSError as trouble:
+        _silence(sys.stdout)
+        print_error(_of_stdout(trouble), as_json=False)
+    return code
+
+
+def _as_known(error: BaseException) -> KinshipError | None:
+    """``error`` as one that input or system can cause; None for what is a fault of the program."""
+    if isinstance(error, KinshipError):
+        return error
+    if isinstance(error, MemoryError):
+        return SystemRefused("There is not enough memory.", hint=_HINTS[errno.ENOMEM])
+    if not isinstance(error, OSError) or error.errno is None or (error.errno == errno.EPIPE):
+        return None
+    why = error.strerror or os.strerror(error.errno)
+    if error.filename is None and error.errno in {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF}:
+        return OutputNotWritable(f"Output could not be written: {why}.", hint="Make room, or send it elsewhere.")
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "The system"
+    return SystemRefused(f"{name}: {why}.", hint=_HINTS.get(error.errno, "See to that place."))
+
+
+def _of_stdout(error: OSError) -> OutputNotWritable:
+    return OutputNotWritable(
+        f"Standard output could not be written: {error.strerror or error}.", hint="Send it to another place."
+    )
+
+
+def _silence(stream: Any) -> OSError | None:
+    """Flush ``stream``; where that fails, drop what it holds, so that nothing is raised at the end. Returns why."""
+    try:
+        stream.flush()
+    except OSError as error:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+        return error
+    except ValueError:  # closed
+        return None
+    return None

@@ -49,8 +49,9 @@ def evolve(
         try:
             found = run_evolution(config, out, root=root, cache=open_cache(cache), observer=observer, ledger=ledger)
         except KeyboardInterrupt:
-            notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
-                          f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
+            notes().print()
+            notes().print(f"Paused. Every result so far is kept; go on with: kinship evolve {run_file} "
+                          f"--out {out} --resume", soft_wrap=True)  # fmt: skip
             raise
     if not as_json:
         console().print(found.run.verdict())

@@ -23,6 +23,7 @@ from service.console import byte_progress, console, note, notes, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from kinship.measures.matrix import KinshipMatrix
     from service.answers.matrix import Matrix, MatrixPlan
@@ -84,7 +85,7 @@ def matrix(
     for path in replaced:
         note(f"{path} was about other tensors: its entries and these are not comparable.")
     for path in files:
-        notes().print(f"Wrote {path}", markup=False, soft_wrap=True)
+        notes().print(f"Wrote {path}", soft_wrap=True)
 
 
 def print_plan(plan: "MatrixPlan") -> None:
@@ -173,15 +174,17 @@ def _short_names(ids: "list[str] | tuple[str, ...]") -> dict[str, str]:
     return dict(zip(ids, short_names(ids), strict=True))
 
 
-def _cell(matrix: "KinshipMatrix", row: int, column: int) -> str:
+def _cell(matrix: "KinshipMatrix", row: int, column: int) -> "Text":
+    from service.terminal import styled
+
     value = float(matrix.values[row, column])
     text = "-" if math.isnan(value) else f"{value:.4f}"
     if row == column or math.isnan(value):
-        return f"[dim]{text}[/]"
+        return styled((text, "dim"))
     if not matrix.spec.higher_is_closer:
-        return text
+        return styled(text)
     colour = ("bright_black", "blue", "cyan", "yellow")[min(3, max(0, int(value * 4)))]
-    return f"[{colour}]{text}[/]"
+    return styled((text, colour))
 
 
 def _compared_otherwise(path: Path, answer: "Matrix") -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from evaluators.base import Task
 from kinship.cache import cache_folder
 from kinship.errors import CacheError
+from kinship.outside import as_stored
 
 FILE_NAME = "scores.sqlite"
 VERSION = 2
@@ -104,7 +105,7 @@ class ScoreCache:
                 key = _key(identity, task)
                 row = database.execute("SELECT documents, model FROM results WHERE key = ?", (key,)).fetchone()
                 known = (self._unpack(key, row[0]) if row else {}) | dict(values)
-                name = row[1] if row and row[1] else model
+                name = row[1] if row and row[1] else as_stored(model)
                 facts = (key, _pack(known), name, task.name, task.metric, len(known), time.time())
                 database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
 

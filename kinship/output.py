@@ -1,5 +1,6 @@
 """Writing results: nothing existing is lost, nothing half-written is left under a final name."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -9,10 +10,16 @@ from pathlib import Path
 
 from kinship.errors import OutputExists, OutputNotWritable
 
+LONGEST_STEM = 200  # bytes; file systems take names of 255
+
 
 def require_writable(path: Path, *, force: bool = False) -> None:
     """Raise `OutputExists` or `OutputNotWritable` now rather than after long work."""
-    if path.exists() and not force:
+    try:
+        exists = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise OutputNotWritable(f"{path} cannot be written: {error.strerror}.", hint="Choose another name.") from None
+    if exists and not force:
         raise OutputExists(f"{path} exists already.", hint="Choose another name, or replace it with --force.")
     place = path.absolute().parent
     while not place.exists():
@@ -67,7 +74,7 @@ def _staged(path: Path, force: bool) -> Iterator[Path]:
         ) from None
     _clear_abandoned(path)
     require_writable(path, force=force)
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    partial = path.parent / f".{_stem(path.name)}.{os.getpid()}.partial"
     try:
         yield partial
     except OSError as error:
@@ -78,12 +85,18 @@ def _staged(path: Path, force: bool) -> Iterator[Path]:
         _remove(partial)
 
 
+def _stem(name: str) -> str:
+    """What stands for ``name`` in the name of a file beside it, which has to be longer than it."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= LONGEST_STEM else hashlib.sha256(raw).hexdigest()
+
+
 def _clear_abandoned(path: Path) -> None:
     """Remove what writers that are no longer alive left beside ``path``.
 
     One that died between its two renames has retired the old folder and not named the new one: the old one returns.
     """
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.(partial|retired)")
+    pattern = re.compile(re.escape(f".{_stem(path.name)}.") + r"(\d+)\.(partial|retired)")
     for sibling in list(path.parent.iterdir()):
         match = pattern.fullmatch(sibling.name)
         if match is None or _alive(int(match[1])):

@@ -142,6 +142,15 @@ def json_text(content: Any, *, indent: int | None = None, sort_keys: bool = Fals
     return _NOT_PLAIN.sub(lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text)
 
 
+def as_stored(text: str) -> str:
+    r"""Text as a database can keep it: a byte of a file name that is not UTF-8 is written out.
+
+    >>> print(as_stored("a\udcff"))
+    a\xff
+    """
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def json_in(encoding: str, text: str) -> str:
     """JSON ``text`` in ASCII where ``encoding`` may not hold all letters.
 

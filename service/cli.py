@@ -5,6 +5,7 @@ below.
 """
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -41,6 +42,9 @@ for name, group in GROUPS.items():
 
 def main() -> None:
     """Entry point of the ``kinship`` command: input errors end with exit code 1 and no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal without our letters shows them written out
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except KinshipError as error:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -72,12 +72,18 @@ class KinshipMatrix:
             "metric": self.metric,
             "base": self.base,
             "ids": list(self.ids),
-            "values": [[None if math.isnan(value) else value for value in row] for row in self.values.tolist()],
+            "values": self._plain_values(),
             "mean": None if math.isnan(mean) else mean,
             "tensors": self.tensors,
             "compared": self.compared,
             "left_out": self.left_out,
         }
+
+    def _plain_values(self) -> list[list[float | None]]:
+        rows = self.values.tolist()
+        if not np.isnan(self.values).any():  # millions of numbers, not looked at one by one
+            return cast("list[list[float | None]]", rows)
+        return [[None if math.isnan(value) else value for value in row] for row in rows]
 
     def to_json(self) -> str:
         """`to_dict` as text, numbers in full precision."""

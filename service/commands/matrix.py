@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kinship.measures.matrix import KinshipMatrix
     from service.answers.matrix import Matrix, MatrixPlan
 
-MOST_PAIRS = 8
+MOST_PAIRS, MOST_IN_TABLE = 8, 60
 WIDE = 78  # columns beyond which models are numbered in the header
 
 
@@ -105,7 +105,12 @@ def print_plan(plan: "MatrixPlan") -> None:
 def print_matrix(answer: "Matrix") -> None:
     """The matrix, or by groups; then what a table does not say: what was compared, and what was not."""
     matrix = answer.matrix()
-    console().print(groups_table(answer.by_group(), answer.by) if answer.by else matrix_table(matrix))
+    if answer.by:
+        console().print(groups_table(answer.by_group(), answer.by))
+    elif len(answer.ids) <= MOST_IN_TABLE:
+        console().print(matrix_table(matrix))
+    else:
+        note(f"a table of {len(answer.ids):,} models has no room here: write it with --out FILE.csv, .html or .png.")
     share = "all" if answer.share == 1 else f"{answer.share:.2%}"
     summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
     if answer.mean is not None:
@@ -115,9 +120,11 @@ def print_matrix(answer: "Matrix") -> None:
     console().print(summary + ".")
     names = _short_names(answer.ids)
     norms = [f"{names[id]} {value:.3g}" for id, value in answer.relative_norms.items()]
+    if len(norms) > MOST_IN_TABLE:
+        norms = [f"{min(answer.relative_norms.values()):.3g} to {max(answer.relative_norms.values()):.3g}"]
     if norms:
         console().print(f"Length of the task vectors over that of the base: {', '.join(norms)}.")
-    for name in matrix.without_direction():
+    for name in matrix.without_direction()[:MOST_IN_TABLE]:
         note(f"{name} equals the base: it has no direction, so no {matrix.metric} either.")
     for text in answer.notes:
         note(text)

@@ -178,7 +178,7 @@ def print_failures(answer: "Failures") -> None:
         console().print(f"{failed.id} ({failed.stage.replace('_', '-')}, {failed.kind}{tries}): {failed.message}",
                         soft_wrap=True)  # fmt: skip
         if failed.traceback:
-            console().print(lines(*failed.traceback.rstrip().split("\n")), soft_wrap=True)
+            console().print(lines(*(f"  {line}" for line in failed.traceback.rstrip().split("\n"))), soft_wrap=True)
     if not answer.failures:
         console().print("Nothing failed.")
 

@@ -52,11 +52,13 @@ def captions(names: Iterable[str]) -> list[str]:
     >>> captions(["a" * 60 + "1" + "z" * 60, "b", "a" * 60 + "2" + "z" * 60])[2]
     'aaaaaaaaaaaaaaaaaaaaaaaa…zzzzzzzzzzzzzzzzzzzzzzz (3)'
     """
-    shown = [in_picture(name) for name in names]
-    first: dict[str, int] = {}
-    for place, name in enumerate(shown):
-        first.setdefault(name, place)
-    return [name if first[name] == place else f"{name} ({place + 1})" for place, name in enumerate(shown)]
+    shown: dict[str, None] = {}
+    for place, name in enumerate(names, 1):
+        caption = in_picture(name)
+        while caption in shown:
+            caption, place = f"{in_picture(name)} ({place})", place + 1
+        shown[caption] = None
+    return list(shown)
 
 
 def in_chart(text: object) -> str:

@@ -46,4 +46,8 @@ def save(figure: "Figure", path: Path, format: str) -> None:
     width, height = figure.get_size_inches()
     dpi = min(DPI, sqrt(MOST_PIXELS / (width * height)))
     with plain_texts():
+        if (layout := figure.get_layout_engine()) is not None:
+            # Once: with a layout left to do, savefig would draw everything twice.
+            layout.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(path, format=format, dpi=dpi, metadata={"Date": None} if format == "svg" else {})

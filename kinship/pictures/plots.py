@@ -36,7 +36,8 @@ LINES = (
 def heatmap(matrix: KinshipMatrix) -> "Figure":
     """Clustered heatmap with its dendrogram and the values in the cells (up to 30 models).
 
-    Many models have smaller cells and names, more than `MOST_NAMED` no names.
+    Many models have smaller cells and names; more than `MOST_LABELS` are named at the rows only, more than
+    `MOST_NAMED` nowhere.
     """
     from matplotlib.figure import Figure
 
@@ -56,13 +57,11 @@ def heatmap(matrix: KinshipMatrix) -> "Figure":
     low, high = colour_range(matrix)
     colours = COLOURS if matrix.spec.higher_is_closer else f"{COLOURS}_r"
     image = main.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
-    if count <= MOST_NAMED:
-        size = _font_size((side - 2.2) / count)
-        main.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
-        main.set_yticks(range(count), names, fontsize=size)
-    else:
-        main.set_xticks([])
-        main.set_yticks([])
+    size = _font_size((side - 2.2) / count)
+    rows = range(count if count <= MOST_NAMED else 0)
+    columns = range(count if count <= MOST_LABELS else 0)  # the rows' names, in the same order
+    main.set_xticks(columns, names[: len(columns)], rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+    main.set_yticks(rows, names[: len(rows)], fontsize=size)
     if count <= 30:
         for (row, column), value in np.ndenumerate(values):
             if not np.isnan(value):

@@ -16,6 +16,7 @@ from typing import TypeVar
 from evaluators.base import Task
 from kinship.cache import cache_folder
 from kinship.errors import CacheError, KinshipWarning
+from kinship.outside import as_stored
 from kinship.sqlite_files import Trouble, damage_of, is_damage, set_aside
 
 FILE_NAME = "scores.sqlite"
@@ -129,7 +130,7 @@ class ScoreCache:
                     f"SELECT {_DOCUMENTS}, CAST(model AS TEXT) FROM results WHERE key = ?", (key,)
                 ).fetchone()
                 known = (self._known(key, row[0]) if row else {}) | values
-                name = row[1] if row and row[1] else model
+                name = row[1] if row and row[1] else as_stored(model)
                 facts = (key, _pack(key, known), name, task.name, task.metric, len(known), time.time())
                 database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
 

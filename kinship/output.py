@@ -1,5 +1,6 @@
 """Writing results: nothing existing is lost, nothing half-written is left under a final name."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kinship.errors import OutputExists, OutputNotWritable
+
+LONGEST_STEM = 200  # bytes; file systems take names of 255
 
 Foreign = Callable[[Path], str | None]
 """What in a folder is not ours, by its path in there, so that the folder is not replaced; None where all is ours."""
@@ -27,7 +30,15 @@ def require_writable(
     force: what exists may be replaced: a regular file, or with ``folder`` a folder in which nothing is foreign. Never
     replaced are devices and pipes, folders behind links, and what is, holds or belongs to one of ``inputs``.
     """
-    if os.path.lexists(path):
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        exists = False
+    except OSError as error:
+        raise OutputNotWritable(f"{path} cannot be written: {error.strerror}.", hint="Choose another name.") from None
+    else:
+        exists = True
+    if exists:
         if not force:
             link = f", a link to {os.readlink(path)}" if path.is_symlink() else ""
             raise OutputExists(f"{path} exists already{link}.", hint="Choose another name, or replace it with --force.")
@@ -148,7 +159,7 @@ def _staged(path: Path, force: bool, folder: Foreign | None) -> Iterator[Path]:
         ) from None
     clear_abandoned(path)
     require_writable(path, force=force, folder=folder)
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    partial = path.parent / f".{_stem(path.name)}.{os.getpid()}.partial"
     try:
         yield partial
     except OSError as error:
@@ -159,12 +170,18 @@ def _staged(path: Path, force: bool, folder: Foreign | None) -> Iterator[Path]:
         _remove(partial)
 
 
+def _stem(name: str) -> str:
+    """What stands for ``name`` in the name of a file beside it, which has to be longer than it."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= LONGEST_STEM else hashlib.sha256(raw).hexdigest()
+
+
 def clear_abandoned(path: Path) -> None:
     """Remove what writers that are no longer alive left beside ``path``.
 
     One that died between its two renames has retired the old folder and not named the new one: the old one returns.
     """
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.(partial|retired)")
+    pattern = re.compile(re.escape(f".{_stem(path.name)}.") + r"(\d+)\.(partial|retired)")
     for sibling in list(path.parent.iterdir()) if path.parent.is_dir() else []:
         match = pattern.fullmatch(sibling.name)
         if match is None or _alive(int(match[1])):

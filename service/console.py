@@ -1,4 +1,7 @@
-"""How the commands speak: tables and bars for people, one JSON object for machines, errors for both."""
+"""How the commands speak: tables and bars for people, one JSON object for machines, errors for both.
+
+A string that is printed is text from outside: see `service.terminal`.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -16,28 +19,35 @@ if TYPE_CHECKING:
 
 def console() -> "Console":
     """For results."""
-    from rich.console import Console
+    from service.terminal import Terminal
 
-    return Console(highlight=False)
+    return Terminal()
 
 
 def notes() -> "Console":
     """For everything that is not the result: progress, notes, errors."""
-    from rich.console import Console
+    from service.terminal import Terminal
 
-    return Console(stderr=True, highlight=False)
+    return Terminal(stderr=True)
 
 
 def note(text: str) -> None:
-    """One note on standard error, marked as such; ``text`` is plain."""
-    from rich.markup import escape
+    """One note on standard error, marked as such."""
+    from service.terminal import styled
 
-    notes().print(f"[yellow]Note:[/] {escape(text)}", soft_wrap=True)
+    notes().print(styled(("Note:", "yellow"), f" {text}"), soft_wrap=True)
 
 
 def print_json(answer: "Answer", *, indent: int | None = 2) -> None:
     """One JSON object on standard output."""
-    sys.stdout.write(answer.to_json(indent=indent) + "\n")
+    write_json(answer.to_json(indent=indent) + "\n")
+
+
+def write_json(text: str) -> None:
+    """JSON on standard output, whatever letters that can hold."""
+    from kinship.outside import json_in
+
+    sys.stdout.write(json_in(sys.stdout.encoding, text))
     sys.stdout.flush()
 
 
@@ -48,21 +58,23 @@ def print_error(error: KinshipError, *, as_json: bool) -> None:
     if as_json:
         print_json(Error.of(error), indent=None)
         return
-    from rich.markup import escape
+    from service.terminal import styled
 
-    notes().print(f"[bold red]Error:[/] {escape(error.message)}", soft_wrap=True)
+    notes().print(styled(("Error:", "bold red"), f" {error.message}"), soft_wrap=True)
     if error.hint:
-        notes().print(f"[bold]Next:[/]  {escape(error.hint)}", soft_wrap=True)
+        notes().print(styled(("Next:", "bold"), f"  {error.hint}"), soft_wrap=True)
 
 
 def progress_bar(*, quiet: bool = False) -> "Progress":
     """A bar with count, rate and time left, on standard error; nothing where that is no terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    from service.terminal import PlainColumn
+
     return Progress(
-        TextColumn("{task.description}"),
+        PlainColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[amount]}"),
+        PlainColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),

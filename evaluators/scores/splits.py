@@ -15,7 +15,7 @@ SPLITS: tuple[Split, Split] = ("search", "held_out")
 def content_hash(document: Any, seed: int = 0) -> str:
     """sha256 of a document's canonical JSON, salted with ``seed``."""
     text = json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
+    return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def split_documents(

@@ -15,11 +15,14 @@ from kinship.checkpoints.dtypes import DTYPES, NOT_COMPUTED, DType
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 from kinship.file_state import FileState
 
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+# The format allows 100 MB of header, which would take a GB to hold. The largest models there are, in one file, would
+# have a tenth of this.
+MAX_HEADER_BYTES, MAX_TENSORS = 32_000_000, 250_000
+_FIELDS = ("dtype", "shape", "data_offsets")
 MAX_DIMENSIONS = 64  # more than torch can hold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """Where one tensor lies: ``offset`` and ``nbytes`` are absolute positions in ``file``, in bytes.
 
@@ -43,8 +46,9 @@ class TensorEntry:
 def read_header(path: Path) -> dict[str, TensorEntry]:
     """Entries of every tensor in the safetensors file ``path``, by name, in file order.
 
-    Reads the header only. Raises `MalformedCheckpoint` where the header breaks the format, and `UnsupportedCheckpoint`
-    for a dtype of the format that is not computed with.
+    Reads the header only, in less than 200 MB of memory. Raises `MalformedCheckpoint` where the header breaks the
+    format, and `UnsupportedCheckpoint` for a dtype of the format that is not computed with, and for a header of more
+    than `MAX_HEADER_BYTES` or `MAX_TENSORS`.
     """
     state = FileState.of(path)
     size = state.size
@@ -53,21 +57,28 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         if len(prefix) < 8:
             raise _malformed(path, "it is shorter than the 8 bytes of a header length")
         length = int.from_bytes(prefix, "little")
-        if length > min(size - 8, MAX_HEADER_BYTES):
+        if length > size - 8:
             raise _malformed(path, f"its header claims {length} bytes, the file has {size}")
+        if length > MAX_HEADER_BYTES:
+            raise _too_large(path, f"{length:,} bytes of header", f"{MAX_HEADER_BYTES:,}")
         raw = file.read(length)
     # A tensor's entry has three brackets in some fifty bytes; lists of lists would take thirty times their text.
     if raw.count(b"[") + raw.count(b"{") > length // 8 + 8:
         raise _malformed(path, "its header is not JSON about tensors but mostly brackets")
+    if (tensors := raw.count(b'"data_offsets"')) > MAX_TENSORS:
+        raise _too_large(path, f"{tensors:,} tensors", f"{MAX_TENSORS:,}")
     try:
-        header = json.loads(raw.decode(), object_pairs_hook=_unique)
+        text = raw.decode()
+        del raw
+        header = json.loads(text, object_pairs_hook=_compact)
     except (ValueError, RecursionError) as error:
         raise _malformed(path, f"its header is not JSON ({error})") from None
     if not isinstance(header, dict):
         raise _malformed(path, "its header is not a JSON object")
+    del text
     header.pop("__metadata__", None)
     start = 8 + length
-    entries = [_entry(path, name, fields, start, state) for name, fields in header.items()]
+    entries = [_entry(path, name, header.pop(name), start, state) for name in list(header)]
     _check_contiguous(path, entries, start, size)
     return {entry.name: entry for entry in entries}
 
@@ -82,11 +93,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def _compact(pairs: list[tuple[str, Any]]) -> dict[str, Any] | tuple[Any, ...]:
+    """`_unique`; what a tensor says, as a tuple of `_FIELDS`, which takes half the memory."""
+    content = _unique(pairs)
+    if content.keys() == set(_FIELDS) and isinstance(content["dtype"], str):
+        return tuple(content[key] for key in _FIELDS)
+    return content
+
+
 def _entry(path: Path, name: str, fields: object, start: int, state: FileState) -> TensorEntry:
     if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
         raise _malformed(path, f"the name {brief(name)} is not text")
     try:
-        dtype_name, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]  # type: ignore[index]
+        said = fields if isinstance(fields, tuple) else tuple(fields[key] for key in _FIELDS)  # type: ignore[index]
+        dtype_name, shape, (begin, end) = said
     except (TypeError, KeyError, ValueError):
         raise _malformed(path, f"tensor {name!r} lacks dtype, shape or data_offsets") from None
     dtype = DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
@@ -120,6 +140,13 @@ def _check_contiguous(path: Path, entries: list[TensorEntry], start: int, size: 
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _too_large(path: Path, found: str, most: str) -> UnsupportedCheckpoint:
+    return UnsupportedCheckpoint(
+        f"{path} has {found}; up to {most} are read.",
+        hint="Is it a model? Save one this large in several shards, as save_pretrained does.",
+    )
 
 
 def _malformed(path: Path, reason: str) -> MalformedCheckpoint:

@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ class OpenFiles:
     def __init__(self, most: int) -> None:
         self._most = most
         self._files: OrderedDict[tuple[object, Path], _Open] = OrderedDict()
+        self._owned: defaultdict[object, set[Path]] = defaultdict(set)
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -39,6 +40,7 @@ class OpenFiles:
             if found is None:
                 self._close_idle(self._most - 1)
                 found = self._files[key] = _Open(os.open(file, os.O_RDONLY))
+                self._owned[owner].add(file)
             found.users += 1
             self._files.move_to_end(key)
         try:
@@ -50,8 +52,9 @@ class OpenFiles:
     def close(self, owner: object) -> None:
         """Close the files of ``owner``, which must not be in use."""
         with self._lock:
-            for key in [key for key in self._files if key[0] is owner]:
-                os.close(self._files.pop(key).descriptor)
+            for file in self._owned.pop(owner, ()):
+                if (owner, file) in self._files:  # else it was closed to make room
+                    os.close(self._files.pop((owner, file)).descriptor)
 
     def _close_idle(self, most: int) -> None:
         for key in list(self._files) if len(self._files) > most else []:

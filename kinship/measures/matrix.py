@@ -1,14 +1,13 @@
 """`KinshipMatrix`: kinship of every pair of models, with their ids, and its files."""
 
-import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig, MalformedCheckpoint
 from kinship.measures.metrics import Metric, get_metric
+from kinship.outside import write_csv
 
 SCHEMA = "kinship.matrix/1"
 
@@ -55,7 +55,9 @@ class KinshipMatrix:
 
     def mean(self, ids: Sequence[str] | None = None) -> float:
         """Kinship of n models: the mean over their pairs (arXiv 2410.12613, section 3.2); NaN for fewer than two."""
-        pairs = [self[pair] for pair in combinations(self.ids if ids is None else ids, 2)]
+        chosen = range(len(self.ids)) if ids is None else [self.ids.index(id) for id in ids]
+        values = self.values[np.ix_(chosen, chosen)]
+        pairs = values[np.triu_indices(len(chosen), 1)].tolist()
         return sum(pairs) / len(pairs) if pairs else math.nan
 
     def without_direction(self) -> tuple[str, ...]:
@@ -64,17 +66,24 @@ class KinshipMatrix:
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON object: see docs/formats.md."""
+        mean = self.mean()
         return {
             "schema": SCHEMA,
             "metric": self.metric,
             "base": self.base,
             "ids": list(self.ids),
-            "values": [[None if math.isnan(value) else value for value in row] for row in self.values.tolist()],
-            "mean": None if math.isnan(self.mean()) else self.mean(),
+            "values": self._plain_values(),
+            "mean": None if math.isnan(mean) else mean,
             "tensors": self.tensors,
             "compared": self.compared,
             "left_out": self.left_out,
         }
+
+    def _plain_values(self) -> list[list[float | None]]:
+        rows = self.values.tolist()
+        if not np.isnan(self.values).any():  # millions of numbers, not looked at one by one
+            return cast("list[list[float | None]]", rows)
+        return [[None if math.isnan(value) else value for value in row] for row in rows]
 
     def to_json(self) -> str:
         """`to_dict` as text, numbers in full precision."""
@@ -83,10 +92,8 @@ class KinshipMatrix:
     def to_csv(self) -> str:
         """A header of ids, then one row a model; empty cells where there is no value."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([self.metric, *self.ids])
-        for id, row in zip(self.ids, self.values.tolist(), strict=True):
-            writer.writerow([id, *("" if math.isnan(value) else repr(value) for value in row)])
+        rows = ([id, *row] for id, row in zip(self.ids, self.values.tolist(), strict=True))
+        write_csv(text, [[self.metric, *self.ids], *rows])
         return text.getvalue()
 
     def save(self, path: Path, suffix: str | None = None) -> None:
@@ -122,6 +129,6 @@ class KinshipMatrix:
 
 def require_unique(ids: Sequence[str]) -> None:
     """Raise `InvalidConfig` where two models have one id."""
-    for index, id in enumerate(ids):
-        if id in ids[:index]:
+    for id, times in Counter(ids).items():
+        if times > 1:
             raise InvalidConfig(f"Two models are called {id!r}.", hint="List each model once.")

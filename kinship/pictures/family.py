@@ -6,6 +6,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from kinship.checkpoints.references import short_names
+from kinship.outside import captions, in_picture
+from kinship.pictures.canvas import picture
 from kinship.pictures.layout import Layout, colour_range, layered_layout
 from kinship.pictures.plots import COLOURS
 from kinship.trees.formats import edge_text
@@ -36,6 +38,7 @@ EDGES: Mapping[str, tuple[str, Literal["-", "--", "-.", ":"]]] = {
 }
 
 
+@picture
 def family_figure(tree: "Tree", title: str = "") -> "Figure":
     """Roots at the top, generations below; colour is the score where there is one; edges say kind and kinship.
 
@@ -48,7 +51,7 @@ def family_figure(tree: "Tree", title: str = "") -> "Figure":
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    names = dict(zip(tree, short_names(list(tree)), strict=True))
+    names = dict(zip(tree, captions(short_names(list(tree))), strict=True))
     layout, alone = layered_layout(tree), []
     sideways = _widest(layout) > WIDE
     if sideways:
@@ -122,7 +125,7 @@ def family_figure(tree: "Tree", title: str = "") -> "Figure":
     if alone:
         listed = ", ".join(names[node] for node in alone)
         figure.supxlabel(_wrapped(f"No relatives here: {listed}", figure.get_figwidth()), fontsize=7, x=0.01, ha="left")
-    axes.set_title(title or "Family tree", fontsize=9)
+    axes.set_title(in_picture(title or "Family tree"), fontsize=9)
     return figure
 
 

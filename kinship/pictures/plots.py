@@ -1,19 +1,25 @@
 """Pictures of a kinship matrix. Colours are readable with every kind of colour vision."""
 
+import sys
 from collections.abc import Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kinship.checkpoints.references import short_names
 from kinship.measures.matrix import KinshipMatrix
+from kinship.outside import captions, in_picture
+from kinship.pictures.canvas import picture
 from kinship.trees.dendrogram import cluster
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = "cividis"
+LARGEST = 36.0  # inches
+MOST_NAMED, MOST_LABELS = 500, 100  # models, and groups along an axis
 
 # The Okabe-Ito colours, each with its own dash, so that lines differ in print too.
 LINES = (
@@ -26,28 +32,36 @@ LINES = (
 )
 
 
+@picture
 def heatmap(matrix: KinshipMatrix) -> "Figure":
-    """Clustered heatmap with its dendrogram and the values in the cells (up to 30 models)."""
+    """Clustered heatmap with its dendrogram and the values in the cells (up to 30 models).
+
+    Many models have smaller cells and names; more than `MOST_LABELS` are named at the rows only, more than
+    `MOST_NAMED` nowhere.
+    """
     from matplotlib.figure import Figure
-    from scipy.cluster.hierarchy import dendrogram
 
     count = len(matrix.ids)
-    side = max(4.0, 0.55 * count + 2.2)
+    side = max(4.0, 0.55 * min(count, 30) + 0.08 * max(0, count - 30) + 2.2)
+    side = min(side, LARGEST)
     figure = Figure(figsize=(side + 1.2, side + 0.9), layout="constrained")
     top, main = figure.subplots(2, 1, height_ratios=[1, 5])
     order = list(range(count))
     if count > 1:
-        tree = dendrogram(cluster(matrix), ax=top, no_labels=True, color_threshold=0, above_threshold_color="0.35")
-        order = tree["leaves"]
+        order = _draw_tree(matrix, top, no_labels=True, above_threshold_color="0.35")
         top.set_xlim(0, 10 * count)
     top.axis("off")
     values = matrix.values[np.ix_(order, order)]
-    names = [short_names(matrix.ids)[index] for index in order]
+    short = captions(short_names(matrix.ids))
+    names = [short[index] for index in order]
     low, high = colour_range(matrix)
     colours = COLOURS if matrix.spec.higher_is_closer else f"{COLOURS}_r"
     image = main.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
-    main.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
-    main.set_yticks(range(count), names)
+    size = _font_size((side - 2.2) / count)
+    rows = range(count if count <= MOST_NAMED else 0)
+    columns = range(count if count <= MOST_LABELS else 0)  # the rows' names, in the same order
+    main.set_xticks(columns, names[: len(columns)], rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+    main.set_yticks(rows, names[: len(rows)], fontsize=size)
     if count <= 30:
         for (row, column), value in np.ndenumerate(values):
             if not np.isnan(value):
@@ -55,36 +69,39 @@ def heatmap(matrix: KinshipMatrix) -> "Figure":
                 ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
                 main.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=8)
     figure.colorbar(image, ax=main, label=matrix.spec.label, shrink=0.8)
-    figure.suptitle(f"Kinship to {short_names([matrix.base])[0]}", fontsize=11)
+    figure.suptitle(f"Kinship to {in_picture(short_names([matrix.base])[0])}", fontsize=11)
     return figure
 
 
+@picture
 def dendrogram_figure(matrix: KinshipMatrix) -> "Figure":
-    """Dendrogram of the models, root at the left."""
+    """Dendrogram of the models, root at the left; more than `MOST_NAMED` have no names."""
     from matplotlib.figure import Figure
-    from scipy.cluster.hierarchy import dendrogram
 
-    figure = Figure(figsize=(7, max(2.5, 0.35 * len(matrix.ids) + 1)), layout="constrained")
+    count = len(matrix.ids)
+    height = min(0.35 * count, max(21.0, 0.14 * count), 2 * LARGEST)
+    figure = Figure(figsize=(7, max(2.5, height + 1)), layout="constrained")
     axes = figure.subplots()
-    dendrogram(
-        cluster(matrix), ax=axes, labels=short_names(matrix.ids), orientation="left", color_threshold=0,
-        above_threshold_color="0.25",
-    )  # fmt: skip
+    names = captions(short_names(matrix.ids))
+    labels = {"labels": names, "leaf_font_size": _font_size(height / count)} if count <= MOST_NAMED else {}
+    _draw_tree(matrix, axes, orientation="left", above_threshold_color="0.25", no_labels=not labels, **labels)
     similar = matrix.spec.higher_is_closer
     axes.set_xlabel(f"1 - {matrix.spec.label}" if similar else matrix.spec.label)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
+@picture
 def profile(groups: Mapping[str, KinshipMatrix], by: str) -> "Figure":
     """Kinship along the groups (layers, module kinds): a line a pair, or mean and range where there are many pairs."""
     from matplotlib.figure import Figure
 
     first = next(iter(groups.values()))
-    names = short_names(first.ids)
+    names = captions(short_names(first.ids))
     pairs = list(combinations(range(len(names)), 2))
-    values = np.array([[matrix.values[pair] for pair in pairs] for matrix in groups.values()])
-    figure = Figure(figsize=(max(6.0, 0.32 * len(groups) + 3), 4), layout="constrained")
+    upper = np.triu_indices(len(names), 1)
+    values = np.array([matrix.values[upper] for matrix in groups.values()])
+    figure = Figure(figsize=(min(max(6.0, 0.32 * len(groups) + 3), LARGEST), 4), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(groups))
     if len(pairs) <= len(LINES):
@@ -96,13 +113,33 @@ def profile(groups: Mapping[str, KinshipMatrix], by: str) -> "Figure":
         axes.plot(
             places, np.nanmean(values, axis=1), color=LINES[0][0], marker="o", markersize=3, label="mean of pairs"
         )
-    axes.set_xticks(places, list(groups), rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    step = 1 + len(groups) // MOST_LABELS  # of very many groups some are named
+    labels = captions(groups)[::step]
+    axes.set_xticks(places[::step], labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_ylabel(first.spec.label)
-    axes.set_title(f"Kinship by {by}", fontsize=10)
+    axes.set_title(f"Kinship by {in_picture(by)}", fontsize=10)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
     return figure
+
+
+def _draw_tree(matrix: KinshipMatrix, axes: "Axes", **options: Any) -> list[int]:
+    """Draw the dendrogram by SciPy; returns the leaves in order."""
+    from scipy.cluster.hierarchy import dendrogram
+
+    linkage, before = cluster(matrix), sys.getrecursionlimit()
+    sys.setrecursionlimit(before + len(matrix.ids))  # SciPy goes down a tree by recursion
+    try:
+        leaves: list[int] = dendrogram(linkage, ax=axes, color_threshold=0, **options)["leaves"]
+    finally:
+        sys.setrecursionlimit(before)
+    return leaves
+
+
+def _font_size(pitch: float) -> float:
+    """Points of names that are ``pitch`` inches apart."""
+    return min(10.0, 60 * pitch)
 
 
 def colour_range(matrix: KinshipMatrix) -> tuple[float, float]:

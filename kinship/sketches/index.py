@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig, MalformedCheckpoint, OutputNotWritable, ReferenceNotFound
+from kinship.outside import as_stored
 from kinship.sketches.sketch import VERSION, WIDTH, Key, Sketch
 from kinship.sqlite_files import Trouble, begins_like_one, checksum, damage_of, is_damage
 
@@ -82,6 +83,7 @@ class SketchIndex:
 
         state: what tells later whether the model is still the same, as `Checkpoint.fingerprint` does.
         """
+        id = as_stored(id)
         with self._database(write=True) as database:
             known = database.execute("SELECT sums FROM models WHERE id = ?", (id,)).fetchone()
             if known is not None and known[0] != sketch.sums.tobytes() and not force:
@@ -108,6 +110,7 @@ class SketchIndex:
         """The sketch kept under ``id``, if it was made in this very ``state`` of the model."""
         if state is None or not self._path.exists():
             return None
+        id = as_stored(id)
         with self._database() as database:
             if database.execute("SELECT name FROM sqlite_master WHERE name = 'states'").fetchone() is None:
                 return None  # an index of before states were kept
@@ -120,6 +123,7 @@ class SketchIndex:
 
     def remove(self, id: str) -> None:
         """Forget a model; raises `ReferenceNotFound`."""
+        id = as_stored(id)
         with self._database(write=True) as database:
             if database.execute("DELETE FROM models WHERE id = ?", (id,)).rowcount == 0:
                 raise ReferenceNotFound(f"{self._path} has no model called {id!r}.", hint="kinship index list INDEX")

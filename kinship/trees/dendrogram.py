@@ -8,6 +8,7 @@ import numpy as np
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
 from kinship.measures.matrix import KinshipMatrix
+from kinship.outside import on_terminal
 
 
 def distances(matrix: KinshipMatrix) -> Float64:
@@ -94,4 +95,5 @@ def neighbour_joining(distances: Float64, ids: Sequence[str]) -> str:
 
 def _label(id: str) -> str:
     """A name as Newick takes it: bare, or in single quotes with quotes inside doubled."""
+    id = on_terminal(id)
     return id if re.fullmatch(r"[\w.+-]+", id) else "'" + id.replace("'", "''") + "'"

@@ -1,13 +1,15 @@
 """Family trees as text: GraphML, Mermaid, and lines for a terminal."""
 
 import io
-import json
+import re
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
 from kinship.checkpoints.references import short_names
+from kinship.outside import in_picture, in_xml, json_text
 
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
@@ -17,9 +19,9 @@ def to_graphml(tree: "Tree") -> str:
     """GraphML, which graph tools read; lists and mappings in it are JSON texts, and what is unknown is left out."""
     plain: Tree = nx.DiGraph()
     for id, facts in tree.nodes(data=True):
-        plain.add_node(_printable(id), **_flat(facts))
+        plain.add_node(in_xml(id), **_flat(facts))
     for parent, child, facts in tree.edges(data=True):
-        plain.add_edge(_printable(parent), _printable(child), **_flat(facts))
+        plain.add_edge(in_xml(parent), in_xml(child), **_flat(facts))
     buffer = io.BytesIO()
     nx.write_graphml_xml(plain, buffer)
     return buffer.getvalue().decode()
@@ -96,22 +98,20 @@ def edge_text(facts: dict[str, Any]) -> str:
 
 def _flat(facts: dict[str, Any]) -> dict[str, str | int | float | bool]:
     return {
-        key: value if isinstance(value, bool | int | float) else _printable(value)
+        key: value if isinstance(value, bool | int | float) else _text(value)
         for key, value in facts.items()
         if value is not None
     }
 
 
-def _printable(value: Any) -> str:
-    """Text that XML may hold."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "".join(letter if letter >= " " or letter in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+def _text(value: Any) -> str:
+    return in_xml(value if isinstance(value, str) else json_text(value))
 
 
 def _quoted(text: str) -> str:
-    """Text between the quotation marks of Mermaid."""
-    escaped = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
-    return " ".join(_printable(escaped).split())
+    """Text between the quotation marks of Mermaid, which knows entities, formulas, Markdown and directives."""
+    escaped = escape(re.sub("[#$%`]", lambda match: f"#{ord(match[0])};", in_picture(text)), quote=False)
+    return escaped.replace('"', "&quot;")
 
 
 def families(tree: "Tree") -> Sequence[Sequence[str]]:

@@ -15,6 +15,7 @@ from kinship.checkpoints.folder_files import companions, copy_regular, read_text
 from kinship.checkpoints.frame import TOKENIZER_FILES
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.output import output_folder
+from kinship.outside import in_code, in_markdown, markdown_block
 from merging.output.writer import SHARD_BYTES, ShardWriter, sha256
 from merging.planning.config import with_dtype
 from merging.planning.graph import Spec
@@ -153,13 +154,14 @@ def _model_card(
     different = sorted(set(licences.values()))
     if different:
         front |= {"license": different[0] if len(different) == 1 and len(licences) == len(parents) else "other"}
-    rows = "".join(f"| {task} | {value:.4f} |\n" for task, value in scores.items())
+    rows = "".join(f"| {in_markdown(task)} | {value:.4f} |\n" for task, value in scores.items())
     table = f"\n| task | score |\n| --- | ---: |\n{rows}" if scores else ""
-    table += f"\n{verdict}\n" if verdict else ""
-    terms = "".join(f"* `{parent}`: {licences.get(parent, 'not stated')}\n" for parent in parents) if licences else ""
+    table += f"\n{in_markdown(verdict)}\n" if verdict else ""
+    stated = {parent: in_markdown(licences.get(parent, "not stated")) for parent in parents}
+    terms = "".join(f"* {in_code(parent)}: {licence}\n" for parent, licence in stated.items()) if licences else ""
     return (
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n"
-        f"A merge of {', '.join(f'`{parent}`' for parent in parents)}, made with model-kinship.\n{table}\n"
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {in_markdown(name)}\n\n"
+        f"A merge of {', '.join(map(in_code, parents))}, made with model-kinship.\n{table}\n"
         + (f"Licences of the parents, which bind this model too:\n\n{terms}\n" if terms else "")
-        + f"```yaml\n{recipe.to_yaml()}```\n"
+        + markdown_block(recipe.to_yaml(), "yaml")
     )

@@ -4,12 +4,12 @@ Two runs with the same inputs and seed have equal exports, byte for byte, howeve
 whoever did the work.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from evaluators.scores.score import as_dict
 from kinship.errors import LedgerError
+from kinship.outside import json_text
 from merging.offspring.span import Span
 from search.history.comparisons import Differences, comparisons
 from search.history.descent import Descent
@@ -62,7 +62,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
 
 def to_json(export: dict[str, Any]) -> str:
     """The export as text, the same bytes for equal exports."""
-    return json.dumps(export, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(export, indent=1, sort_keys=True) + "\n"
 
 
 def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:

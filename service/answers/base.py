@@ -4,10 +4,11 @@ A field whose default is None may be absent: what is not said is not printed (``
 ``response_model_exclude_unset``). The texts below fields are their help, in JSON Schema too. No number is NaN.
 """
 
-import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from kinship.outside import json_text
 
 
 class Part(BaseModel):
@@ -19,7 +20,7 @@ class Part(BaseModel):
 
     def content(self) -> dict[str, Any]:
         """Plain data, in the order of the fields: what JSON shows."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return self.model_dump(by_alias=True, exclude_unset=True)
 
 
 class Answer(Part):
@@ -33,7 +34,7 @@ class Answer(Part):
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The text that ``--json`` prints, without the end of the line."""
-        return json.dumps(self.content(), indent=indent, allow_nan=False, ensure_ascii=False)
+        return json_text(self.content(), indent=indent)
 
 
 def named(schema: str) -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kinship.measures.options import ComparisonOptions
 
 Progress = Callable[[int, int], None]
+MOST_INDENTED = 200  # models
 Values = list[list[float | None]]
 
 
@@ -63,6 +64,10 @@ class Matrix(Answer):
             groups = comparison.by_group(by, metric)
             facts |= {"by": by, "groups": {label: group.to_dict()["values"] for label, group in groups.items()}}
         return cls.model_validate(facts)
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """See `Answer.to_json`; a large matrix is one line, which takes a fifth of the time."""
+        return super().to_json(indent=indent if len(self.ids) <= MOST_INDENTED else None)
 
     def matrix(self) -> "KinshipMatrix":
         """The same as the matrix that pictures and files are made of."""

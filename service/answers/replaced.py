@@ -13,8 +13,8 @@ from search.ledger.location import holds_run, require_idle
 # What a run leaves in its folder, and a demo in its own.
 _RUN = (
     "ledger.sqlite*", "ledger.json", ".ledger*", ".lock", ".started", "run.yml", "export.json", "children",
-    "best-offspring", "best-offspring.yml", "kinship.csv", "kinship.png", "lineage.png", "lineage.svg", "report.html", ".*.partial",
-    ".*.retired",
+    "best-offspring", "best-offspring.yml", "kinship.csv", "kinship.png", "lineage.png", "lineage.svg",
+    "report.html", ".*.partial", ".*.retired",
 )  # fmt: skip
 _DEMO = ("family", "kinship.csv", "kinship.png", "kinship.svg", "scores.sqlite*", "report.html", "run-*")
 

@@ -170,7 +170,7 @@ class RecoveredHeritage(Answer):
     @classmethod
     def of(cls, heritage: "Heritage") -> Self:
         """The answer that tells of ``heritage``."""
-        return cls.model_validate_json(json.dumps(heritage.to_dict()))
+        return cls.model_validate(json.loads(json.dumps(heritage.to_dict())))
 
     def tree(self) -> "Tree":
         """The same as the graph that pictures and files are made of."""

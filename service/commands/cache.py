@@ -103,9 +103,10 @@ def print_pruned(answer: "CachePrune") -> None:
 def print_problems(answer: "CacheChecks") -> None:
     """What is wrong, and what to do about it."""
     if answer.damage is not None:
-        console().print(f"{answer.path} is damaged: {answer.damage}\nDelete it; what it held will be scored again.")
+        console().print(f"{answer.path} is damaged: {answer.damage}", soft_wrap=True)
+        console().print("Delete it; what it held will be scored again.")
     for entry in answer.problems:
-        console().print(f"{_name(entry)} on {entry.task or ''}: {entry.problem}", soft_wrap=True, markup=False)
+        console().print(f"{_name(entry)} on {entry.task or ''}: {entry.problem}", soft_wrap=True)
     if answer.problems:
         console().print("Remove these by `kinship cache prune --broken`.")
     if answer.ok:

@@ -74,14 +74,16 @@ def _run(out: Path) -> None:
                 "strategy": {"variant": variant},
             }
         )
-        console().print(f"\nSearch, {variant} variant")
+        console().print()
+        console().print(f"Search, {variant} variant")
         with observed(as_json=False) as observer:
             views[variant] = run_evolution(config, out / f"run-{variant}", root=out, cache=cache, observer=observer)
         console().print(views[variant].run.verdict)
 
     report = out / "report.html"
     write_report(report, views, TITLE, force=True)
-    console().print(f"\nReport: {report.absolute()}", soft_wrap=True)
+    console().print()
+    console().print(f"Report: {report.absolute()}", soft_wrap=True)
 
 
 def _prepare(out: Path, *, force: bool) -> AbstractContextManager[None]:

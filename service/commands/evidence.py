@@ -19,18 +19,12 @@ def print_edges(heritage: "RecoveredHeritage") -> None:
     sizes = Counter(node.family for node in heritage.nodes)
     for node in heritage.nodes:
         if sizes[node.family] == 1:
-            console().print(f"{names[node.id]}: unrelated to the others", markup=False)
+            console().print(f"{names[node.id]}: unrelated to the others")
     for one in heritage.latent:
         children = ", ".join(names[child] for child in one.children)
-        console().print(f"Not here: an ancestor of {children} ({one.reason}).", markup=False)
+        console().print(f"Not here: an ancestor of {children} ({one.reason}).")
     for note in heritage.notes:
-        notes().print(f"Note: {note}", markup=False)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        notes().print(f"Note: {note}")
 
 
 def _print_table(heritage: "RecoveredHeritage", names: dict[str, str]) -> None:
@@ -41,8 +35,7 @@ def _print_table(heritage: "RecoveredHeritage", names: dict[str, str]) -> None:
 
     table = Table("parent", "child", "kind", "confidence", "evidence")
     for edge in heritage.edges:
-        row = (names[edge.parent], names[edge.child], edge.kind, f"{edge.confidence:.2f}", describe(edge, names))
-        table.add_row(*map(_plain, row))
+        table.add_row(names[edge.parent], names[edge.child], edge.kind, f"{edge.confidence:.2f}", describe(edge, names))
     console().print(table)
 
 

@@ -63,9 +63,10 @@ def evolve(
                 force=force,
             )
         except KeyboardInterrupt:
-            notes().print(f"\nPaused. Every result so far is kept; go on with: kinship evolve {run_file} "
-                          f"--out {out} --resume", soft_wrap=True, markup=False)  # fmt: skip
-            raise typer.Exit(130) from None
+            notes().print()
+            notes().print(f"Paused. Every result so far is kept; go on with: kinship evolve {run_file} "
+                          f"--out {out} --resume", soft_wrap=True)  # fmt: skip
+            raise
     if not as_json:
         console().print(found.run.verdict)
         console().print(f"Report: {out / 'report.html'}", soft_wrap=True)

@@ -24,11 +24,12 @@ from service.console import byte_progress, console, note, notes, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from kinship.measures.matrix import KinshipMatrix
     from service.answers.matrix import Matrix, MatrixPlan
 
-MOST_PAIRS = 8
+MOST_PAIRS, MOST_IN_TABLE = 8, 60
 WIDE = 78  # columns beyond which models are numbered in the header
 
 
@@ -86,7 +87,7 @@ def matrix(
     for path in replaced:
         note(f"{path} was about other tensors: its entries and these are not comparable.")
     for path in files:
-        notes().print(f"Wrote {path}", markup=False, soft_wrap=True)
+        notes().print(f"Wrote {path}", soft_wrap=True)
 
 
 def print_plan(plan: "MatrixPlan") -> None:
@@ -106,7 +107,12 @@ def print_plan(plan: "MatrixPlan") -> None:
 def print_matrix(answer: "Matrix") -> None:
     """The matrix, or by groups; then what a table does not say: what was compared, and what was not."""
     matrix = answer.matrix()
-    console().print(groups_table(answer.by_group(), answer.by) if answer.by else matrix_table(matrix))
+    if answer.by:
+        console().print(groups_table(answer.by_group(), answer.by))
+    elif len(answer.ids) <= MOST_IN_TABLE:
+        console().print(matrix_table(matrix))
+    else:
+        note(f"a table of {len(answer.ids):,} models has no room here: write it with --out FILE.csv, .html or .png.")
     share = "all" if answer.share == 1 else f"{answer.share:.2%}"
     summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
     if answer.mean is not None:
@@ -116,9 +122,11 @@ def print_matrix(answer: "Matrix") -> None:
     console().print(summary + ".")
     names = _short_names(answer.ids)
     norms = [f"{names[id]} {value:.3g}" for id, value in answer.relative_norms.items()]
+    if len(norms) > MOST_IN_TABLE:
+        norms = [f"{min(answer.relative_norms.values()):.3g} to {max(answer.relative_norms.values()):.3g}"]
     if norms:
         console().print(f"Length of the task vectors over that of the base: {', '.join(norms)}.")
-    for name in matrix.without_direction():
+    for name in matrix.without_direction()[:MOST_IN_TABLE]:
         note(f"{name} equals the base: it has no direction, so no {matrix.metric} either.")
     for text in answer.notes:
         note(text)
@@ -175,15 +183,17 @@ def _short_names(ids: "list[str] | tuple[str, ...]") -> dict[str, str]:
     return dict(zip(ids, short_names(ids), strict=True))
 
 
-def _cell(matrix: "KinshipMatrix", row: int, column: int) -> str:
+def _cell(matrix: "KinshipMatrix", row: int, column: int) -> "Text":
+    from service.terminal import styled
+
     value = float(matrix.values[row, column])
     text = "-" if math.isnan(value) else f"{value:.4f}"
     if row == column or math.isnan(value):
-        return f"[dim]{text}[/]"
+        return styled((text, "dim"))
     if not matrix.spec.higher_is_closer:
-        return text
+        return styled(text)
     colour = ("bright_black", "blue", "cyan", "yellow")[min(3, max(0, int(value * 4)))]
-    return f"[{colour}]{text}[/]"
+    return styled((text, colour))
 
 
 def _compared_otherwise(path: Path, answer: "Matrix") -> bool:

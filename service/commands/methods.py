@@ -29,7 +29,6 @@ def methods(
 
 def print_methods(answer: "Methods") -> None:
     """One line a method."""
-    from rich.markup import escape
     from rich.table import Table
 
     from merging.catalogue import HEADINGS
@@ -40,7 +39,7 @@ def print_methods(answer: "Methods") -> None:
             table.add_column(header, min_width=width, no_wrap=width > 0)
         group = [method for method in answer.methods if method.taxon == taxon]
         for method in group:
-            table.add_row(*map(escape, (method.name, method.base, method.in_span or "", method.summary)))
+            table.add_row(method.name, method.base, method.in_span or "", method.summary)
         if group:
             console().print(table)
             console().print()
@@ -49,10 +48,10 @@ def print_methods(answer: "Methods") -> None:
 
 def print_method(method: "Entry") -> None:
     """Everything of one method."""
-    from rich.markup import escape
     from rich.table import Table
 
     from merging.catalogue import default, limits
+    from service.terminal import styled
 
     facts = {
         "formula": method.formula,
@@ -65,10 +64,10 @@ def print_method(method: "Entry") -> None:
         "reference": method.reference,
         "defined in": method.module,
     }
-    console().print(f"[bold]{escape(method.name)}[/]  {escape(method.summary)}", soft_wrap=True)
+    console().print(styled((method.name, "bold"), f"  {method.summary}"), soft_wrap=True)
     for label, fact in facts.items():
         if fact:
-            console().print(f"  {label:<11}{escape(fact)}", soft_wrap=True)
+            console().print(f"  {label:<11}{fact}", soft_wrap=True)
     if not method.parameters:
         console().print("It has no parameters.")
         return
@@ -77,5 +76,5 @@ def print_method(method: "Entry") -> None:
         table.add_column(header, overflow="fold")
     for parameter in method.parameters:
         by_model = "yes" if parameter.per_model else "no"
-        table.add_row(parameter.name, default(parameter), limits(parameter), by_model, escape(parameter.help))
+        table.add_row(parameter.name, default(parameter), limits(parameter), by_model, parameter.help)
     console().print(table)

@@ -1,13 +1,12 @@
 """`kinship runs`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.commands.options import Force, Json
-from service.console import console, notes, print_json
+from service.console import console, notes, print_json, write_json
 
 if TYPE_CHECKING:
     from kinship.errors import LedgerError
@@ -35,7 +34,7 @@ def list_all(
     from service.answers.runs import list_runs
 
     def tell(folder: Path, error: "LedgerError") -> None:
-        notes().print(f"{folder}: {error.message}", markup=False, soft_wrap=True)
+        notes().print(f"{folder}: {error.message}", soft_wrap=True)
 
     answer = list_runs(where, tell)
     print_json(answer) if as_json else print_runs(answer, where)
@@ -68,7 +67,7 @@ def export(
     """Print the canonical export: equal runs give equal bytes."""
     from service.answers.export import archive_of, export_of
 
-    sys.stdout.write(archive_of(run).canonical() if full else export_of(run).canonical())
+    write_json(archive_of(run).canonical() if full else export_of(run).canonical())
 
 
 @runs.command("import")
@@ -86,13 +85,13 @@ def import_full(
 
     def warn() -> None:
         notes().print(f"To go on with the run, put its children/ into {out}: their weights are not in the file.",
-                      markup=False, soft_wrap=True)  # fmt: skip
+                      soft_wrap=True)  # fmt: skip
 
     answer = import_run(file, out, ledger, force=force, without_weights=warn)
     if as_json:
         print_json(answer)
     else:
-        console().print(f"{answer.individuals:,} individuals are in {answer.ledger}.", markup=False, soft_wrap=True)
+        console().print(f"{answer.individuals:,} individuals are in {answer.ledger}.", soft_wrap=True)
 
 
 @runs.command("verify")
@@ -166,18 +165,20 @@ def print_individuals(answer: "RunExport", name: str) -> None:
         console().print(f"{len(people) - MOST_ROWS:,} more: see `kinship runs export`.")
     if answer.pareto_front:
         front = ", ".join(answer.pareto_front[:MOST_NAMED]) + (", ..." if answer.pareto_front[MOST_NAMED:] else "")
-        console().print(f"Beaten by nobody on all tasks at once: {front}.", markup=False, soft_wrap=True)
+        console().print(f"Beaten by nobody on all tasks at once: {front}.", soft_wrap=True)
     console().print(f"{answer.verdict} Stopped because {answer.stopped or 'it is not finished'}.")
 
 
 def print_failures(answer: "Failures") -> None:
     """What failed, with tracebacks."""
+    from service.terminal import lines
+
     for failed in answer.failures:
         tries = f", tried {failed.attempts} times" if failed.attempts > 1 else ""
         console().print(f"{failed.id} ({failed.stage.replace('_', '-')}, {failed.kind}{tries}): {failed.message}",
-                        markup=False, soft_wrap=True)  # fmt: skip
+                        soft_wrap=True)  # fmt: skip
         if failed.traceback:
-            console().print(failed.traceback.rstrip(), markup=False, soft_wrap=True)
+            console().print(lines(*(f"  {line}" for line in failed.traceback.rstrip().split("\n"))), soft_wrap=True)
     if not answer.failures:
         console().print("Nothing failed.")
 

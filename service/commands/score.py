@@ -67,8 +67,9 @@ def score(
     try:
         answer = score_models(models, settings, root, open_cache(cache), documents_bar)
     except KeyboardInterrupt:
-        notes().print("\nStopped. Documents done so far are in the score cache, if there is one.")
-        raise typer.Exit(130) from None
+        notes().print()
+        notes().print("Stopped. Documents done so far are in the score cache, if there is one.")
+        raise
     for path in out or []:
         save_scores(answer, path, force=force)
     print_json(answer) if as_json else print_scores(answer)
@@ -125,15 +126,14 @@ def documents_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def save_scores(answer: "Scores", path: Path, *, force: bool = False) -> None:
     """Write the answer as JSON, or as CSV: see `rows`."""
-    import csv
-
     from kinship.output import output_file
+    from kinship.outside import write_csv
 
     with output_file(path, force=force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         if path.suffix == ".json":
             file.write(answer.to_json() + "\n")
         else:
-            csv.writer(file).writerows(rows(answer))
+            write_csv(file, rows(answer))
 
 
 def rows(answer: "Scores") -> Iterator[list[object]]:
@@ -161,6 +161,7 @@ def print_scores(answer: "Scores") -> None:
     from rich.table import Table
 
     from kinship.checkpoints.references import short_names
+    from service.terminal import lines
 
     found = answer.models
     names = short_names([one.model for one in found])
@@ -174,7 +175,7 @@ def print_scores(answer: "Scores") -> None:
         title = f"{place}, {scores.documents:,} documents" if len(some) > 1 else place
         table = Table("model", title=f"{title}; higher is better", title_justify="left")
         for name, task in scores.tasks.items():
-            table.add_column(f"{name}\n{task.metric}", justify="right")
+            table.add_column(lines(name, task.metric), justify="right")
         for header in () if unlike else ("mean of tasks", f"less {names[0]} (95 %)"):
             table.add_column(header, justify="right")
         for name, one in zip(names, found, strict=True):
@@ -182,16 +183,18 @@ def print_scores(answer: "Scores") -> None:
                 table.add_row(name, "failed")
                 continue
             score, by_task = one.splits[split], one.versus_first_by_task.get(split, {}) if unlike else {}
-            cells = [_cell(task) + _difference(by_task.get(key), "\n") for key, task in score.tasks.items()]
-            if not unlike:
-                cells += [_cell(score), _difference(one.versus_first.get(split))]
-            table.add_row(name, *cells)
+            cells = [
+                lines(_cell(task), *([_difference(gain)] if (gain := by_task.get(key)) else []))
+                for key, task in score.tasks.items()
+            ]
+            means = [] if unlike else [_cell(score), _difference(one.versus_first.get(split))]
+            table.add_row(name, *cells, *means)
         console().print(table)
     if unlike:
         notes().print(f"The metrics are unlike: no mean of them. Below each score: less {names[0]} (95 %).")
     for name, one in zip(names, found, strict=True):
         if one.error is not None:
-            notes().print(f"{name}: {one.error.message}", markup=False, soft_wrap=True)
+            notes().print(f"{name}: {one.error.message}", soft_wrap=True)
         elif one is not found[0] and not one.versus_first_by_task and found[0].splits:
             notes().print(f"{name} was run under other conditions than {names[0]}: the two are not compared.")
 
@@ -213,10 +216,8 @@ def _print_one(one: "ModelScores") -> None:
     console().print(table)
 
 
-def _difference(gain: "Difference | None", before: str = "") -> str:
-    if gain is None:
-        return ""
-    return f"{before}{_signed(gain.value)} \\[{_signed(gain.low)}, {_signed(gain.high)}]"
+def _difference(gain: "Difference | None") -> str:
+    return "" if gain is None else f"{_signed(gain.value)} [{_signed(gain.low)}, {_signed(gain.high)}]"
 
 
 def _signed(value: float | None) -> str:

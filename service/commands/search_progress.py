@@ -64,9 +64,11 @@ class SearchProgress:
 
     def _on_scored(self, facts: Mapping[str, Any]) -> None:
         id, value, error = facts["individual"], facts["value"], facts["stderr"] or 0.0
-        note = f"  [dim]estimated from {facts['documents']} documents[/]" if not facts["complete"] else ""
+        about: list[tuple[str, str]] = []
+        if not facts["complete"]:
+            about.append((f"  estimated from {facts['documents']} documents", "dim"))
         if facts.get("twin"):
-            note += f"  [dim]weights of {facts['twin']}[/]"
+            about.append((f"  weights of {facts['twin']}", "dim"))
         if (
             facts["split"] == "search"
             and facts["complete"]
@@ -74,20 +76,23 @@ class SearchProgress:
             and (not self._best or value > self._best[0])
         ):
             self._best = (value, error, id)
-            note += "  [bold]best so far[/]"
+            about.append(("  best so far", "bold"))
         held_out = "" if facts["split"] == "search" else "  held-out"
-        self._bar.console.print(f"  {id:<20} {100 * value:6.2f} ± {100 * error:.2f}{held_out}{note}")
+        self._say(f"  {id:<20} {100 * value:6.2f} ± {100 * error:.2f}{held_out}", *about)
         self._advance()
 
     def _on_failed(self, facts: Mapping[str, Any]) -> None:
-        from rich.markup import escape
-
         self._failed += 1
-        self._bar.console.print(f"  {facts['individual']:<20} [red]failed[/]: {escape(facts['error'])}")
+        self._say(f"  {facts['individual']:<20} ", ("failed", "red"), f": {facts['error']}")
         self._advance()
 
     def _on_stopped(self, facts: Mapping[str, Any]) -> None:
-        self._bar.console.print(f"  Stopped because {facts['reason']}.")
+        self._say(f"  Stopped because {facts['reason']}.")
+
+    def _say(self, *parts: str | tuple[str, str]) -> None:
+        from service.terminal import styled
+
+        self._bar.console.print(styled(*parts))
 
     def _begin(self, what: str, of: int) -> None:
         self._done, self._of = 0, of

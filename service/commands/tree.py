@@ -80,7 +80,7 @@ def _descent(what: list[str], out: list[Path] | None, how: dict[str, Any], *, as
         save_tree(answer, path, title, force=force)
     print_json(answer) if as_json else print_descent(answer, recovered)
     for path in files:
-        notes().print(f"Wrote {path}", soft_wrap=True, markup=False)
+        notes().print(f"Wrote {path}", soft_wrap=True)
 
 
 def print_descent(answer: "Descent", recovered: "list[RecoveredHeritage]") -> None:
@@ -90,9 +90,9 @@ def print_descent(answer: "Descent", recovered: "list[RecoveredHeritage]") -> No
     from service.commands.evidence import print_edges
 
     for line in to_lines(answer.tree()):
-        console().print(line, soft_wrap=True, markup=False)
+        console().print(line, soft_wrap=True)
     for finding in findings_of(answer):
-        notes().print(f"Note: {finding.text}.", soft_wrap=True, markup=False)
+        notes().print(f"Note: {finding.text}.", soft_wrap=True)
     for heritage in recovered:
         print_edges(heritage)
 
@@ -132,16 +132,16 @@ def _dendrogram(
         save_dendrogram(answer, matrix, path, force=force)
     print_json(answer) if as_json else print_dendrogram(answer, joining)
     for path in files:
-        notes().print(f"Wrote {path}", soft_wrap=True, markup=False)
+        notes().print(f"Wrote {path}", soft_wrap=True)
 
 
 def print_dendrogram(answer: "Dendrogram", joining: Joining) -> None:
     """The joins by their heights; of an unrooted tree its Newick text."""
     if joining == "nj":
-        console().print(answer.newick, soft_wrap=True, markup=False)
+        console().print(answer.newick, soft_wrap=True)
         return
     groups = [[id] for id in answer.ids]
     for left, right, height, _ in answer.linkage:
         groups.append(groups[int(left)] + groups[int(right)])
         sides = [f"{{{', '.join(groups[int(side)])}}}" for side in (left, right)]
-        console().print(f"{height:8.4f}  {' + '.join(sides)}", markup=False)
+        console().print(f"{height:8.4f}  {' + '.join(sides)}")

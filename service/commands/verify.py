@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from service.answers.checks import Check
 
-MARKS = {True: "[green]ok[/]     ", False: "[bold red]wrong[/]  ", None: "[dim]not seen[/]"}
+MARKS = {True: ("ok      ", "green"), False: ("wrong   ", "bold red"), None: ("not seen", "dim")}
 
 
 def verify(
@@ -36,8 +36,8 @@ def verify(
 
 def print_checks(name: str, checks: "Sequence[Check]", *, ok: bool) -> None:
     """What was found of ``name``, a line a check."""
-    from rich.markup import escape
+    from service.terminal import styled
 
     for check in checks:
-        console().print(f"{MARKS[check.ok]} {check.name}: {escape(check.detail)}", soft_wrap=True)
-    console().print(f"{escape(name)} is {'whole' if ok else 'not as it should be'}.", soft_wrap=True)
+        console().print(styled(MARKS[check.ok], f" {check.name}: {check.detail}"), soft_wrap=True)
+    console().print(f"{name} is {'whole' if ok else 'not as it should be'}.", soft_wrap=True)

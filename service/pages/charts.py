@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import plotly.graph_objects as go
 
 from kinship.checkpoints.references import short_names
 from kinship.measures.matrix import KinshipMatrix
+from kinship.outside import captions, in_chart, on_terminal
 from kinship.pictures.layout import colour_range as score_range
 from kinship.pictures.layout import layered_layout
 from kinship.pictures.plots import colour_range
@@ -44,7 +46,7 @@ def scores_by_generation(view: RunContents) -> go.Figure:
     add_points(
         x=np.array([person.generation for person in seen]),
         y=np.array([100 * person.scores["search"].value for person in seen]),
-        text=[person.id for person in seen],
+        text=[in_chart(person.id) for person in seen],
         mode="markers",
         name="all, search split",
         marker={"color": BLUE, "size": 9, "opacity": 0.6},
@@ -61,7 +63,7 @@ def scores_by_generation(view: RunContents) -> go.Figure:
             x=x,
             y=[100 * row.value for row in rows],
             error_y={"array": [100 * (row.stderr or 0.0) for row in rows], "color": colour, "thickness": 1},
-            text=[person.id for person in [*leaders, *leaders[-1:]]],
+            text=[in_chart(person.id) for person in [*leaders, *leaders[-1:]]],
             mode="lines+markers",
             line={"shape": "hv", "color": colour, "dash": "solid"},
             name=f"best so far, {split.replace('_', '-')} split",
@@ -91,7 +93,7 @@ def best_by_evaluations(views: Mapping[str, RunContents]) -> go.Figure:
             y=100 * np.array(best),
             mode="lines",
             line={"shape": "hv", "color": colour, "dash": dash, "width": 3},
-            name=label,
+            name=in_chart(label),
         )
     figure.update_layout(**LAYOUT, height=380)
     figure.update_xaxes(title="offspring evaluated")
@@ -118,15 +120,15 @@ def front_chart(view: RunContents) -> go.Figure:
             figure.add_scatter(
                 x=np.array([scored[id][0] for id in members]),
                 y=np.array([scored[id][1] for id in members]),
-                text=members,
+                text=list(map(in_chart, members)),
                 mode="markers" if name == "others" else "lines+markers",
                 line={"shape": "vh", "color": colour, "width": 1},
                 marker={"color": colour, "size": 7, "opacity": 0.5 if name == "others" else 1.0},
                 name=name,
                 hovertemplate="%{text}: %{x:.2f}, %{y:.2f}<extra></extra>",
             )
-        figure.update_xaxes(title=f"{tasks[0]}, %")
-        figure.update_yaxes(title=f"{tasks[1]}, %")
+        figure.update_xaxes(title=f"{in_chart(tasks[0])}, %")
+        figure.update_yaxes(title=f"{in_chart(tasks[1])}, %")
     else:
         best = sorted(front, key=lambda id: (-view.individuals[id].scores["search"].value, id))[:MOST_LINES]
         for place, id in reversed(list(enumerate(best))):  # the best are drawn last, on top
@@ -135,14 +137,16 @@ def front_chart(view: RunContents) -> go.Figure:
                 {"color": PALETTE[place], "dash": DASHES[place], "width": 2} if named else {"color": FAINT, "width": 1}
             )
             figure.add_scatter(
-                x=tasks,
+                x=list(map(escape, captions(tasks))),
                 y=scored[id],
                 mode="lines+markers" if named else "lines",
                 line=line,
-                name=id,
+                name=in_chart(id),
                 showlegend=named,
-                hovertemplate=f"{id}, %{{x}}: %{{y:.2f}}<extra></extra>",
+                text=[in_chart(id)] * len(tasks),
+                hovertemplate="%{text}, %{x}: %{y:.2f}<extra></extra>",
             )
+        figure.update_xaxes(type="category")
         figure.update_yaxes(title="score, %")
     figure.update_layout(**LAYOUT, height=420)
     figure.update_layout(legend_traceorder="reversed")
@@ -152,7 +156,7 @@ def front_chart(view: RunContents) -> go.Figure:
 def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
     """Kinship of all individuals, ordered by clustering."""
     order = leaf_order(matrix)
-    short = short_names(matrix.ids)
+    short = list(map(escape, captions(short_names(matrix.ids))))
     names = [short[index] for index in order]
     low, high = colour_range(matrix)
     figure = go.Figure(
@@ -214,7 +218,7 @@ def family_tree(view: RunContents) -> go.Figure:
     figure.add_scatter(
         x=[positions[node][0] for node in nodes],
         y=[positions[node][1] for node in nodes],
-        text=nodes,
+        text=list(map(in_chart, nodes)),
         mode="markers+text",
         textposition="bottom center",
         marker={
@@ -243,9 +247,9 @@ def family_tree(view: RunContents) -> go.Figure:
 
 def _hover(view: RunContents, id: str) -> str:
     person = view.individuals[id]
-    lines = [f"<b>{id}</b> ({person.role})"]
+    lines = [f"<b>{in_chart(id)}</b> ({person.role})"]
     if person.parents:
-        lines.append(f"parents: {', '.join(person.parents)}")
+        lines.append(f"parents: {', '.join(map(in_chart, person.parents))}")
     if person.kinship_of_parents is not None:
         lines.append(f"their kinship: {person.kinship_of_parents:.3f}")
     for split, entry in person.scores.items():
@@ -254,5 +258,5 @@ def _hover(view: RunContents, id: str) -> str:
     if person.merge_gain is not None:
         lines.append(f"merge gain: {100 * person.merge_gain:+.2f}")
     if person.error:
-        lines.append(f"failed: {person.error}")
+        lines.append(f"failed: {escape(on_terminal(person.error))}")
     return "<br>".join(lines)

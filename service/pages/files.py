@@ -1,7 +1,5 @@
 """Answers to files: pictures, pages and plain formats, as the suffix says."""
 
-import csv
-import math
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from kinship.checkpoints.references import local_places
 from kinship.errors import InvalidConfig
 from kinship.output import output_file, require_writable
+from kinship.outside import write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,11 +50,10 @@ def require_files(
 
 def save_figure(figure: "Figure", path: Path, *, force: bool = False) -> None:
     """Write a picture; the suffix names the format. SVG keeps its text as text."""
-    import matplotlib as mpl
+    from kinship.pictures.canvas import save
 
-    with output_file(path, force=force) as partial, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kinship"}):
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(partial, format=path.suffix[1:], dpi=120, metadata=metadata)
+    with output_file(path, force=force) as partial:
+        save(figure, partial, path.suffix[1:])
 
 
 def save_matrix(answer: "Matrix", path: Path, *, force: bool = False) -> None:
@@ -122,9 +120,8 @@ def _save_groups(groups: "dict[str, KinshipMatrix]", by: str, path: Path, *, for
         save_figure(profile(groups, by), path, force=force)
         return
     with output_file(path, force=force) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([by, "one", "other", next(iter(groups.values())).metric])
+        write_csv(file, [[by, "one", "other", next(iter(groups.values())).metric]])
         for label, matrix in groups.items():
-            for one, other in combinations(matrix.ids, 2):
-                value = matrix[one, other]
-                writer.writerow([label, one, other, "" if math.isnan(value) else repr(value)])
+            pairs = combinations(enumerate(matrix.ids), 2)
+            values = matrix.values.tolist()
+            write_csv(file, ([label, one, other, values[row][column]] for (row, one), (column, other) in pairs))

@@ -17,6 +17,7 @@ from service.pages.charts import (
     scores_by_generation,
 )
 from service.pages.contents import RunContents
+from service.pages.environment import page_environment
 
 MOST_LISTED = 1000  # individuals in the table
 CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
@@ -25,9 +26,8 @@ CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions"
 def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
     """Write the report of one or more runs (by label) to ``path``; about 5 MB, of which Plotly is nearly all."""
     import plotly
-    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined)
+    environment = page_environment()
     environment.filters["points"] = lambda value: "" if value is None else f"{100 * value:.2f}"
     environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.2f}"
     page = environment.get_template("report.html").render(

@@ -1,13 +1,14 @@
 """A family tree as one HTML file that needs nothing else: pan, zoom, search, colours, and a card for each model."""
 
-import json
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from kinship.checkpoints.references import short_names
+from kinship.outside import in_picture, json_text
 from kinship.trees.formats import edge_text, families
 from kinship.trees.graph import as_dict
 from service.answers.tree import Descent, findings_of
+from service.pages.environment import page_environment
 
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
@@ -15,20 +16,21 @@ if TYPE_CHECKING:
 
 def tree_page(answer: Descent, title: str) -> str:
     """The page; about 0.5 MB, of which the drawing library is nearly all."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined)
     found = [finding.content() for finding in findings_of(answer)]
     content = _content(answer.tree()) | {"findings": found}
     static = files("service") / "static"
-    return environment.get_template("tree.html").render(
-        title=title,
-        findings=found,
-        # Nothing in the data may end the element that it is in.
-        data=json.dumps(content, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c"),
-        cytoscape=(static / "cytoscape.min.js").read_text(encoding="utf-8"),
-        dagre=(static / "cytoscape-dagre.min.js").read_text(encoding="utf-8"),
-        script=(static / "tree.js").read_text(encoding="utf-8"),
+    return (
+        page_environment()
+        .get_template("tree.html")
+        .render(
+            title=title,
+            findings=found,
+            # Nothing in the data may end the element that it is in.
+            data=json_text(content).replace("<", "\\u003c"),
+            cytoscape=(static / "cytoscape.min.js").read_text(encoding="utf-8"),
+            dagre=(static / "cytoscape-dagre.min.js").read_text(encoding="utf-8"),
+            script=(static / "tree.js").read_text(encoding="utf-8"),
+        )
     )
 
 
@@ -40,7 +42,7 @@ def _content(tree: "Tree") -> dict[str, Any]:
     scores = [node["score"] for node in content["nodes"] if node.get("score") is not None]
     for node, name in zip(content["nodes"], short_names(list(tree)), strict=True):
         node.setdefault("given", True)
-        node["name"] = name
+        node["name"] = in_picture(name)
         if several:
             node.setdefault("family", family[node["id"]])
         node["best"] = bool(scores) and node.get("score") == max(scores)

@@ -1,2 +1,5 @@
-from tests.evaluators.conftest import tiny  # noqa: F401 - a fixture
-from tests.search.conftest import scene  # noqa: F401 - a fixture
+"""Faults are tried on the command line, called in this process, and on searches of small models."""
+
+from tests.evaluators.conftest import tiny as tiny
+from tests.search.conftest import scene as scene
+from tests.service.conftest import kinship as kinship

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from kinship.checkpoints import header
 from kinship.checkpoints.dtypes import NOT_COMPUTED
 from kinship.checkpoints.header import read_header
 from kinship.checkpoints.opening import open_checkpoint
@@ -189,3 +190,23 @@ def test_a_dtype_of_the_format_that_is_not_computed_with_is_told_as_such(
 ) -> None:
     with pytest.raises(UnsupportedCheckpoint, match=f"as {dtype}, a dtype that is not computed with"):
         read_header(write(packed({"a": entry(0, 8, [4], dtype)}, bytes(8))))
+
+
+def test_headers_that_no_model_has_are_refused_before_they_are_read(
+    write: Callable[[bytes], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = tmp_path / "large.safetensors"
+    with open(large, "wb") as file:
+        file.write((header.MAX_HEADER_BYTES + 1).to_bytes(8, "little"))
+        file.truncate(header.MAX_HEADER_BYTES + 100)  # takes no room on the disk
+    with pytest.raises(UnsupportedCheckpoint, match="32,000,001 bytes of header; up to 32,000,000"):
+        read_header(large)
+    monkeypatch.setattr(header, "MAX_TENSORS", 2)
+    content = {f"t{place}": entry(4 * place, 4 * place + 4) for place in range(3)}
+    with pytest.raises(UnsupportedCheckpoint, match="3 tensors; up to 2"):
+        read_header(write(packed(content, bytes(12))))
+
+
+def test_tensors_called_like_the_fields_of_a_tensor(write: Callable[[bytes], Path]) -> None:
+    content = {name: entry(4 * place, 4 * place + 4) for place, name in enumerate(("dtype", "shape", "data_offsets"))}
+    assert list(read_header(write(packed(content, bytes(12))))) == ["dtype", "shape", "data_offsets"]

@@ -1,0 +1,33 @@
+"""Jinja as all pages use it: what a template shows is text from outside, unless it says otherwise."""
+
+from typing import TYPE_CHECKING, Any
+
+from kinship.outside import on_terminal
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def page_environment() -> "Environment":
+    """An environment of the templates of `service`.
+
+    Every string is escaped, and shown `on_terminal`: on one line, letters that are not seen written out. The filter
+    ``block`` keeps the line ends of texts that have several lines; ``safe`` is for what is HTML already.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined, finalize=_shown
+    )
+    environment.filters["block"] = _block
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    return on_terminal(value) if type(value) is str else value  # not Markup, which is HTML already
+
+
+def _block(text: str) -> Any:
+    from markupsafe import escape
+
+    return escape("\n".join(map(on_terminal, text.split("\n"))))

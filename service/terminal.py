@@ -1,0 +1,42 @@
+"""A console to which every string is text from outside, and the few ways to give it more than that."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Task, TextColumn
+from rich.text import Text
+
+from kinship.outside import on_terminal
+
+
+class Terminal(Console):
+    """Prints strings `on_terminal`, without markup: also those in tables, titles and headers.
+
+    What is to have a style is made by `styled`, what is to have several lines by `lines`.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See `rich.console.Console.render_str`."""
+        return super().render_str(on_terminal(text), **options | {"markup": False, "emoji": False})
+
+
+class PlainColumn(TextColumn):
+    """A column of a progress bar; what it says is text from outside, too."""
+
+    def render(self, task: Task) -> Text:
+        """See `rich.progress.TextColumn.render`."""
+        return Text(on_terminal(self.text_format.format(task=task)))
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """One line of ``parts``, each from outside, those with a style as (text, style)."""
+    texts = ((part, "") if isinstance(part, str) else part for part in parts)
+    return Text.assemble(*((on_terminal(text), style) for text, style in texts))
+
+
+def lines(*texts: str) -> Text:
+    """``texts``, each from outside, below each other."""
+    return Text("\n".join(map(on_terminal, texts)))

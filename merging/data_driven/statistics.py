@@ -102,7 +102,7 @@ def load_statistics(path: Path) -> Statistics:
         raise ReferenceNotFound(f"There is no file of statistics at {path}.")
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("statistics")  # type: ignore[no-untyped-call]
+            header = (file.metadata() or {}).get("statistics")
     except (SafetensorError, OSError) as error:
         raise MalformedCheckpoint(f"{path} is no safetensors file: {error}.", hint="Measure it again.") from None
     if header is None:

@@ -48,7 +48,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
         "comparisons": comparisons(between, records),
         "pareto_front": front(records) if len(facts.tasks) > 1 else [],
-        "individuals": [_describe(record, by_id) for record in records],
+        "individuals": [describe(record, by_id) for record in records],
     }
 
 
@@ -69,7 +69,8 @@ def _recipe(ledger: Ledger, id: str) -> dict[str, Any]:
     return Span.over(ledger.table()).recipe_of(ledger.genomes([id])[id]).to_dict()
 
 
-def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
+def describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
+    """One individual of the export; ``by_id`` has its parents."""
     return {
         "id": record.id,
         "generation": record.generation,

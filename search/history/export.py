@@ -77,7 +77,7 @@ def describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
         "role": record.role,
         "parents": list(record.parents),
         "kinship_of_parents": record.kinship,
-        "merge_gain": _merge_gain(record, by_id),
+        "merge_gain": merge_gain(record, by_id),
         "recipe": record.recipe,
         "identity": record.identity,
         "twin": record.twin,
@@ -86,7 +86,7 @@ def describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
     }
 
 
-def _merge_gain(record: Record, by_id: Mapping[str, Record]) -> float | None:
+def merge_gain(record: Record, by_id: Mapping[str, Record]) -> float | None:
     """Score less the mean of the parents' scores (arXiv 2410.12613, section 3.1), on the search split."""
     parents = [by_id[parent].fitness for parent in record.parents]
     known = [score for score in parents if score is not None]

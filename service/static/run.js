@@ -4,7 +4,7 @@ import { chart, heatmap, ink, pairs } from "./charts.js";
 import { Family } from "./family.js";
 import { Population } from "./population.js";
 
-const { run, tasks, live: first } = embedded("page-data");
+const { run, tasks, after, live: first } = embedded("page-data");
 const here = `/runs/${encodeURIComponent(run)}`, api = `/api/v1/runs/${encodeURIComponent(run)}`;
 const PAUSE = 500; // ms between two requests, while events come
 const MOST_DOTS = 2000; // candidates drawn behind the curve: the latest
@@ -193,7 +193,7 @@ function note(event) {
   soon();
 }
 function listen() {
-  const source = new EventSource(`${api}/stream`);
+  const source = new EventSource(`${api}/stream?after=${after}`);
   for (const name of ["started", "added", "scored", "failed", "generation", "pruned", "paused", "extended", "ended", "stopped", "finished"]) source.addEventListener(name, note);
   source.addEventListener("message", note);
   window.addEventListener("pagehide", () => source.close());

@@ -21,11 +21,11 @@ def install(app: FastAPI) -> None:
 
 def _as_page(handler: Any) -> Handler:
     async def told(request: Request, error: Exception) -> Response:
-        response = handler(request, error)
-        response = await response if isawaitable(response) else response
+        given = handler(request, error)
+        response: Response = await given if isawaitable(given) else given
         if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
             return response
-        said = Error.model_validate_json(response.body)
+        said = Error.model_validate_json(bytes(response.body))
         template = "notice" if "hx-request" in request.headers else "failure"
         return page(template, "", status=response.status_code, error=said, number=response.status_code)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from search.history.export import merge_gain
 from search.history.lineage import shown
 from search.ledger.ledger import Ledger
-from search.ledger.records import Record, Standings, front
+from search.ledger.records import Record, Standings, best_so_far, front
 from search.strategies.recipes import BASE
 from service.http.looking import RunView
 
@@ -16,8 +17,8 @@ MOST_RELATED = 120  # individuals in the heatmap
 MOST_GENERATIONS = 200  # the latest, whose top k are looked at
 
 COLUMNS = (
-    "id", "generation", "role", "parents", "kinship", "value", "stderr", "complete", "held_out", "held_out_stderr", "gain",
-    "error", "twin", "tasks",
+    "id", "generation", "role", "parents", "kinship", "value", "stderr", "complete", "held_out", "held_out_stderr",
+    "gain", "error", "twin", "tasks",
 )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def correlation(pairs: Iterable[tuple[float, float]]) -> dict[str, float | int |
 
     table = np.array(list(pairs), dtype=np.float64).reshape(-1, 2)
     count = len(table)
-    nothing = {"n": count, "r": None, "p": None, "slope": None, "intercept": None}
+    nothing: dict[str, float | int | None] = {"n": count, "r": None, "p": None, "slope": None, "intercept": None}
     if count < 3 or np.ptp(table, axis=0).min() == 0:
         return nothing
     x, y = (table - table.mean(axis=0)).T
@@ -51,7 +52,7 @@ def correlation(pairs: Iterable[tuple[float, float]]) -> dict[str, float | int |
     slope = float(x @ y / (x @ x))
     middle = table.mean(axis=0)
     found = {"r": r, "p": p, "slope": slope, "intercept": float(middle[1] - slope * middle[0])}
-    return {"n": count} | {name: _short(value) for name, value in found.items()}
+    return nothing | {name: _short(value) for name, value in found.items()}
 
 
 def kinship_of(ledger: Ledger, view: RunView) -> dict[str, Any]:
@@ -99,15 +100,9 @@ def _row(record: Record, by_id: Mapping[str, Record]) -> list[Any]:
     return [
         record.id, record.generation, record.role, list(record.parents), _short(record.kinship),
         _short(search and search.value), _short(search and search.stderr), int(search.complete) if search else None,
-        _short(held_out and held_out.value), _short(held_out and held_out.stderr), _short(_gain(record, by_id)),
+        _short(held_out and held_out.value), _short(held_out and held_out.stderr), _short(merge_gain(record, by_id)),
         record.error, record.twin, [_short(value) for value in search.tasks.values()] if search else [],
     ]  # fmt: skip
-
-
-def _gain(record: Record, by_id: Mapping[str, Record]) -> float | None:
-    from search.history.export import merge_gain
-
-    return merge_gain(record, by_id)
 
 
 def _short(value: Any) -> float | None:
@@ -134,8 +129,6 @@ def _mean(values: Any, places: list[int]) -> float | None:
 
 def _outline(records: Sequence[Record]) -> dict[str, Any]:
     """What `shown` reads of an export."""
-    from search.ledger.records import best_so_far
-
     return {
         "best_so_far": best_so_far(records),
         "individuals": [

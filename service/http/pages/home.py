@@ -1,8 +1,11 @@
 """The first page: runs, models and the queue."""
 
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from search.ledger.records import ranked
 from service.http.backend import Asked, Backend
 from service.http.pages.rendering import page
 
@@ -23,7 +26,14 @@ def show_live(backend: Asked) -> Response:
     return page("home_live", "/", **_content(backend))
 
 
-def _content(backend: Backend) -> dict[str, object]:
+def _content(backend: Backend) -> dict[str, Any]:
     runs = sorted(backend.runs().runs, key=lambda run: (run.state not in {"running", "queued", "pausing"}, run.id))
-    return {"runs": runs, "jobs": [job for job in backend.jobs.all().jobs if job.state in ACTIVE],
-            "models": backend.models().models, "folder": backend.settings.folder}  # fmt: skip
+    models = [backend.workspace.relative(path) for path in backend.workspace.models()]
+    errors = {run.id: _error(backend, run.id) for run in runs}
+    return {"runs": runs, "errors": errors, "jobs": [], "models": models, "folder": backend.settings.folder}
+
+
+def _error(backend: Backend, run: str) -> float | None:
+    """The standard error of the best score."""
+    best = next(iter(ranked(backend.view(run).records)), None)
+    return best.scores["search"].stderr if best else None

@@ -21,7 +21,7 @@ def show_individual(run: str, individual: str, backend: Asked) -> Response:
     """Recipe, parents, coefficients, scores, and wins and losses against its parents."""
     found = backend.individual(run, individual)
     records = backend.view(run).records
-    with backend.ledger(run) as ledger:
+    with Ledger(backend.workspace.run(run).location) as ledger:
         against = rivals(ledger, records, individual)
         coefficients = coefficients_of(ledger, individual)
         failures = [one for one in backend.failures(run).failures if one.id == individual]
@@ -39,10 +39,10 @@ def coefficients_of(ledger: Ledger, id: str) -> dict[str, Any] | None:
     if genome is None or facts is None:
         return None
     table = ledger.table()
-    values = genome.padded(len(table.ids)).coefficients
+    values = genome.padded(len(table.rows)).coefficients
     layers = {label: values[members].mean(axis=0) for label, members in group_members(table.names, "layer").items()}
     return {
-        "models": list(table.ids),
+        "models": list(table.rows),
         "layers": list(layers),
         "values": [[float(f"{value:.6g}") for value in row] for row in layers.values()],
         "whole": [float(f"{value:.6g}") for value in values.mean(axis=0)],

@@ -30,10 +30,10 @@ def points(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference of shares, in hundredths.
+    r"""A difference of shares, in hundredths, with a real minus.
 
     >>> signed(-0.012), signed(0.5)
-    ('−1.20', '+50.00')
+    ('\u22121.20', '+50.00')
     """
     return "" if value is None else f"{100 * value:+.2f}".replace("-", "\u2212")
 

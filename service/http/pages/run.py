@@ -5,13 +5,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from search.ledger.ledger import Ledger
 from search.ledger.records import ranked
 from service.http.backend import Asked, Backend
+from service.http.looking import RunView
 from service.http.pages.figures import COLUMNS, correlation, front_of, gains_of, kinship_of, rows_of, settled
 from service.http.pages.rendering import page
 from service.http.replies import reply_json
 
 router = APIRouter()
+
+RECENT = 200  # events that the page begins with
 
 
 @router.get("/runs/{run}")
@@ -19,7 +23,8 @@ def show_run(run: str, backend: Asked) -> Response:
     """The page as it is first seen: figures and frames; charts follow."""
     view = backend.view(run)
     content = live(backend, run)
-    return page("run", "/", run=run, name=content["name"], live=content, tasks=_tasks(backend, run), ready=bool(view.records))
+    after = max(0, backend.last_event(run) - RECENT)
+    return page("run", "/", run=run, name=content["name"], live=content, tasks=_tasks(view), after=after, downloads=[])
 
 
 @router.get("/runs/{run}/live")
@@ -42,7 +47,7 @@ def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, 
 @router.get("/runs/{run}/related")
 def show_related(request: Request, run: str, backend: Asked) -> Response:
     """Kinship of the individuals, for the heatmap and the curve."""
-    with backend.ledger(run) as ledger:
+    with Ledger(backend.workspace.run(run).location) as ledger:
         return reply_json(request, kinship_of(ledger, backend.view(run)))
 
 
@@ -92,6 +97,6 @@ def name_of(run: str) -> str:
     return run.replace("~1", "/").replace("~0", "~")
 
 
-def _tasks(backend: Backend, run: str) -> list[str]:
-    scored = next((record for record in backend.view(run).records if "search" in record.scores), None)
+def _tasks(view: RunView) -> list[str]:
+    scored = next((record for record in view.records if "search" in record.scores), None)
     return list(scored.scores["search"].tasks) if scored else []

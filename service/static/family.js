@@ -47,7 +47,7 @@ export class Family {
     await script(vendored("cytoscape.min.js"));
     await script(vendored("cytoscape-dagre.min.js"));
     if (!this.cy) {
-      this.cy = window.cytoscape({ container: this.place, style: this._style(), minZoom: 0.05, maxZoom: 3, wheelSensitivity: 0.3, userZoomingEnabled: matchMedia("(pointer: fine)").matches });
+      this.cy = window.cytoscape({ container: this.place, style: this._style(), minZoom: 0.05, maxZoom: 3, userZoomingEnabled: matchMedia("(pointer: fine)").matches });
       this.cy.on("tap", "node", (event) => location.assign(this.address(event.target.id())));
     }
     const scores = shown.map((one) => one.value).filter(known).sort((one, other) => one - other), low = scores[Math.floor(scores.length / 10)], high = scores[scores.length - 1];
@@ -66,7 +66,13 @@ export class Family {
         if (ids.has(parent) && !this.cy.getElementById(id).length) this.cy.add({ group: "edges", data: { id, source: parent, target: one.id } });
       }
     });
-    if (this.cy.nodes().length !== before) this.cy.layout({ name: "dagre", rankDir: "TB", nodeSep: 18, rankSep: 50, animate: false, fit: true, padding: 18 }).run();
+    if (this.cy.nodes().length !== before) {
+      // Generations as far apart as fills the frame.
+      const counts = new Map();
+      shown.forEach((one) => counts.set(one.generation, (counts.get(one.generation) || 0) + 1));
+      const wide = 40 * Math.max(...counts.values()), rankSep = Math.max(50, (wide * this.place.clientHeight) / this.place.clientWidth / counts.size - 30);
+      this.cy.layout({ name: "dagre", rankDir: "TB", nodeSep: 18, rankSep, animate: false, fit: true, padding: 18 }).run();
+    }
     $("figcaption", this.figure).textContent = `Founders on top; colour is the score, yellow the best; squares are children of an added partner. Choose one to see it.${shown.length < this.people.length - 1 ? ` The best ${shown.length} of ${this.people.length - 1}, with their ancestors.` : ""}`;
   }
 

@@ -30,6 +30,9 @@ export class Population {
     await new Promise((resolve) => this.table.on("tableBuilt", resolve));
     this.table.on("dataSorted", (sorters) => { if (this.built) remember({ sort: sorters.map(({ field, dir }) => `${dir === "desc" ? "-" : ""}${field}`)[0] || "" }); });
     this.table.on("dataFiltered", (filters, rows) => { $("#counted").textContent = rows.length === this.rows.size ? `${this.rows.size} individuals. ≈: an estimate, evaluation was stopped early.` : `${rows.length} of ${this.rows.size} individuals.`; });
+    // A grid may hold groups of rows, not a thing to scroll that holds one.
+    $(".tabulator-tableholder", this.place).setAttribute("role", "rowgroup");
+    $(".tabulator-table", this.place).setAttribute("role", "presentation");
     this._filter();
     this.built = true;
   }

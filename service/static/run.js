@@ -181,6 +181,7 @@ const told = {
   scored: (facts) => `${facts.individual} scored ${points(facts.value)}${facts.stderr ? ` ± ${points(facts.stderr)}` : ""} (${String(facts.split || "search").replace("_", "-")})${facts.complete === false ? ", an estimate" : ""}`,
   failed: (facts) => `${facts.individual} failed: ${facts.error || ""}`,
   added: (facts) => facts.individuals ? `${[].concat(facts.individuals).length} individuals proposed` : "individuals proposed",
+  generation: (facts) => `generation ${facts.generation}: ${facts.offspring ?? ""} offspring`.replace(":  offspring", ""),
   ended: (facts) => `ended: ${facts.reason || ""}`,
 };
 function note(event) {

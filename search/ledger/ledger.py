@@ -173,10 +173,11 @@ class Ledger:
             found = session.scalars(self._mine(row).where(row.id > after).order_by(row.id).limit(most))
             return [(row.id, Entry(row.time, row.seconds, row.name, row.facts)) for row in found]
 
-    def last_event(self) -> int:
-        """The number of the latest line of the diary; 0 in a new ledger."""
+    def last_event(self, names: Sequence[str] | None = None) -> int:
+        """The number of the latest line of the diary, or of those of some ``names``; 0 where there is none."""
+        query = self._mine(tables.Event, func.max(tables.Event.id))
         with self._reading() as session:
-            return session.scalar(self._mine(tables.Event, func.max(tables.Event.id))) or 0
+            return session.scalar(query if names is None else query.where(tables.Event.name.in_(names))) or 0
 
     def ended(self) -> str | None:
         """Why there is no other generation, though held-out scores may be missing; None while the search goes on."""

@@ -23,6 +23,10 @@ def evolve(
     ledger: Ledger = None,
     timed: Annotated[bool, typer.Option("--time", help="With --dry-run: time a founder on a few documents.")] = False,
     cache: ScoreCacheFile = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where relative paths count from; default: the run file's folder.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
     force: Force = False,
 ) -> None:
@@ -34,7 +38,7 @@ def evolve(
     from search.config import load_config
 
     config = load_config(run_file)
-    root = run_file.absolute().parent
+    root = root.absolute() if root else run_file.absolute().parent
     if dry_run:
         from service.answers.dry_run import plan_search
 

@@ -2,9 +2,9 @@
 
 What whoever builds upon it may rely on:
 
-* ``app.state.backend`` is a `Backend`, in a route ``backend: Asked`` (both of `service.http.backend`). Its methods take
-  plain arguments, return the answers of `service.answers`, raise `KinshipError`, and block: call them in routes that are
-  plain functions, which FastAPI runs in threads. `NotFound`, `Refused`, `Conflict` and `QueueFull`
+* ``app.state.backend`` is a `Backend`, in a route ``backend: Asked`` (both of `service.http.backend`). Its methods
+  take plain arguments, return the answers of `service.answers`, raise `KinshipError`, and block: call them in routes
+  that are plain functions, which FastAPI runs in threads. `NotFound`, `Refused`, `Conflict` and `QueueFull`
   (`service.jobs.errors`) become 404, 403, 409 and 429, every other `KinshipError` 422. The routes under ``/api/v1``
   call the same methods, so a page and the API cannot disagree.
 * The id of a run is the path of its folder in the workspace, ``/`` written ``~1`` and ``~`` as ``~0``; only ids of runs

@@ -30,7 +30,7 @@ class ServiceSettings:
     database for jobs and new runs; default: files in the folder. hosts: further names that it is called by. roots:
     further folders with models. allow_code: consent to what runs code of others: functions, commands, pickles. slots:
     devices that jobs take turns at, ``cpu`` or ``cuda:N``. most_queued: jobs waiting. most_starts: of a job whose
-    process is lost. most_bytes: of a request's body. body_seconds: for it to arrive.
+    process is lost without getting further. most_bytes: of a request's body. body_seconds: for it to arrive.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class ServiceSettings:
     allow_code: bool = False
     slots: tuple[str, ...] = ("cpu",)
     most_queued: int = 100
-    most_starts: int = 3
+    most_starts: int = 5
     most_bytes: int = 1 << 20
     body_seconds: float = 30.0
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kinship.errors import KinshipError
+from search.ledger.database import is_run_held, runs_in
 from search.ledger.location import LEDGER_NAME, LOCK_NAME, POINTER_NAME, LedgerLocation, is_held, location_of
 from service.http.settings import ServiceSettings
 from service.jobs.errors import NotFound
@@ -41,8 +42,10 @@ class RunPlace:
 
     @property
     def held(self) -> bool:
-        """Whether a search of this machine works on it."""
-        return self.folder is not None and is_held(self.folder / LOCK_NAME)
+        """Whether a search works on it, of this machine or, in a database, of any."""
+        if self.folder is not None and is_held(self.folder / LOCK_NAME):
+            return True
+        return self.location.file is None and is_run_held(self.location)
 
 
 @dataclass
@@ -117,8 +120,6 @@ class Workspace:
         self._until = time.monotonic() + SECONDS
 
     def _in_database(self, known: set[str]) -> dict[str, RunPlace]:
-        from search.ledger.database import runs_in
-
         database = LedgerLocation.parse(self.settings.database or "", "any")
         places = (replace(database, run=run) for run in runs_in(database))
         ids = ((IN_DATABASE + place.run.replace("~", "~0").replace("/", "~1"), place) for place in places)

@@ -1,12 +1,6 @@
 // The kinship explorer: heatmap, a pair by layer, dendrogram.
-import { $, decimals, element, embedded, post, remember, trouble } from "./app.js";
+import { $, decimals, embedded, remember } from "./app.js";
 import { chart, heatmap, ink, pairs } from "./charts.js";
-
-const waiting = $("#as-job");
-if (waiting) waiting.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  try { location.assign(`/jobs/${(await post("/api/v1/kinship", embedded("job-data"))).id}`); } catch (error) { trouble(error.message); }
-});
 
 if ($("#page-data")) {
   const { ids, metric, values, layers, linkage } = embedded("page-data");

@@ -203,7 +203,7 @@ function listen() {
 $("#extend-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const given = [...new FormData(event.target)].filter(([, value]) => value !== "").map(([name, value]) => [name, Number(value)]);
-  try { await post(event.target.dataset.address, Object.fromEntries(given)); $("#extend").close(); soon(); } catch (error) { $("#extend-error").textContent = error.message; }
+  try { await post(event.target.dataset.address, { stop: Object.fromEntries(given) }); $("#extend").close(); soon(); } catch (error) { $("#extend-error").textContent = error.message; }
 });
 
 // The address says what is looked for and in which order.

@@ -2,10 +2,10 @@
 
 from fastapi import FastAPI
 
-from service.http.pages import compare, failures, home, individual, run
+from service.http.pages import compare, failures, home, individual, jobs, kinship, merge, new_run, run, trees
 from service.http.pages.assets import Assets
 
-ROOMS = (home, run, individual, compare)
+ROOMS = (home, new_run, run, individual, compare, kinship, merge, trees, jobs)
 
 
 def install(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from search.ledger.records import ranked
 from service.http.backend import Asked, Backend
+from service.http.pages.models import known
 from service.http.pages.rendering import page
 
 router = APIRouter()
@@ -28,9 +29,9 @@ def show_live(backend: Asked) -> Response:
 
 def _content(backend: Backend) -> dict[str, Any]:
     runs = sorted(backend.runs().runs, key=lambda run: (run.state not in {"running", "queued", "pausing"}, run.id))
-    models = [backend.workspace.relative(path) for path in backend.workspace.models()]
     errors = {run.id: _error(backend, run.id) for run in runs}
-    return {"runs": runs, "errors": errors, "jobs": [], "models": models, "folder": backend.settings.folder}
+    jobs = [job for job in backend.jobs.all().jobs if job.state in ACTIVE]
+    return {"runs": runs, "errors": errors, "jobs": jobs, "models": known(backend), "folder": backend.settings.folder}
 
 
 def _error(backend: Backend, run: str) -> float | None:

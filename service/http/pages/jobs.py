@@ -10,6 +10,8 @@ from service.http.pages.rendering import page
 
 router = APIRouter()
 
+SHOWN = {"kinship.family/": "/trees", "kinship.heritage/": "/trees", "kinship.matrix/": "/kinship"}
+
 
 @router.get("/jobs")
 def show_jobs(backend: Asked) -> Response:
@@ -29,5 +31,5 @@ def show_job(job: int, backend: Asked) -> Response:
     found = backend.jobs.get(job)
     result = backend.jobs.result(job) if found.state == "done" and found.run is None else ""
     schema = json.loads(result).get("schema", "") if result else ""
-    tree = schema.startswith(("kinship.family/", "kinship.heritage/"))
-    return page("job", "/jobs", job=found, log=backend.jobs.log(job), result=result, tree=tree)
+    shown = next((page for name, page in SHOWN.items() if schema.startswith(name)), None)
+    return page("job", "/jobs", job=found, log=backend.jobs.log(job), result=result, shown=shown)

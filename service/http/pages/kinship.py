@@ -1,7 +1,6 @@
 """The kinship explorer: a matrix of models that are picked, a pair by layer, a dendrogram, pairs worth merging."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -10,13 +9,17 @@ from kinship.errors import KinshipError
 from service.answers.advice import Advice
 from service.answers.dendrogram import Dendrogram
 from service.answers.error import Error
-from service.answers.matrix import Matrix, MatrixPlan, measure_matrix, plan_matrix
-from service.http.backend import Asked, Backend
+from service.answers.matrix import Matrix, MatrixPlan
+from service.http import orders
+from service.http.backend import Asked
+from service.http.pages.models import known, measured
 from service.http.pages.rendering import page
+from service.http.pages.typed import Form, every, go_to
+from service.http.requests import MatrixRequest
+from service.http.searches import submit
 
 router = APIRouter()
 
-MOST_SECONDS = 20.0  # of a matrix that a page waits for
 Metric = Literal["pcc", "cosine", "euclidean"]
 
 
@@ -27,35 +30,36 @@ def show_kinship(
     model: Annotated[list[str] | None, Query(max_length=200)] = None,
     more: str = "",
     metric: Metric = "pcc",
+    job: int | None = None,
 ) -> Response:
     """The form, and the matrix of what the address names."""
     models = list(dict.fromkeys([*(model or []), *more.split()]))
     plan: MatrixPlan | None = None
     matrix: Matrix | None = None
     error: Error | None = None
-    if base and models:
+    if job is not None or (base and models):
         try:
-            plan, matrix = measured(backend, base, models, metric)
+            if job is not None:
+                matrix = Matrix.model_validate_json(backend.jobs.result(job))
+                base, models, metric = matrix.base, matrix.ids, cast(Metric, matrix.metric)
+            else:
+                plan, matrix = measured(backend, base, models, metric, "layer")
         except KinshipError as problem:
             error = Error.of(problem)
     return page(
         "kinship", "/kinship", status=422 if error else 200, base=base, models=models, metric=metric, plan=plan,
         error=error, matrix=matrix, data=_data(matrix) if matrix else None,
-        known=[backend.workspace.relative(path) for path in backend.workspace.models()],
+        known=known(backend),
         advice=Advice.of(matrix.matrix()) if matrix and len(models) > 1 and metric != "euclidean" else None,
     )  # fmt: skip
 
 
-def measured(
-    backend: Backend, base: str, models: Sequence[str], metric: Metric
-) -> tuple[MatrixPlan, Matrix | None]:
-    """What it takes, and the matrix by layer, where that takes no longer than a page may; ids are as people gave them."""
-    places = [backend.reference(text) for text in [base, *models]]
-    plan = plan_matrix(places[1:], places[0])
-    if plan.seconds > MOST_SECONDS or plan.bytes_to_download:
-        return plan, None
-    matrix = measure_matrix(places[1:], places[0], metric, by="layer")
-    return plan, matrix.model_copy(update={"ids": list(models), "base": base})
+@router.post("/kinship")
+def measure_as_job(backend: Asked, form: Form) -> Response:
+    """Have a large matrix measured by a job, whose result this page shows later."""
+    given = dict(form)
+    request = MatrixRequest(models=every(form, "model"), base=given["base"], metric=given["metric"], by="layer")
+    return go_to("jobs", submit(backend, orders.matrix(request, backend.settings)).id)
 
 
 def _data(matrix: Matrix) -> dict[str, Any]:

@@ -1,35 +1,32 @@
 """A new run: a form of the run file's schema."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import ValidationError
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
-from kinship.errors import KinshipError, ReferenceNotFound
+from kinship.errors import InvalidConfig, KinshipError
 from search.config import RunConfig
 from search.ledger.ledger import Ledger
+from service.answers.dry_run import SearchPlan
+from service.http import orders
 from service.http.backend import Asked, Backend
 from service.http.pages import task_names
 from service.http.pages.form import errors_of, read, sections_of, texts_of
+from service.http.pages.models import known, measured
 from service.http.pages.rendering import page
 from service.http.pages.run import name_of
+from service.http.pages.typed import Form, Typed, every, go_to
+from service.http.requests import PlanRequest, RunRequest
+from service.http.searches import start_run, submit
 
 router = APIRouter()
 
 FIRST = ("base", "founders", "evaluate.tasks", "evaluate.task_path")  # fields that have a place of their own
-Typed = Sequence[tuple[str, str]]
-
-
-async def typed(request: Request) -> Typed:
-    """What the form sent: names and values in order, as text."""
-    return parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)
-
-
-Form = Annotated[Typed, Depends(typed)]
 
 
 @router.get("/new")
@@ -57,34 +54,38 @@ def check_form(form: Form) -> Response:
 
 @router.post("/new/plan")
 def show_plan(backend: Asked, form: Form) -> Response:
-    """What the run would do and take, before it is started."""
+    """What the run would do and take, before it is started: a job, whose end the page waits for."""
     config, errors = _checked(form)
     if config is None:
-        return page("new_plan", "/new", plan=None, errors=errors)
-    return page("new_plan", "/new", plan=backend.plan_run(config), errors={})
+        return page("new_plan", "/new", job=None, plan=None, errors=errors)
+    job = submit(backend, orders.plan(PlanRequest(config=config, timed=True), backend.settings))
+    return page("new_plan", "/new", job=job, plan=None, errors={})
+
+
+@router.get("/new/plan/{job}")
+def follow_plan(backend: Asked, job: int) -> Response:
+    """The plan once it is there."""
+    found = backend.jobs.get(job)
+    plan = SearchPlan.model_validate_json(backend.jobs.result(job)) if found.state == "done" else None
+    return page("new_plan", "/new", job=found, plan=plan, errors={})
 
 
 @router.post("/new/kinship")
 def show_kinship(backend: Asked, form: Form) -> Response:
     """Kinship of the founders named so far, where that takes seconds."""
-    from service.answers.matrix import measure_matrix, plan_matrix
-
     content, _ = _content(form)
-    models, base = list(content.get("founders") or {}), content.get("base")
-    references = [str(reference) for reference in (content.get("founders") or {}).values()]
-    if len(references) < 2 or not base:
-        raise ReferenceNotFound("Name a base and two founders first.")
-    places = [backend.reference(text) for text in [str(base), *references]]
-    plan = plan_matrix(places[1:], places[0])
-    matrix = None if plan.seconds > MOST_SECONDS or plan.bytes_to_download else measure_matrix(places[1:], places[0])
-    return page("new_kinship", "/new", plan=plan, matrix=matrix, names=models)
-
-
-MOST_SECONDS = 20.0  # of a kinship preview
+    founders, base = content.get("founders", {}), content.get("base")
+    if len(founders) < 2 or not base:
+        raise InvalidConfig("There is nothing to compare yet.", hint="Name a base and two founders first.")
+    references = [str(reference) for reference in founders.values()]
+    plan, matrix = measured(backend, str(base), references)
+    return page("new_kinship", "/new", plan=plan, matrix=matrix, names=list(founders))
 
 
 @router.get("/new/tasks")
-def find_tasks(backend: Asked, find: str = "", task_path: Annotated[str, Query(alias="evaluate.task_path")] = "") -> Response:
+def find_tasks(
+    backend: Asked, find: str = "", task_path: Annotated[str, Query(alias="evaluate.task_path")] = ""
+) -> Response:
     """Tasks by part of their name."""
     own = (backend.settings.folder / task_path).resolve() if task_path else None
     inside = own is not None and own.is_relative_to(backend.settings.folder.resolve()) and own.is_dir()
@@ -95,15 +96,24 @@ def find_tasks(backend: Asked, find: str = "", task_path: Annotated[str, Query(a
 def start(backend: Asked, form: Form) -> Response:
     """Start it and go to its page; else the same form, with what is wrong."""
     config, errors = _checked(form)
-    texts, name = dict(form), dict(form).get("name", "").strip()
-    chosen = [value for key, value in form if key == "founder"]
+    texts = dict(form)
+    name = texts.get("name", "").strip()
     if config is not None:
         try:
-            started = backend.start_run(config, name)
-            return RedirectResponse(f"/runs/{quote(started.id, safe='')}", 303)
+            wanted = RunRequest(name=name or _free_name(backend), config=config)
+            job = start_run(backend, wanted)
+            return go_to("runs", backend.workspace.id_of(backend.settings.folder / str(job.run)))
+        except ValidationError:
+            errors = {"name": "Expected up to 100 letters, digits, points, hyphens and low lines."}
         except KinshipError as error:
             errors = {"": f"{error.message} {error.hint or ''}".strip()}
-    return _form(backend, texts, chosen=chosen, name=name, errors=errors, status=422)
+    return _form(backend, texts, chosen=every(form, "founder"), name=name, errors=errors, status=422)
+
+
+def _free_name(backend: Backend) -> str:
+    """One that nothing in the workspace has."""
+    numbers = (f"run-{number}" for number in count(1))
+    return next(name for name in numbers if not (backend.settings.folder / name).exists())
 
 
 def _form(
@@ -119,7 +129,7 @@ def _form(
     fields = {field.path: field for section in sections for field in section.fields}
     return page(
         "new", "/new", status=status, texts=texts, errors=errors or {}, chosen=chosen, name=name, fields=fields,
-        sections=sections, first=FIRST, models=[backend.workspace.relative(path) for path in backend.workspace.models()],
+        sections=sections, first=FIRST, models=known(backend),
         settled={section.path for section in sections if any(texts.get(field.path) for field in section.fields)},
     )  # fmt: skip
 

@@ -7,12 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from kinship.errors import KinshipError
+from kinship.errors import InvalidConfig, KinshipError
 from service.answers.error import Error
 from service.answers.tree import Descent, FamilyTree, RecoveredHeritage, findings_of, trace_models
+from service.http import orders
 from service.http.backend import Asked, Backend
+from service.http.pages.models import known, located
 from service.http.pages.rendering import page
 from service.http.pages.run import name_of
+from service.http.pages.typed import Form, every, go_to
+from service.http.requests import TreeRequest
+from service.http.searches import submit
 from service.pages.tree import tree_content
 
 router = APIRouter()
@@ -45,13 +50,23 @@ def show_tree(
     return page(
         "trees", "/trees", status=422 if error else 200, error=error, data=content, title=title, run=run, base=base,
         models=model or [], notes=descent.notes if isinstance(descent, RecoveredHeritage) else [],
-        known=[backend.workspace.relative(path) for path in backend.workspace.models()],
+        known=known(backend),
         runs=[one.id for one in backend.runs().runs if one.summary is not None], name_of=name_of,
     )  # fmt: skip
 
 
+@router.post("/trees")
+def recover_as_job(backend: Asked, form: Form) -> Response:
+    """Recover descent from weights, by a job, whose tree this page shows later."""
+    models = every(form, "model")
+    if not models:
+        raise InvalidConfig("No models are ticked.", hint="Tick two or more.")
+    request = TreeRequest(models=models, base=dict(form).get("base", "").strip() or None, kind="both")
+    return go_to("jobs", submit(backend, orders.tree(request, backend.settings)).id)
+
+
 def _recorded(backend: Backend, models: Sequence[str]) -> Descent:
-    return trace_models([str(backend.reference(text)) for text in dict.fromkeys(models)])
+    return trace_models([located(backend, text) for text in dict.fromkeys(models)])
 
 
 def _of_job(backend: Backend, job: int) -> Descent:

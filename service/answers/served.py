@@ -127,3 +127,36 @@ class ServedModels(Answer):
     schema_: Literal["kinship.models/1"] = named("kinship.models/1")
     models: list[ServedModel]
     """By reference."""
+
+
+class ModelTensor(Part):
+    """A tensor, as its header has it."""
+
+    name: str
+    """In the files."""
+    dtype: str
+    """As stored."""
+    shape: list[int]
+    """Of its dimensions."""
+
+
+class ModelFacts(Answer):
+    """What headers and small files tell of a model; no weights are read, or downloaded."""
+
+    schema_: Literal["kinship.model/1"] = named("kinship.model/1")
+    reference: str
+    """As given."""
+    model_type: str | None
+    """As its config has it."""
+    parameters: int
+    """How many."""
+    bytes: int
+    """Of its tensors."""
+    dtypes: list[str]
+    """Of its tensors."""
+    identity: str | None
+    """Of its weights; null unless it was asked for."""
+    frame: dict[str, JsonValue]
+    """Tokenizer, chat template, generation config and special tokens, by what people call them; long ones by a hash."""
+    tensors: list[ModelTensor]
+    """In the order of their names."""

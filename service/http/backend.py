@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from search.ledger.ledger import Entry, Ledger
 from service.answers.comparison import ComparedRuns, compare_runs
 from service.answers.export import Individual, RunExport, export_of
+from service.answers.jobs import Job
 from service.answers.runs import Failures, failures_of
 from service.answers.served import Health, IndividualPage, RunEvent, RunEvents, ServedRun, ServedRuns
 from service.answers.tree import RunLineage, trace_run
@@ -19,7 +20,9 @@ from service.http.individuals import Order, page_of
 from service.http.looking import RunView, Views, served
 from service.http.settings import ServiceSettings
 from service.http.workspace import RunPlace, Workspace
+from service.jobs.board import Board
 from service.jobs.errors import NotFound
+from service.jobs.supervisor import Supervisor
 
 MOST_EVENTS = 500
 
@@ -33,24 +36,49 @@ class Backend:
 
     def __post_init__(self) -> None:
         self.workspace = Workspace(self.settings)
+        self.jobs = Board(self.settings.folder, self.settings.database, self.settings.most_queued)
 
     def __enter__(self) -> Self:
+        self._supervisor = Supervisor(self.jobs, self.settings.slots, self.settings.most_starts)
+        self._supervisor.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self._supervisor.__exit__()
+        self.jobs.close()
 
     def health(self) -> Health:
         """That the server works."""
-        return Health(version=version("model-kinship"), folder=str(self.settings.folder), database="")
+        return Health(version=version("model-kinship"), folder=str(self.settings.folder), database=self._database)
+
+    @property
+    def _database(self) -> str:
+        file = self.jobs.location.file
+        return str(file) if file else str(self.jobs.location).rpartition("#")[0]
 
     def runs(self) -> ServedRuns:
-        """Every run of the workspace."""
-        return ServedRuns(runs=[self._served(place) for place in self.workspace.runs().values()])
+        """Every run of the workspace, those too that nobody has begun to work on yet."""
+        latest = self.latest()
+        places = dict(self.workspace.runs())
+        for id, job in latest.items():
+            if id not in places and job.state not in {"done", "cancelled"} and job.run is not None:
+                places[id] = self.workspace.place_of(job.run)
+        return ServedRuns(runs=[self._served(place, latest.get(id)) for id, place in sorted(places.items())])
 
     def run(self, id: str) -> ServedRun:
         """One run. Raises `NotFound`."""
-        return self._served(self.workspace.run(id))
+        job = self.latest().get(id)
+        return self._served(self.place(id, job), job)
+
+    def latest(self) -> dict[str, Job]:
+        """The latest job of each run, by the run's id."""
+        return {self.workspace.id_of(self.settings.folder / run): job for run, job in self.jobs.latest().items()}
+
+    def place(self, id: str, job: Job | None = None) -> RunPlace:
+        """Where the run of that id is, or will be. Raises `NotFound`."""
+        if job is not None and job.run is not None and id not in self.workspace.runs():
+            return self.workspace.place_of(job.run)
+        return self.workspace.run(id)
 
     def view(self, id: str) -> RunView:
         """What a run's ledger holds. Raises `NotFound`."""
@@ -135,8 +163,8 @@ class Backend:
         with self._ledger(id) as ledger:
             return ledger.last_event()
 
-    def _served(self, place: RunPlace) -> ServedRun:
-        return served(place, self.views.of(place))
+    def _served(self, place: RunPlace, job: Job | None) -> ServedRun:
+        return served(place, self.views.of(place) if place.is_there else RunView(), job)
 
     @contextmanager
     def _ledger(self, id: str) -> Iterator[Ledger]:

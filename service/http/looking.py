@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from search.history.export import describe
 from search.ledger.ledger import Ledger
 from search.ledger.records import Record
 from service.answers.export import Individual
+from service.answers.jobs import Job
 from service.answers.runs import RunSummary, summary_of
 from service.answers.served import RunState, ServedRun
 from service.http.workspace import RunPlace
@@ -72,27 +73,27 @@ def _read(place: RunPlace) -> RunView:
             if facts is None:
                 return RunView()
             records = ledger.records()
-            summary = summary_of(ledger, place.id, facts, records)
+            summary = summary_of(ledger, str(place.folder or place.location), facts, records)
             diary = [entry.name for entry in ledger.diary()]
             return RunView(records, summary, facts.config.stop.evaluations, diary)
     except KinshipError as error:
         return RunView(error=error.message)
 
 
-def served(place: RunPlace, view: RunView, job: Mapping[str, Any] | None = None) -> ServedRun:
-    """What is told of a run. job: ``id``, ``state`` and ``error`` of its latest job, if there was one."""
+def served(place: RunPlace, view: RunView, job: Job | None = None) -> ServedRun:
+    """What is told of a run; ``job``: its latest, if there was one."""
     state = _state(place, view, job)
-    error = view.error or (job["error"] if job and state == "failed" else None)
+    error = view.error or (job.error if job and state == "failed" else None)
     left = _seconds_left(view) if state == "running" else None
     return ServedRun(
-        id=place.id, state=state, job=job["id"] if job else None, summary=view.summary,
+        id=place.id, state=state, job=job.id if job else None, summary=view.summary,
         evaluations=view.evaluations, seconds_left=left, error=error,
     )  # fmt: skip
 
 
-def _state(place: RunPlace, view: RunView, job: Mapping[str, Any] | None) -> RunState:
+def _state(place: RunPlace, view: RunView, job: Job | None) -> RunState:
     """By the run's lock and its job's, never by what was once written down."""
-    told = job["state"] if job else None
+    told = job.state if job else None
     if told in {"queued", "lost"}:
         return "queued"
     if told in {"pausing", "cancelling"}:

@@ -35,9 +35,8 @@ def matrix(request: MatrixRequest, settings: ServiceSettings) -> Order:
     if request.device not in DEVICES:
         raise InvalidConfig(f"There is no device {request.device!r}.", hint=nearest(request.device, DEVICES))
     options = [*request.arguments(), f"--vocab={request.vocab}", f"--rank={request.rank}", f"--device={request.device}"]
-    for name in ("by", "include", "exclude"):
-        if (value := getattr(request, name)) is not None:
-            options.append(f"--{name}={value}")
+    given = {name: getattr(request, name) for name in ("by", "include", "exclude")}
+    options += [f"--{name}={value}" for name, value in given.items() if value is not None]
     options += ["--dry-run"] if request.dry_run else []
     what = "Plan of kinship" if request.dry_run else "Kinship"
     kind: JobKind = "plan" if request.dry_run else "matrix"

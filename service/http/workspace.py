@@ -33,6 +33,11 @@ class RunPlace:
         return f"{self.location.url.render_as_string(hide_password=False)}#{self.location.run}"
 
     @property
+    def is_there(self) -> bool:
+        """Whether it has a ledger yet."""
+        return self.location.file is None or self.location.file.exists()
+
+    @property
     def state(self) -> tuple[object, ...]:
         """Changes when its ledger does; of a database nobody can tell, so that it always differs."""
         file = self.location.file
@@ -84,6 +89,11 @@ class Workspace:
         if place is None:
             raise NotFound(f"There is no run {id!r} here.", hint="GET /api/v1/runs lists them.")
         return place
+
+    def place_of(self, run: str) -> RunPlace:
+        """Where the run in the folder ``run``, of the workspace, is or will be."""
+        folder = self.folder / run
+        return RunPlace(self.id_of(folder), LedgerLocation.of_file(folder / LEDGER_NAME), folder)
 
     def forget(self) -> None:
         """Look again when asked next."""

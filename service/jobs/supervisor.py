@@ -101,7 +101,7 @@ class Supervisor(threading.Thread):
                 if slot is not None:
                     self._start(session, row, slot)
 
-    def _mine(self, states: tuple[str, ...]) -> Select[tuple[JobRow]]:
+    def _mine(self, states: tuple[str, ...]) -> "Select[Any]":
         return select(JobRow).filter_by(owner=self._board.owner).where(JobRow.state.in_(states))
 
     # Starting

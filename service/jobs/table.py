@@ -60,6 +60,14 @@ class JobRow(Base):
     hint: Mapped[str | None]
 
 
+class ModelRow(Base):
+    """A model that is remembered by its reference."""
+
+    __tablename__ = "model"
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    reference: Mapped[str] = mapped_column(primary_key=True)
+
+
 class SlotRow(Base):
     """What a job can run on: ``cpu``, ``cuda:0``, ``light`` ...; ``number`` tells those of one name apart."""
 

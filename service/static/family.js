@@ -67,11 +67,10 @@ export class Family {
       }
     });
     if (this.cy.nodes().length !== before) {
-      // Generations as far apart as fills the frame.
-      const counts = new Map();
-      shown.forEach((one) => counts.set(one.generation, (counts.get(one.generation) || 0) + 1));
-      const wide = 40 * Math.max(...counts.values()), rankSep = Math.max(50, (wide * this.place.clientHeight) / this.place.clientWidth / counts.size - 30);
-      this.cy.layout({ name: "dagre", rankDir: "TB", nodeSep: 18, rankSep, animate: false, fit: true, padding: 18 }).run();
+      const arrange = (rankSep) => this.cy.layout({ name: "dagre", rankDir: "TB", nodeSep: 14, edgeSep: 4, rankSep, animate: false, fit: true, padding: 18 }).run();
+      arrange(50);
+      const box = this.cy.elements().boundingBox(), missing = (box.w * this.place.clientHeight) / this.place.clientWidth / box.h;
+      if (missing > 1.2) arrange(50 + (72 * (missing - 1))); // generations as far apart as fills the frame
     }
     $("figcaption", this.figure).textContent = `Founders on top; colour is the score, yellow the best; squares are children of an added partner. Choose one to see it.${shown.length < this.people.length - 1 ? ` The best ${shown.length} of ${this.people.length - 1}, with their ancestors.` : ""}`;
   }

@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from search.ledger.records import ranked
 from service.http.backend import Asked, Backend
-from service.http.pages.models import known
+from service.http.models import list_models, remember
 from service.http.pages.rendering import page
+from service.http.pages.typed import Form, go_to
 
 router = APIRouter()
 
@@ -27,11 +28,24 @@ def show_live(backend: Asked) -> Response:
     return page("home_live", "/", **_content(backend))
 
 
+@router.post("/models")
+def remember_model(backend: Asked, form: Form) -> Response:
+    """Remember a reference, such as one to the Hub."""
+    remember(backend, dict(form).get("reference", "").strip())
+    return go_to("")
+
+
 def _content(backend: Backend) -> dict[str, Any]:
     runs = sorted(backend.runs().runs, key=lambda run: (run.state not in {"running", "queued", "pausing"}, run.id))
     errors = {run.id: _error(backend, run.id) for run in runs}
     jobs = [job for job in backend.jobs.all().jobs if job.state in ACTIVE]
-    return {"runs": runs, "errors": errors, "jobs": jobs, "models": known(backend), "folder": backend.settings.folder}
+    return {
+        "runs": runs,
+        "errors": errors,
+        "jobs": jobs,
+        "models": list_models(backend).models,
+        "folder": backend.settings.folder,
+    }
 
 
 def _error(backend: Backend, run: str) -> float | None:

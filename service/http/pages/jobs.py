@@ -5,8 +5,9 @@ import json
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from service.http.artefacts import job_folder, list_files
 from service.http.backend import Asked
-from service.http.pages.rendering import page
+from service.http.pages.rendering import by_folder, page
 
 router = APIRouter()
 
@@ -31,5 +32,15 @@ def show_job(job: int, backend: Asked) -> Response:
     found = backend.jobs.get(job)
     result = backend.jobs.result(job) if found.state == "done" and found.run is None else ""
     schema = json.loads(result).get("schema", "") if result else ""
+    files = by_folder(list_files(job_folder(backend, job)).files) if found.state == "done" else []
     shown = next((page for name, page in SHOWN.items() if schema.startswith(name)), None)
-    return page("job", "/jobs", job=found, log=backend.jobs.log(job), result=result, shown=shown)
+    return page(
+        "job",
+        "/jobs",
+        job=found,
+        log=backend.jobs.log(job),
+        result=result,
+        shown=shown,
+        files=files,
+        address=f"/api/v1/jobs/{job}/artefacts",
+    )

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from service.answers.matrix import Matrix, MatrixPlan, measure_matrix, plan_matrix
 from service.http.backend import Backend
+from service.http.models import list_models
 from service.http.references import require_reference
 
 MOST_SECONDS = 20.0
 
 
 def known(backend: Backend) -> list[str]:
-    """Every model folder of the workspace."""
-    return [backend.workspace.relative(path) for path in backend.workspace.models()]
+    """Every model of the workspace and every remembered reference."""
+    return [model.reference for model in list_models(backend).models]
 
 
 def located(backend: Backend, reference: str) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse
 
+from service.answers.served import Artefact
 from service.http.pages.assets import address
 
 if TYPE_CHECKING:
@@ -66,6 +68,12 @@ def size(count: float | None) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def by_folder(files: Sequence[Artefact]) -> list[tuple[str, list[Artefact]]]:
+    """Files by the folder they lie in, those that lie in none first."""
+    folders = sorted({file.path.rpartition("/")[0] for file in files})
+    return [(folder, [file for file in files if file.path.rpartition("/")[0] == folder]) for folder in folders]
 
 
 def embedded(content: Any) -> str:

@@ -1,16 +1,18 @@
 """The page of a run: live while it goes on."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from search.ledger.ledger import Ledger
 from search.ledger.records import ranked
+from service.http.artefacts import list_files, run_folder
 from service.http.backend import Asked, Backend
 from service.http.looking import RunView
 from service.http.pages.figures import COLUMNS, correlation, front_of, gains_of, kinship_of, rows_of, settled
-from service.http.pages.rendering import page
+from service.http.pages.rendering import by_folder, page
 from service.http.replies import reply_json
 
 router = APIRouter()
@@ -24,7 +26,7 @@ def show_run(run: str, backend: Asked) -> Response:
     view = backend.view(run)
     content = live(backend, run)
     after = max(0, backend.last_event(run) - RECENT)
-    return page("run", "/", run=run, name=content["name"], live=content, tasks=_tasks(view), after=after, downloads=[])
+    return page("run", "/", run=run, name=content["name"], live=content, tasks=_tasks(view), after=after)
 
 
 @router.get("/runs/{run}/live")
@@ -55,6 +57,15 @@ def show_related(request: Request, run: str, backend: Asked) -> Response:
 def show_verdict(run: str, backend: Asked) -> Response:
     """What the held-out documents say, with the comparisons behind it."""
     return page("run_verdict", "/", run=run, export=backend.export(run))
+
+
+@router.get("/runs/{run}/files")
+def show_files(run: str, backend: Asked) -> Response:
+    """What can be taken away."""
+    place = backend.place(run, backend.latest().get(run)).folder
+    folder = run_folder(backend, run) if place is not None and place.is_dir() else None
+    files = by_folder(list_files(folder).files) if folder else []
+    return page("files", "/", files=files, address=f"/api/v1/runs/{quote(run, safe='')}/artefacts")
 
 
 @router.get("/runs/{run}/failures")

@@ -13,7 +13,7 @@ from kinship.checkpoints.outline import outlines
 from service.answers.served import ModelFacts, ModelTensor, ServedModel, ServedModels
 from service.http.backend import Backend
 from service.http.references import require_reference
-from service.jobs.errors import NotFound
+from service.jobs.errors import Conflict, NotFound
 from service.jobs.table import ModelRow
 
 LONG = 200  # characters of a fact that is told by its hash
@@ -53,24 +53,24 @@ def forget(backend: Backend, reference: str) -> None:
 def facts_of(backend: Backend, reference: str, *, identity: bool = False) -> ModelFacts:
     """What a model is. Cost: its headers, of a Hub model by range requests; ``identity`` reads all weights, once.
 
-    Raises `Refused`, and what `open_checkpoint` raises.
+    Raises `Refused`, `Conflict` for the identity of weights that are not here, and what `open_checkpoint` raises.
     """
     require_reference(reference, backend.settings)
     root = backend.settings.folder
-    with outlines(tokenizers=True) as hub:
-        fetch = None if identity else hub.fetch
-        with open_checkpoint(reference, root=root, fetch=fetch) as model:
-            entries = sorted(model.tensors.items())
-            return ModelFacts(
-                reference=reference,
-                model_type=model.config.get("model_type"),
-                parameters=sum(entry.count for _, entry in entries),
-                bytes=sum(entry.nbytes for _, entry in entries),
-                dtypes=sorted({entry.dtype for _, entry in entries}),
-                identity=model.digest if identity else None,
-                frame={name: _told(value) for name, value in sorted(frame_of(model).facts.items())},
-                tensors=[ModelTensor(name=name, dtype=entry.dtype, shape=list(entry.shape)) for name, entry in entries],
-            )
+    with outlines(tokenizers=True) as hub, open_checkpoint(reference, root=root, fetch=hub.fetch) as model:
+        if identity and not hub.weights_here:
+            raise Conflict(f"The weights of {reference} are not on this disk.", hint="Download them first.")
+        entries = sorted(model.tensors.items())
+        return ModelFacts(
+            reference=reference,
+            model_type=model.config.get("model_type"),
+            parameters=sum(entry.count for _, entry in entries),
+            bytes=sum(entry.nbytes for _, entry in entries),
+            dtypes=sorted({entry.dtype for _, entry in entries}),
+            identity=model.digest if identity else None,
+            frame={name: _told(value) for name, value in sorted(frame_of(model).facts.items())},
+            tensors=[ModelTensor(name=name, dtype=entry.dtype, shape=list(entry.shape)) for name, entry in entries],
+        )
 
 
 def _folder(folder: Path, reference: str) -> ServedModel:

@@ -15,6 +15,7 @@ from service.http.backend import Backend
 from service.http.requests import RunRequest
 from service.http.workspace import RunPlace
 from service.jobs.errors import Conflict, Refused
+from service.jobs.supervisor import LIGHT
 
 
 def start_run(backend: Backend, request: RunRequest, key: str | None = None, digest: str | None = None) -> Job:
@@ -73,7 +74,7 @@ def delete_run(backend: Backend, id: str) -> None:
 
 def submit(backend: Backend, order: orders.Order, key: str | None = None, digest: str | None = None) -> Job:
     """Put an order on the board. Raises `Conflict`, `QueueFull`, `Refused`."""
-    devices = {slot.partition(":")[0] for slot in backend.settings.slots} | {orders.LIGHT}
+    devices = {slot.partition(":")[0] for slot in backend.settings.slots} | {LIGHT}
     if order.device not in devices:
         raise Refused(f"This server has no {order.device} slot.", hint=f"Start it with --slot {order.device}:0.")
     return backend.jobs.submit(

@@ -8,7 +8,7 @@ async function check() {
   const { errors } = await json("/new/check", { method: "POST", headers: { "Content-Type": "application/x-www-form-urlencoded", Accept: "application/json" }, body: new URLSearchParams(new FormData(form)) });
   for (const place of $$(".error, .error-of-section", form)) {
     const path = place.id.slice(2), words = errors[path] || "", field = document.getElementById(`f-${path}`);
-    if (field && words && !touched.has(path) && /needed/.test(words)) continue; // nobody was there yet
+    if (/needed/.test(words) && ![...touched].some((name) => name === path || name.startsWith(`${path}.`))) continue; // nobody was there yet
     if (place.textContent !== words) place.textContent = words;
     if (field) { if (words) field.setAttribute("aria-invalid", "true"); else field.removeAttribute("aria-invalid"); }
   }

@@ -197,6 +197,8 @@ function listen() {
   const source = new EventSource(`${api}/stream?after=${after}`);
   for (const name of ["started", "added", "scored", "failed", "generation", "pruned", "paused", "extended", "ended", "stopped", "finished"]) source.addEventListener(name, note);
   source.addEventListener("message", note);
+  // A run that has not begun has no stream yet: asked for again.
+  source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000); });
   window.addEventListener("pagehide", () => source.close());
 }
 

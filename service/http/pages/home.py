@@ -9,6 +9,7 @@ from search.ledger.records import ranked
 from service.http.backend import Asked, Backend
 from service.http.models import list_models, remember
 from service.http.pages.rendering import page
+from service.http.pages.run import view_of
 from service.http.pages.typed import Form, go_to
 
 router = APIRouter()
@@ -50,5 +51,5 @@ def _content(backend: Backend) -> dict[str, Any]:
 
 def _error(backend: Backend, run: str) -> float | None:
     """The standard error of the best score."""
-    best = next(iter(ranked(backend.view(run).records)), None)
+    best = next(iter(ranked(view_of(backend, run).records)), None)
     return best.scores["search"].stderr if best else None

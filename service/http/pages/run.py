@@ -23,16 +23,16 @@ RECENT = 200  # events that the page begins with
 @router.get("/runs/{run}")
 def show_run(run: str, backend: Asked) -> Response:
     """The page as it is first seen: figures and frames; charts follow."""
-    view = backend.view(run)
+    view = view_of(backend, run)
     content = live(backend, run)
-    after = max(0, backend.last_event(run) - RECENT)
+    after = max(0, backend.last_event(run) - RECENT) if view.records else 0
     return page("run", "/", run=run, name=content["name"], live=content, tasks=_tasks(view), after=after)
 
 
 @router.get("/runs/{run}/live")
 def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, Query(ge=0, le=10**9)] = 0) -> Response:
     """What changed: the figures, and the individuals from the place ``first`` on."""
-    view = backend.view(run)
+    view = view_of(backend, run)
     rows = rows_of(view, min(first, len(view.records)))
     everyone = rows if first == 0 else rows_of(view, 0)
     content = live(backend, run) | {
@@ -49,8 +49,11 @@ def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, 
 @router.get("/runs/{run}/related")
 def show_related(request: Request, run: str, backend: Asked) -> Response:
     """Kinship of the individuals, for the heatmap and the curve."""
+    view = view_of(backend, run)
+    if not view.records:
+        return reply_json(request, {"metric": "", "ids": [], "values": [], "top": []})
     with Ledger(backend.workspace.run(run).location) as ledger:
-        return reply_json(request, kinship_of(ledger, backend.view(run)))
+        return reply_json(request, kinship_of(ledger, view))
 
 
 @router.get("/runs/{run}/verdict")
@@ -71,12 +74,13 @@ def show_files(run: str, backend: Asked) -> Response:
 @router.get("/runs/{run}/failures")
 def show_failures(run: str, backend: Asked) -> Response:
     """What failed, with tracebacks."""
-    return page("run_failures", "/", run=run, failures=backend.failures(run).failures)
+    failures = backend.failures(run).failures if view_of(backend, run).records else []
+    return page("run_failures", "/", run=run, failures=failures)
 
 
 def live(backend: Backend, run: str) -> dict[str, Any]:
     """The figures of a run."""
-    served, records = backend.run(run), backend.view(run).records
+    served, records = backend.run(run), view_of(backend, run).records
     best = next(iter(ranked(records)), None)
     summary = served.summary
     return {
@@ -97,6 +101,12 @@ def live(backend: Backend, run: str) -> dict[str, Any]:
         "strategy": summary.strategy if summary else "",
         "job": served.job,
     }
+
+
+def view_of(backend: Backend, run: str) -> RunView:
+    """What is on record of a run: nothing while its job waits. Raises `NotFound`."""
+    place = backend.place(run, backend.latest().get(run))
+    return backend.views.of(place) if place.is_there else RunView()
 
 
 def name_of(run: str) -> str:

@@ -147,6 +147,7 @@ function figures() {
 
 async function refresh(from = settled) {
   const found = await json(`${here}/live?first=${from}`);
+  if (!tasks.length && found.tasks.length) { location.reload(); return; } // it has begun: the table gets its columns
   const changed = [];
   found.rows.forEach((values, index) => {
     const one = Object.fromEntries(found.columns.map((name, column) => [name, values[column]])), place = found.first + index;

@@ -42,6 +42,7 @@ def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, 
         "settled": settled(view.records),
         "gain": correlation(gains_of(everyone)),
         "front": front_of(view),
+        "tasks": _tasks(view),
     }
     return reply_json(request, content)
 

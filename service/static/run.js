@@ -83,7 +83,7 @@ function drawFront() {
   if (!$("#front")) return;
   const members = () => front.map((id) => people[places.get(id)]).filter(Boolean);
   const show = () => {
-    if (!members().length) return { empty: "No fully scored individual yet." };
+    if (!members().length) return { empty: related ? "No fully scored individual yet." : "Being computed." };
     if (tasks.length === 2) {
       const others = people.filter((one) => one.complete && !front.includes(one.id)), sorted = members().sort((one, other) => one.tasks[0] - other.tasks[0]);
       const trace = (all, name, colour, mode) => ({ x: all.map((one) => 100 * one.tasks[0]), y: all.map((one) => 100 * one.tasks[1]), text: all.map((one) => one.id), name, mode, line: { color: colour, shape: "vh" }, marker: { color: colour, size: 7 } });
@@ -124,7 +124,7 @@ async function relate() {
   const count = people.filter((one) => one.value !== null).length;
   if (relating || count === asked || document.hidden) return;
   relating = true;
-  try { related = await json(`${here}/related`); asked = count; drawRelated(); } catch (error) { trouble(error.message); }
+  try { related = await json(`${here}/related`); front = related.front; asked = count; drawRelated(); drawFront(); } catch (error) { trouble(error.message); }
   setTimeout(() => { relating = false; if (ACTIVE.includes(live.state)) relate(); }, 10000);
 }
 
@@ -156,14 +156,14 @@ async function refresh(from = settled) {
     people[place] = one; places.set(one.id, place); changed.push(one);
   });
   const failures = live.failed, state = live.state;
-  live = found; settled = found.settled; gain = found.gain; front = found.front;
+  live = found; settled = found.settled; gain = found.gain;
   figures();
   if (live.failed !== failures) document.body.dispatchEvent(new CustomEvent("broken"));
   if (ACTIVE.includes(state) && live.state === "finished" && from > 0) await refresh(0); // with the held-out scores
   if (!changed.length) return;
   population.update(changed, people.length);
   family.update(people, live.best);
-  drawCurve(); drawGain(); drawFront();
+  drawCurve(); drawGain();
   relate();
 }
 

@@ -41,7 +41,6 @@ def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, 
         "rows": rows,
         "settled": settled(view.records),
         "gain": correlation(gains_of(everyone)),
-        "front": front_of(view),
         "tasks": _tasks(view),
     }
     return reply_json(request, content)
@@ -49,12 +48,12 @@ def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, 
 
 @router.get("/runs/{run}/related")
 def show_related(request: Request, run: str, backend: Asked) -> Response:
-    """Kinship of the individuals, for the heatmap and the curve."""
+    """What takes longer than figures do: kinship of the individuals, and the Pareto front."""
     view = view_of(backend, run)
     if not view.records:
-        return reply_json(request, {"metric": "", "ids": [], "values": [], "top": []})
+        return reply_json(request, {"metric": "", "ids": [], "values": [], "top": [], "front": []})
     with Ledger(backend.workspace.run(run).location) as ledger:
-        return reply_json(request, kinship_of(ledger, view))
+        return reply_json(request, kinship_of(ledger, view) | {"front": front_of(view)})
 
 
 @router.get("/runs/{run}/verdict")

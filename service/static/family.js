@@ -13,12 +13,13 @@ export class Family {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (this.cy) this.cy.style(this._style()); });
   }
 
-  update(people, best) {
-    Object.assign(this, { people, best, stale: true });
+  /** partners: whether there are children of an added partner, to be told apart. */
+  update(people, best, partners) {
+    Object.assign(this, { people, best, partners, stale: true });
     this._list();
     if (!this.visible || this.resting) return;
     this.resting = true;
-    this._draw().finally(() => setTimeout(() => { this.resting = false; if (this.stale && this.visible) this.update(this.people, this.best); }, PAUSE));
+    this._draw().finally(() => setTimeout(() => { this.resting = false; if (this.stale && this.visible) this.update(this.people, this.best, this.partners); }, PAUSE));
   }
 
   /** Who is drawn: everybody, or of many the best with their ancestors. */
@@ -56,7 +57,7 @@ export class Family {
     this.cy.batch(() => {
       this.cy.nodes().filter((node) => !ids.has(node.id())).remove();
       for (const one of shown) {
-        const data = { id: one.id, colour: colour(one.value), best: one.id === this.best, square: ["exploration", "random"].includes(one.role), failed: Boolean(one.error) };
+        const data = { id: one.id, colour: colour(one.value), best: one.id === this.best, square: this.partners && ["exploration", "random"].includes(one.role), failed: Boolean(one.error) };
         const node = this.cy.getElementById(one.id);
         if (node.length) node.data(data);
         else this.cy.add({ group: "nodes", data });
@@ -72,7 +73,7 @@ export class Family {
       const box = this.cy.elements().boundingBox(), missing = (box.w * this.place.clientHeight) / this.place.clientWidth / box.h;
       if (missing > 1.2) arrange(50 + (72 * (missing - 1))); // generations as far apart as fills the frame
     }
-    $("figcaption", this.figure).textContent = `Founders on top; colour is the score, yellow the best; squares are children of an added partner. Choose one to see it.${shown.length < this.people.length - 1 ? ` The best ${shown.length} of ${this.people.length - 1}, with their ancestors.` : ""}`;
+    $("figcaption", this.figure).textContent = `Founders on top; colour is the score, yellow the best${this.partners ? "; squares are children of an added partner" : ""}. Choose one to see it.${shown.length < this.people.length - 1 ? ` The best ${shown.length} of ${this.people.length - 1}, with their ancestors.` : ""}`;
   }
 
   _list() {

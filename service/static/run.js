@@ -162,7 +162,7 @@ async function refresh(from = settled) {
   if (ACTIVE.includes(state) && live.state === "finished" && from > 0) await refresh(0); // with the held-out scores
   if (!changed.length) return;
   population.update(changed, people.length);
-  family.update(people, live.best);
+  family.update(people, live.best, live.strategy === "topk");
   drawCurve(); drawGain();
   relate();
 }
@@ -192,6 +192,7 @@ function note(event) {
   list.prepend(element("li", name === "failed" ? { class: "bad" } : {}, element("time", { datetime: time }, new Date(time).toLocaleTimeString()), words));
   if (top > 0) frame.scrollTop = top + list.firstElementChild.offsetHeight; // who reads further down stays there
   while (list.children.length > MOST_EVENTS) list.lastElementChild.remove();
+  if (facts.split === "held_out") settled = 0; // of those who were settled long ago
   soon();
 }
 function listen() {

@@ -25,6 +25,7 @@ class Server(uvicorn.Server):
         self._ready = ready
         try:
             app = create_app(self.settings)
+            app.state.backend.hold()
         except BaseException:
             self._socket.close()
             raise

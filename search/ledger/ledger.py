@@ -220,7 +220,7 @@ class Ledger:
                 session.add(tables.Stored(run=run, individual=child.id, position=number, **given))
             self._tell(session, "added", individuals=[record.id for record in records])
             for id, failed in (failures or {}).items():
-                self._tell(session, "failed", individual=id, split=failed.stage)
+                self._tell(session, "failed", individual=id, **_told(failed))
 
     def records(self) -> list[Record]:
         """Every individual in the order it was added; genomes and documents are not read."""
@@ -289,7 +289,7 @@ class Ledger:
             session.add(block(run=run, individual=id, split=split, position=position, count=count, results=results))
             if score is not None:
                 session.add(_row(run, id, split, score))
-                self._tell(session, "scored", individual=id, split=split)
+                self._tell(session, "scored", individual=id, split=split, **score.facts)
 
     def results(self, id: str, split: Split) -> dict[str, dict[int, float]]:
         """All results of an individual on a split, by task and document."""
@@ -308,14 +308,14 @@ class Ledger:
         with self._writing() as session:
             run = self._run(session)
             session.add_all(_row(run, id, split, score) for id, score in scores.items())
-            for id in scores:
-                self._tell(session, "scored", individual=id, split=split)
+            for id, score in scores.items():
+                self._tell(session, "scored", individual=id, split=split, **score.facts)
 
     def record_failure(self, id: str, failed: Failed) -> None:
         """Acknowledge that an individual cannot be scored."""
         with self._writing() as session:
             session.add(_failure(self._run(session), id, failed))
-            self._tell(session, "failed", individual=id, split=failed.stage)
+            self._tell(session, "failed", individual=id, **_told(failed))
 
     def failures(self) -> dict[str, list[Failed]]:
         """Every failure by individual, in the order they were added, with its traceback."""
@@ -375,6 +375,10 @@ _OWN = ("id", "generation", "role", "recipe", "identity", "batch", "kinship", "t
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _told(failed: Failed) -> dict[str, Any]:
+    return {"split": failed.stage, "kind": failed.kind, "attempts": failed.attempts, "error": failed.message}
 
 
 def _failure(run: int, id: str, failed: Failed) -> tables.Failure:

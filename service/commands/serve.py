@@ -1,7 +1,5 @@
 """`kinship serve`."""
 
-import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,47 +58,17 @@ def _has_password(url: str) -> bool:
 
 
 def _run(settings: "ServiceSettings", *, open_page: bool) -> None:
-    """Listen first, so that what is printed is true, then serve until Ctrl-C."""
-    from dataclasses import replace
+    """Serve until Ctrl-C; what is printed is true when it is."""
+    import sys
 
-    import uvicorn
+    from service.http.serving import Server
 
-    from service.http.app import create_app
+    def tell(settings: "ServiceSettings") -> None:
+        console().print(f"Serving {settings.folder} at {settings.address}", soft_wrap=True, markup=False)
+        sys.stdout.flush()
+        if open_page:
+            import webbrowser
 
-    listening = _listen(settings.host, settings.port)
-    settings = replace(settings, port=listening.getsockname()[1])
-    app = create_app(settings)
+            webbrowser.open(settings.address)
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                console().print(f"Serving {settings.folder} at {settings.address}", soft_wrap=True, markup=False)
-                sys.stdout.flush()
-                if open_page:
-                    import webbrowser
-
-                    webbrowser.open(settings.address)
-
-    config = uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=32 << 10, http="h11", ws="none", timeout_keep_alive=30,
-    )  # fmt: skip
-    Server(config).run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    from kinship.errors import InvalidConfig
-
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(256)
-    except OSError as error:
-        raise InvalidConfig(
-            f"Nothing can listen at {host}, port {port}: {error.strerror or error}.",
-            hint="Choose another --port; 0 takes one that is free.",
-        ) from None
-    return listening
+    Server(settings, tell).serve_all()

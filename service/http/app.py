@@ -64,7 +64,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.feeds = Feeds(backend)
     errors.install(app)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX)
+        app.include_router(router, prefix=PREFIX, responses=errors.documented(*errors.ANYWHERE))
     if find_spec("service.http.pages") is not None:
         import_module("service.http.pages").install(app)
     app.add_middleware(Guard, settings=settings)

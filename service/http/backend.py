@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from fastapi import Depends, Request
 from pydantic import JsonValue
 
-from search.ledger.ledger import Entry, Ledger
+from search.ledger.ledger import Ledger
 from service.answers.comparison import ComparedRuns, compare_runs
 from service.answers.export import Individual, RunExport, export_of
 from service.answers.jobs import Job
@@ -33,19 +33,27 @@ class Backend:
 
     settings: ServiceSettings
     views: Views = field(default_factory=Views)
+    _supervisor: Supervisor | None = None
 
     def __post_init__(self) -> None:
         self.workspace = Workspace(self.settings)
         self.jobs = Board(self.settings.folder, self.settings.database, self.settings.most_queued)
 
-    def __enter__(self) -> Self:
+    def hold(self) -> None:
+        """Be the one server of the workspace. Raises `Conflict` where there is another."""
         self._supervisor = Supervisor(self.jobs, self.settings.slots, self.settings.most_starts)
+
+    def __enter__(self) -> Self:
+        if self._supervisor is None:
+            self.hold()
+        assert self._supervisor is not None
         self._supervisor.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._supervisor.__exit__()
-        self.jobs.close()
+        if self._supervisor is not None:
+            self._supervisor.__exit__()
+        self._supervisor = None
 
     def health(self) -> Health:
         """That the server works."""
@@ -142,18 +150,8 @@ class Backend:
         """What is new in a run's diary since the event ``after``."""
         with self._ledger(id) as ledger:
             entries = ledger.events(after, most)
-        view = self.view(id) if any(entry.name in {"scored", "failed"} for _, entry in entries) else RunView()
-        records = {record.id: record for record in view.records}
-
-        def told(entry: Entry) -> dict[str, Any]:
-            record = records.get(entry.facts.get("individual", ""))
-            if entry.name == "scored" and record and entry.facts["split"] in record.scores:
-                twin = {"twin": record.twin} if record.twin else {}
-                return {**entry.facts, **record.scores[entry.facts["split"]].facts, **twin}
-            return {**entry.facts, "error": record.error} if entry.name == "failed" and record else entry.facts
-
         events = [
-            RunEvent(id=number, time=entry.time, seconds=entry.seconds, name=entry.name, facts=told(entry))
+            RunEvent(id=number, time=entry.time, seconds=entry.seconds, name=entry.name, facts=entry.facts)
             for number, entry in entries
         ]
         return RunEvents(events=events, last=events[-1].id if events else after)

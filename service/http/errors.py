@@ -24,6 +24,7 @@ CODES = {
     408: "too_slow", 409: "conflict", 413: "too_large", 415: "unsupported_media_type", 416: "range_not_satisfiable",
     421: "unknown_host", 422: "invalid_request", 429: "queue_full", 500: "internal_error",
 }  # fmt: skip
+ANYWHERE = (400, 401, 403, 405, 408, 413, 421, 422)  # a request may end so on every route
 
 
 def status_of(error: KinshipError) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.references import HUB_ID, Reference, parse_reference
-from kinship.errors import InvalidConfig, KinshipError
+from kinship.errors import InvalidConfig, KinshipError, ReferenceNotFound
 from merging.recipe.schema import Recipe
 from search.config import RunConfig
 from service.http.settings import ServiceSettings
@@ -16,7 +16,10 @@ LONGEST = 4096
 
 
 def require_reference(given: str, settings: ServiceSettings) -> str:
-    """``given``, which may be named. Raises `Refused` for what leads elsewhere, whether it is there or not."""
+    """``given``, which may be named, and is there unless it is a Hub id.
+
+    Raises `Refused` for what leads elsewhere, whether it is there or not, `ReferenceNotFound` and `InvalidConfig`.
+    """
     if len(given) > LONGEST or "\0" in given:
         raise InvalidConfig("A model reference is no path.", hint="Give a folder of the workspace, or a Hub id.")
     if _leads_out(given, settings) and not HUB_ID.fullmatch(given.partition("+")[0]):
@@ -29,6 +32,10 @@ def require_reference(given: str, settings: ServiceSettings) -> str:
         path = settings.folder / os.path.expanduser(parsed.path)
         if os.path.exists(path) or not HUB_ID.fullmatch(parsed.path):
             require_path(parsed.path, settings)
+            if not os.path.exists(path):
+                raise ReferenceNotFound(
+                    f"There is no model {parsed.path[:200]!r} in the workspace.", hint="GET /api/v1/models lists them."
+                )
             _require_own_files(path, settings)
         parsed = parsed.adapter
     return given

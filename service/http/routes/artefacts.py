@@ -5,12 +5,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from service.answers.served import Artefacts
 from service.http import artefacts
 from service.http.backend import Asked
-from service.http.errors import documented
+from service.http.errors import documented, failed
 from service.http.replies import reply
 
 router = APIRouter(tags=["artefacts"], responses=documented(404, 422))
@@ -47,9 +49,30 @@ def send_job_file(job: Job, path: str, backend: Asked) -> Response:
     return _sent(artefacts.find(artefacts.job_folder(backend, job), path))
 
 
+class _File(FileResponse):
+    """A file whose ranges are refused in the one shape."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        refused: list[Message] = []
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in {400, 416}:
+                refused.append(message)
+            if not refused:
+                await send(message)
+
+        await super().__call__(scope, receive, told)
+        if refused:
+            size = Headers(raw=refused[0]["headers"]).get("content-range")
+            headers = {"Content-Range": size} if size else None
+            message = "The file has no such range."
+            await failed(refused[0]["status"], message, "Ask for bytes=FIRST-LAST.", headers)(scope, receive, send)
+
+
 def _sent(file: Path) -> Response:
     kind = artefacts.type_of(file.name)
     how = "inline" if kind in artefacts.SHOWN else "attachment"
-    return FileResponse(
+    return _File(
         file, media_type=kind, filename=file.name, content_disposition_type=how, headers={"Cache-Control": "no-cache"}
     )

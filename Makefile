@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check soak bench notebooks clean
+.PHONY: help demo serve test check soak bench notebooks clean
 
 help:
 	@echo "make demo       train a small family, run everything on it, write a report"
+	@echo "make serve      the demo's models and runs, in a browser"
 	@echo "make test       lint, types and tests, the cells of the notebooks among them"
 	@echo "make soak       the long counts: kill loops, big families"
 	@echo "make bench      quick benchmarks"
@@ -21,6 +22,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/kinship demo
+
+serve: $(READY)
+	test -d demo/family || $(BIN)/kinship demo
+	$(BIN)/kinship serve demo
 
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadgroup

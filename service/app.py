@@ -16,10 +16,11 @@ from service.commands.merge import merge
 from service.commands.methods import methods
 from service.commands.runs import runs
 from service.commands.score import score
+from service.commands.serve import serve
 from service.commands.tree import tree
 from service.commands.verify import verify
 
-COMMANDS = (demo, matrix, advise, tree, merge, methods, verify, score, evolve)
+COMMANDS = (demo, matrix, advise, tree, merge, methods, verify, score, evolve, serve)
 GROUPS = {"runs": runs, "index": index, "cache": cache}
 
 app = typer.Typer(

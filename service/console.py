@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from service.answers.base import Answer
 
 
+listeners: list[Callable[[str, int, int, str], None]] = []
+"""Told of every step of a command's progress as (stage, done, in all, unit), whether a bar is shown or not."""
+
+
 def console() -> "Console":
     """For results."""
     from service.terminal import Terminal
@@ -65,6 +69,12 @@ def print_error(error: KinshipError, *, as_json: bool) -> None:
         notes().print(styled(("Next:", "bold"), f"  {error.hint}"), soft_wrap=True)
 
 
+def tell(stage: str, done: int, total: int, unit: str) -> None:
+    """Tell all `listeners`."""
+    for listener in listeners:
+        listener(stage, done, total, unit)
+
+
 def progress_bar(*, quiet: bool = False) -> "Progress":
     """A bar with count, rate and time left, on standard error; nothing where that is no terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -93,6 +103,7 @@ def byte_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int,
         task = bar.add_task(label, amount="")
 
         def update(done: int, total: int) -> None:
+            tell(label, done, total, "B")
             speed = bar.tasks[task].speed
             rate = f" {decimal(int(speed))}/s" if speed else ""
             bar.update(task, completed=done, total=total, amount=f"{decimal(done)} of {decimal(total)}{rate}")
@@ -109,6 +120,7 @@ def stage_progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int, 
         tasks: dict[str, TaskID] = {}
 
         def update(stage: str, done: int, total: int, unit: str) -> None:
+            tell(stage, done, total, unit)
             if done == 0 or stage not in tasks:
                 for task in tasks.values():
                     bar.remove_task(task)

@@ -15,7 +15,7 @@ from kinship.checkpoints.hub import fetch_snapshot
 from kinship.errors import InvalidConfig, ReferenceNotFound
 
 # Names on the Hub begin with a letter or digit, so that ./model and ../model are never asked for there.
-_HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
+HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 _KEYS = ("path", "revision", "subfolder", "adapter")
 
 # From repository, revision and subfolder to the folder of a snapshot: see `kinship.checkpoints.hub.fetch_snapshot`.
@@ -58,7 +58,7 @@ subfolder=None, adapter=None))
         path, adapter = _split_at_adapter(text, root)
         parsed = parse_reference(path, root)
         return Reference(parsed.path, parsed.revision, None, _parse_adapter(adapter, root))
-    match = _HUB_ID.fullmatch(text)
+    match = HUB_ID.fullmatch(text)
     if match and match["revision"]:
         return Reference(match["repo"], match["revision"])
     return Reference(text)
@@ -87,7 +87,7 @@ def locate(reference: Reference, root: Path = Path(), fetch: Fetch | None = None
         )
     path = _local(reference.path, root)
     if not os.path.exists(path):  # unlike Path.exists, no error for a name that is too long
-        if not _HUB_ID.fullmatch(reference.path):
+        if not HUB_ID.fullmatch(reference.path):
             raise ReferenceNotFound(
                 f"There is no model at {reference.path!r}: {path.absolute()} does not exist.",
                 hint="Give a folder that holds config.json and *.safetensors, one .safetensors file, or a Hub id.",

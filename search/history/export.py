@@ -56,7 +56,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "comparisons": rows,
         "verdict": verdict(offspring.id if offspring else None, best_founder, rows, whole=whole),
         "pareto_front": front(records) if len(facts.tasks) > 1 else [],
-        "individuals": [_describe(record, by_id) for record in records],
+        "individuals": [describe(record, by_id) for record in records],
     }
 
 
@@ -65,14 +65,15 @@ def to_json(export: dict[str, Any]) -> str:
     return json_text(export, indent=1, sort_keys=True) + "\n"
 
 
-def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
+def describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
+    """One individual of the export; ``by_id`` has its parents."""
     return {
         "id": record.id,
         "generation": record.generation,
         "role": record.role,
         "parents": list(record.parents),
         "kinship_of_parents": record.kinship,
-        "merge_gain": _merge_gain(record, by_id),
+        "merge_gain": merge_gain(record, by_id),
         "recipe": record.recipe,
         "identity": record.identity,
         "twin": record.twin,
@@ -81,7 +82,7 @@ def _describe(record: Record, by_id: Mapping[str, Record]) -> dict[str, Any]:
     }
 
 
-def _merge_gain(record: Record, by_id: Mapping[str, Record]) -> float | None:
+def merge_gain(record: Record, by_id: Mapping[str, Record]) -> float | None:
     """Score less the mean of the parents' scores (arXiv 2410.12613, section 3.1), on the search split."""
     parents = [by_id[parent].fitness for parent in record.parents]
     known = [score for score in parents if score is not None]

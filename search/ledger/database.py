@@ -28,14 +28,8 @@ def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engin
     free. Raises `LedgerError` for what is no ledger, is newer than this program, or is held by another process.
     """
     is_file = location.file is not None
-    try:
-        alone = {"pool_size": 1, "max_overflow": 0} if exclusive and not is_file else {}
-        engine = create_engine(location.url, **alone)
-    except ModuleNotFoundError as error:
-        raise LedgerError(
-            f"{location} cannot be opened: {error}.", hint='Install the driver: pip install "model-kinship[postgres]".'
-        ) from None
-    event.listen(engine, "connect", _make_file_durable if is_file else _make_durable)
+    alone = {"pool_size": 1, "max_overflow": 0} if exclusive and not is_file else {}
+    engine = durable_engine(location, **alone)
     if exclusive and not is_file:
         event.listen(engine, "connect", lambda connection, _: _hold(connection, location))
     try:
@@ -46,6 +40,18 @@ def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engin
     except BaseException:
         engine.dispose()
         raise
+    return engine
+
+
+def durable_engine(location: LedgerLocation, **options: Any) -> Engine:
+    """An engine whose every commit waits for the disk. Raises `LedgerError` where its driver is not installed."""
+    try:
+        engine = create_engine(location.url, **options)
+    except ModuleNotFoundError as error:
+        raise LedgerError(
+            f"{location} cannot be opened: {error}.", hint='Install the driver: pip install "model-kinship[postgres]".'
+        ) from None
+    event.listen(engine, "connect", _make_durable if location.file is None else _make_file_durable)
     return engine
 
 
@@ -102,7 +108,7 @@ def _bring_up_to_date(engine: Engine, location: LedgerLocation) -> None:
     from search.ledger.checksums import note_all
 
     with engine.connect() as connection:
-        _begin_alone(connection)
+        begin_alone(connection)
         found = _version(connection)  # another process may have been at it
         if found is not None and found not in migrations.known_versions():
             raise LedgerError(
@@ -121,7 +127,7 @@ def _version(connection: Connection) -> str | None:
     return str(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")))
 
 
-def _begin_alone(connection: Connection) -> None:
+def begin_alone(connection: Connection) -> None:
     """A transaction that holds changes of tables too, and that no other process is in."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -144,9 +150,31 @@ def _make_durable(connection: Any, _: object) -> None:
     connection.commit()
 
 
+def is_run_held(location: LedgerLocation) -> bool:
+    """Whether a process holds the lock of a run in a Postgres database; nothing is taken to find out."""
+    key = _key(location) & (1 << 64) - 1
+    engine = durable_engine(location)
+    held = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+        "AND classid::bigint = :high AND objid::bigint = :low "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    try:
+        with engine.connect() as connection:
+            return bool(connection.scalar(held, {"high": key >> 32, "low": key & 0xFFFFFFFF}))
+    except DBAPIError as error:
+        raise unreadable(location, error) from None
+    finally:
+        engine.dispose()
+
+
+def _key(location: LedgerLocation) -> int:
+    return int.from_bytes(hashlib.blake2b(location.run.encode(), digest_size=8).digest(), signed=True)
+
+
 def _hold(connection: Any, location: LedgerLocation) -> None:
     """Take the run's lock for this connection; the server frees it when the connection ends, however that happens."""
-    key = int.from_bytes(hashlib.blake2b(location.run.encode(), digest_size=8).digest(), signed=True)
+    key = _key(location)
     (held,) = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
     connection.commit()
     if not held:

@@ -1,7 +1,7 @@
 """The ledger of a run: a database in which every result is durable before the next step."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,6 +85,8 @@ class Ledger:
         self._key: int | None = None
         if not damaged:
             self._require_whole()
+        self.clock: Callable[[], float] = lambda: 0.0
+        """Seconds of work, all sessions together: what the diary says of results."""
 
     @classmethod
     def of_run(cls, folder: Path, ledger: str | None = None, *, damaged: bool = False) -> Self:
@@ -150,8 +152,7 @@ class Ledger:
 
     def note(self, name: str, facts: Mapping[str, Any], seconds: float) -> None:
         """Write a line into the diary."""
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        self.write_diary([Entry(time, seconds, name, dict(facts))])
+        self.write_diary([Entry(_now(), seconds, name, dict(facts))])
 
     def write_diary(self, entries: Iterable[Entry]) -> None:
         """Write lines that have their time, in order."""
@@ -160,12 +161,28 @@ class Ledger:
             session.add_all(tables.Event(run=run, **vars(entry)) for entry in entries)
 
     def diary(self) -> list[Entry]:
-        """What happened when, in order."""
+        """What happened when, in order; what was written of each individual is in `events` alone."""
+        row = tables.Event
         with self._reading() as session:
-            return [
-                Entry(row.time, row.seconds, row.name, row.facts)
-                for row in session.scalars(self._mine(tables.Event).order_by(tables.Event.id))
-            ]
+            found = session.scalars(self._mine(row).where(row.name.not_in(RESULTS)).order_by(row.id))
+            return [Entry(row.time, row.seconds, row.name, row.facts) for row in found]
+
+    def events(self, after: int = 0, most: int = 500) -> list[tuple[int, Entry]]:
+        """At most so many lines of the diary with their numbers, in order, those of individuals among them.
+
+        Numbers rise within a run, and a line is there as soon as what it tells of: asking for what came ``after`` the
+        last number seen misses nothing.
+        """
+        row = tables.Event
+        with self._reading() as session:
+            found = session.scalars(self._mine(row).where(row.id > after).order_by(row.id).limit(most))
+            return [(row.id, Entry(row.time, row.seconds, row.name, row.facts)) for row in found]
+
+    def last_event(self, names: Sequence[str] | None = None) -> int:
+        """The number of the latest line of the diary, or of those of some ``names``; 0 where there is none."""
+        query = self._mine(tables.Event, func.max(tables.Event.id))
+        with self._reading() as session:
+            return session.scalar(query if names is None else query.where(tables.Event.name.in_(names))) or 0
 
     def ended(self) -> str | None:
         """Why there is no other generation, though held-out scores may be missing; None while the search goes on."""
@@ -206,6 +223,9 @@ class Ledger:
             for number, child in enumerate(stored, outside):
                 given = {"digest": child.digest, "row": child.row}
                 session.add(tables.Stored(run=run, individual=child.id, position=number, **given))
+            self._tell(session, "added", individuals=[record.id for record in records])
+            for id, failed in (failures or {}).items():
+                self._tell(session, "failed", individual=id, **_told(failed))
 
     def records(self) -> list[Record]:
         """Every individual in the order it was added; genomes and documents are not read."""
@@ -274,6 +294,7 @@ class Ledger:
             session.add(block(run=run, individual=id, split=split, position=position, count=count, results=results))
             if score is not None:
                 session.add(_row(run, id, split, score))
+                self._tell(session, "scored", individual=id, split=split, **score.facts)
 
     def results(self, id: str, split: Split) -> dict[str, dict[int, float]]:
         """All results of an individual on a split, by task and document."""
@@ -292,11 +313,14 @@ class Ledger:
         with self._writing() as session:
             run = self._run(session)
             session.add_all(_row(run, id, split, score) for id, score in scores.items())
+            for id, score in scores.items():
+                self._tell(session, "scored", individual=id, split=split, **score.facts)
 
     def record_failure(self, id: str, failed: Failed) -> None:
         """Acknowledge that an individual cannot be scored."""
         with self._writing() as session:
             session.add(_failure(self._run(session), id, failed))
+            self._tell(session, "failed", individual=id, **_told(failed))
 
     def failures(self) -> dict[str, list[Failed]]:
         """Every failure by individual, in the order they were added, with its traceback."""
@@ -350,14 +374,29 @@ class Ledger:
             self._key = session.scalar(select(tables.Run.id).where(tables.Run.name == self.location.run))
         return self._key or 0
 
+    def _tell(self, session: Session, name: str, **facts: Any) -> None:
+        """Write a line into the diary, in the transaction that records what it tells of."""
+        session.add(tables.Event(run=self._run(session), time=_now(), seconds=self.clock(), name=name, facts=facts))
+
     def _mine(self, table: Any, *columns: Any) -> Any:
         """What to select of a table, rows of this run alone."""
         own = select(tables.Run.id).where(tables.Run.name == self.location.run).scalar_subquery()
         return select(*(columns or (table,))).select_from(table).where(table.run == own)
 
 
+# Lines that tell of individuals: one each, beside what the ledger holds of them.
+RESULTS = ("added", "scored", "failed")
+
 # What a record has in a row of its own.
 _OWN = ("id", "generation", "role", "recipe", "identity", "batch", "kinship", "twin")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _told(failed: Failed) -> dict[str, Any]:
+    return {"split": failed.stage, "kind": failed.kind, "attempts": failed.attempts, "error": failed.message}
 
 
 def _failure(run: int, id: str, failed: Failed) -> tables.Failure:

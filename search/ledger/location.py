@@ -1,5 +1,6 @@
 """Where the ledger of a run is: a file in its folder, or a run by name in a database that the folder points to."""
 
+import fcntl
 import json
 import os
 import warnings
@@ -20,6 +21,7 @@ LEDGER_NAME = "ledger.sqlite"
 POINTER_NAME = "ledger.json"
 STARTED_NAME = ".started"  # there once a run is in the ledger, whatever becomes of that
 LOCK_NAME = ".lock"
+PROBED = 0.3  # seconds: somebody may be looking just now whether the lock is held
 ONLY_RUN = "run"  # what the one run of a SQLite file is called
 DRIVER = "postgresql+psycopg"
 
@@ -150,6 +152,21 @@ def _without_password(url: URL) -> str:
     return url._replace(password=None).difference_update_query(["password", "sslpassword"]).render_as_string()
 
 
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the file ``lock`` exclusively; looking takes it, shared, for no longer than that."""
+    try:
+        file = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 def hold_folder(folder: Path) -> FileLock:
     """The lock on ``folder``, which is made, for as long as a search runs in it. Raises `LedgerError` where another
     process has it.
@@ -157,7 +174,7 @@ def hold_folder(folder: Path) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_NAME)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PROBED)
     except Timeout:
         raise LedgerError(f"Another process is running in {folder}.", hint="Wait for it, or stop it first.") from None
     return lock

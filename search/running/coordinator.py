@@ -97,6 +97,7 @@ class Search:
                 self.ledger = self._stack.enter_context(Ledger(location, exclusive=True))
                 write_pointer(folder, self.ledger.location)
                 self._before = 0.0 if force else self.ledger.seconds()
+                self.ledger.clock = self._seconds
                 self.facts = self._read_facts(models, description, force=force)
             # A resumed run keeps the order it was started with, whatever the order of the founders in its file.
             models.sort(key=lambda model: self.facts.table.rows.index(model.id))

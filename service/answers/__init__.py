@@ -28,6 +28,11 @@ _NAMES = {
         "CacheChecks", "CacheList", "CachePrune", "CacheSize", "check_cache", "list_cache", "measure_cache",
         "prune_cache",
     ),
+    "jobs": ("Job", "JobLog", "Jobs"),
+    "served": (
+        "Artefacts", "Health", "IndividualPage", "ModelFacts", "RunEvent", "RunEvents", "ServedModels", "ServedRun",
+        "ServedRuns",
+    ),
     "index": (
         "IndexedModels", "Relatives", "add_models", "find_relatives", "list_index", "remove_models",
     ),

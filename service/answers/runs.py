@@ -1,7 +1,7 @@
 """Runs: which there are, what failed in one, and one rebuilt from its archive."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,8 +10,9 @@ from kinship.errors import LedgerError, OutputExists
 from service.answers.base import Answer, Part, named
 
 if TYPE_CHECKING:
-    from search.ledger.ledger import Ledger
+    from search.ledger.ledger import Ledger, RunFacts
     from search.ledger.location import LedgerLocation
+    from search.ledger.records import Record
 
 
 class RunSummary(Part):
@@ -198,14 +199,18 @@ def _runs(where: str, unreadable: Callable[[Path, LedgerError], None]) -> Iterat
 
 def _summary(ledger: "Ledger", name: str) -> Iterator[RunSummary]:
     """What is listed of a run; nothing where none has begun."""
+    facts = ledger.facts()
+    if facts is not None:
+        yield summary_of(ledger, name, facts, ledger.records())
+
+
+def summary_of(ledger: "Ledger", name: str, facts: "RunFacts", records: "Sequence[Record]") -> RunSummary:
+    """What is listed of the run in ``ledger``, of these ``facts`` and ``records``."""
     from search.ledger.records import best_offspring, ranked
 
-    facts, records = ledger.facts(), ledger.records()
-    if facts is None:
-        return
     best, winner = next(iter(ranked(records)), None), best_offspring(records)
     offspring = [record for record in records if record.generation > 0]
-    yield RunSummary(
+    return RunSummary(
         folder=name,
         strategy=facts.config.strategy.name,
         founders=sum(record.role == "founder" for record in records),

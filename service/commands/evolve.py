@@ -25,6 +25,10 @@ def evolve(
     timed: Annotated[bool, typer.Option("--time", help="With --dry-run: time a founder on a few documents.")] = False,
     cache: ScoreCacheFile = None,
     verify_inputs: VerifyInputs = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where relative paths count from; default: the run file's folder.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every event.")] = False,
     force: Force = False,
 ) -> None:
@@ -37,7 +41,7 @@ def evolve(
     from service.answers.replaced import inputs_of_run
 
     config = load_config(run_file)
-    root = run_file.absolute().parent
+    root = root.absolute() if root else run_file.absolute().parent
     if dry_run:
         from service.answers.dry_run import plan_search
 

@@ -9,7 +9,7 @@ import typer
 
 from kinship.errors import InvalidConfig
 from service.commands.options import Force, Json, ScoreCacheFile, VerifyInputs
-from service.console import console, notes, print_json, progress_bar
+from service.console import console, notes, print_json, progress_bar, tell
 
 if TYPE_CHECKING:
     from evaluators.settings import EvaluateSettings
@@ -117,6 +117,7 @@ def documents_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         task = bar.add_task(label, total=None, amount="")
 
         def update(done: int, total: int) -> None:
+            tell(label, done, total, "documents")
             speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
             rate = f", {speed:,.1f}/s" if speed else ""
             bar.update(task, completed=done, total=total, amount=f"{done:,} of {total:,} documents{rate}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def tree_page(answer: Descent, title: str) -> str:
     """The page; about 0.5 MB, of which the drawing library is nearly all."""
     found = [finding.content() for finding in findings_of(answer)]
-    content = _content(answer.tree()) | {"findings": found}
+    content = tree_content(answer.tree()) | {"findings": found}
     static = files("service") / "static"
     return (
         page_environment()
@@ -27,14 +27,14 @@ def tree_page(answer: Descent, title: str) -> str:
             findings=found,
             # Nothing in the data may end the element that it is in.
             data=json_text(content).replace("<", "\\u003c"),
-            cytoscape=(static / "cytoscape.min.js").read_text(encoding="utf-8"),
-            dagre=(static / "cytoscape-dagre.min.js").read_text(encoding="utf-8"),
+            cytoscape=(static / "vendor/cytoscape.min.js").read_text(encoding="utf-8"),
+            dagre=(static / "vendor/cytoscape-dagre.min.js").read_text(encoding="utf-8"),
             script=(static / "tree.js").read_text(encoding="utf-8"),
         )
     )
 
 
-def _content(tree: "Tree") -> dict[str, Any]:
+def tree_content(tree: "Tree") -> dict[str, Any]:
     """Nodes and edges with what the page adds: names, families by their first member, who is best, words at edges."""
     content = as_dict(tree)
     family = {id: group[0] for group in families(tree) for id in group}

@@ -18,7 +18,7 @@
   const cy = cytoscape({
     container: element("tree"),
     elements: { nodes, edges },
-    minZoom: 0.02, maxZoom: 4, wheelSensitivity: 0.3, hideEdgesOnViewport: nodes.length > 800,
+    minZoom: 0.02, maxZoom: 4, hideEdgesOnViewport: nodes.length > 800,
     style: [
       { selector: "node", style: {
         "background-color": "data(colour)", "border-width": 1.5, "border-color": "#444", width: 26, height: 26, label: "data(name)",

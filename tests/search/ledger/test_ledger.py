@@ -419,3 +419,30 @@ def test_a_ledger_that_is_written_to_is_not_taken_for_damaged(path: Path) -> Non
         writer.result()
     with Ledger(path) as ledger:
         assert ledger.diary()
+def test_every_result_is_told_in_the_diary_from_any_line_on(filled: Ledger) -> None:
+    filled.clock = lambda: 3.5
+    filled.note("generation", {"generation": 1}, 2.0)
+    facts = {"value": 0.5, "stderr": None, "complete": True, "documents": 2, "tasks": {}}
+    score = Summary(0.5, None, True, facts)
+    filled.record_results("a", "search", {"t": {0: 1.0}}, score)
+    filled.record_scores("held_out", {"a": score})
+    filled.record_failure("1-10", Failed("search", "raised", "no\0thing"))
+    lines = filled.events()
+    assert [entry.name for _, entry in lines] == [
+        "added",
+        *["failed"] * len(FAILURES),
+        "generation",
+        "scored",
+        "scored",
+        "failed",
+    ]
+    assert lines[0][1].facts == {"individuals": [record.id for record in RECORDS]}
+    assert lines[-2][1].facts == {"individual": "a", "split": "held_out", **facts}
+    assert lines[-1][1].facts["error"] == "no\0thing"
+    numbers = [number for number, _ in lines]
+    assert numbers == sorted(set(numbers))
+    assert filled.events(numbers[2], 2) == lines[3:5]
+    assert filled.events(numbers[-1]) == []
+    assert (filled.last_event(), filled.last_event(["generation"])) == (numbers[-1], numbers[1 + len(FAILURES)])
+    assert [entry.name for entry in filled.diary()] == ["generation"]
+    assert filled.seconds() == 3.5

@@ -14,7 +14,7 @@ from kinship.trees.graph import add_descent, add_member, placed
 from service.answers.tree import FamilyTree
 from service.pages.tree import tree_page
 
-STATIC = Path(__file__).parents[3] / "service/static"
+STATIC = Path(__file__).parents[3] / "service/static/vendor"
 
 
 @pytest.fixture

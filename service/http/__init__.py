@@ -1,0 +1,1 @@
+"""The service: the API under ``/api/v1``, and the pages on top of it."""

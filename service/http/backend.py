@@ -1,0 +1,178 @@
+"""What routes and pages ask: one method a question, an answer of `service.answers` each."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Annotated, Any, Self
+
+from fastapi import Depends, Request
+from pydantic import JsonValue
+
+from search.ledger.ledger import Ledger
+from service.answers.comparison import ComparedRuns, compare_runs
+from service.answers.export import Individual, RunExport, export_of
+from service.answers.jobs import Job
+from service.answers.runs import Failures, failures_of
+from service.answers.served import Health, IndividualPage, RunEvent, RunEvents, ServedRun, ServedRuns
+from service.answers.tree import RunLineage, trace_run
+from service.http.individuals import Order, page_of
+from service.http.looking import RunView, Views, served
+from service.http.settings import ServiceSettings
+from service.http.workspace import RunPlace, Workspace
+from service.jobs.board import Board
+from service.jobs.errors import NotFound
+from service.jobs.supervisor import Supervisor
+
+MOST_EVENTS = 500
+
+
+@dataclass
+class Backend:
+    """A workspace and its jobs. Use as a context manager: between its ends, jobs are started and watched."""
+
+    settings: ServiceSettings
+    views: Views = field(default_factory=Views)
+    _supervisor: Supervisor | None = None
+
+    def __post_init__(self) -> None:
+        self.workspace = Workspace(self.settings)
+        self.jobs = Board(self.settings.folder, self.settings.database, self.settings.most_queued)
+
+    def hold(self) -> None:
+        """Be the one server of the workspace. Raises `Conflict` where there is another."""
+        self._supervisor = Supervisor(self.jobs, self.settings.slots, self.settings.most_starts)
+
+    def __enter__(self) -> Self:
+        if self._supervisor is None:
+            self.hold()
+        assert self._supervisor is not None
+        self._supervisor.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._supervisor is not None:
+            self._supervisor.__exit__()
+        self._supervisor = None
+
+    def health(self) -> Health:
+        """That the server works."""
+        return Health(version=version("model-kinship"), folder=str(self.settings.folder), database=self._database)
+
+    @property
+    def _database(self) -> str:
+        file = self.jobs.location.file
+        return str(file) if file else str(self.jobs.location).rpartition("#")[0]
+
+    def runs(self) -> ServedRuns:
+        """Every run of the workspace, those too that nobody has begun to work on yet."""
+        latest = self.latest()
+        places = dict(self.workspace.runs())
+        for id, job in latest.items():
+            if id not in places and job.state not in {"done", "cancelled"} and job.run is not None:
+                places[id] = self.workspace.place_of(job.run)
+        return ServedRuns(runs=[self._served(place, latest.get(id)) for id, place in sorted(places.items())])
+
+    def run(self, id: str) -> ServedRun:
+        """One run. Raises `NotFound`."""
+        job = self.latest().get(id)
+        return self._served(self.place(id, job), job)
+
+    def latest(self) -> dict[str, Job]:
+        """The latest job of each run, by the run's id."""
+        return {self.workspace.id_of(self.settings.folder / run): job for run, job in self.jobs.latest().items()}
+
+    def place(self, id: str, job: Job | None = None) -> RunPlace:
+        """Where the run of that id is, or will be. Raises `NotFound`."""
+        if job is not None and job.run is not None and id not in self.workspace.runs():
+            return self.workspace.place_of(job.run)
+        return self.workspace.run(id)
+
+    def view(self, id: str) -> RunView:
+        """What a run's ledger holds. Raises `NotFound`."""
+        return self.views.of(self.workspace.run(id))
+
+    def individuals(
+        self,
+        id: str,
+        *,
+        order: Order = "proposed",
+        generation: int | None = None,
+        role: str | None = None,
+        failed: bool | None = None,
+        parent: str | None = None,
+        search: str | None = None,
+        after: str | None = None,
+        most: int = 100,
+    ) -> IndividualPage:
+        """Some of a run's individuals: see `page_of`."""
+        return page_of(
+            self.view(id), order=order, generation=generation, role=role, failed=failed, parent=parent, search=search,
+            after=after, most=most,
+        )  # fmt: skip
+
+    def individual(self, id: str, individual: str) -> Individual:
+        """One individual. Raises `NotFound`."""
+        found = self.view(id).individual(individual)
+        if found is None:
+            raise NotFound(f"The run {id} has no individual {individual!r}.", hint=f"GET /api/v1/runs/{id}/individuals")
+        return found
+
+    def recipe(self, id: str, individual: str) -> dict[str, JsonValue]:
+        """How to make an individual from base and founders in one linear merge. Raises `NotFound`."""
+        from merging.offspring.span import Span
+
+        self.individual(id, individual)
+        with self._ledger(id) as ledger:
+            genomes = ledger.genomes([individual])
+            if individual not in genomes:
+                raise NotFound(f"{individual} was not merged: it has no recipe.", hint="See its error.")
+            content: dict[str, Any] = Span.over(ledger.table()).recipe_of(genomes[individual]).to_dict()
+        return content
+
+    def export(self, id: str) -> RunExport:
+        """All that a run found, as `kinship runs show --json` prints it."""
+        return export_of(self.workspace.run(id).name)
+
+    def lineage(self, id: str) -> RunLineage:
+        """A run's family tree, as `kinship tree --json` prints it."""
+        return trace_run(self.workspace.run(id).name)
+
+    def failures(self, id: str) -> Failures:
+        """What failed in a run, as `kinship runs show --failures --json` prints it."""
+        return failures_of(self.workspace.run(id).name)
+
+    def compare(self, ids: Sequence[str]) -> ComparedRuns:
+        """Runs side by side, as `kinship runs compare --json` prints it."""
+        return compare_runs([self.workspace.run(id).name for id in ids])
+
+    def events(self, id: str, after: int = 0, most: int = MOST_EVENTS) -> RunEvents:
+        """What is new in a run's diary since the event ``after``."""
+        with self._ledger(id) as ledger:
+            entries = ledger.events(after, most)
+        events = [
+            RunEvent(id=number, time=entry.time, seconds=entry.seconds, name=entry.name, facts=entry.facts)
+            for number, entry in entries
+        ]
+        return RunEvents(events=events, last=events[-1].id if events else after)
+
+    def last_event(self, id: str) -> int:
+        """The number of the latest event of a run."""
+        with self._ledger(id) as ledger:
+            return ledger.last_event()
+
+    def _served(self, place: RunPlace, job: Job | None) -> ServedRun:
+        return served(place, self.views.of(place) if place.is_there else RunView(), job)
+
+    @contextmanager
+    def _ledger(self, id: str) -> Iterator[Ledger]:
+        with Ledger(self.workspace.run(id).location) as ledger:
+            yield ledger
+
+
+def _backend(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+Asked = Annotated[Backend, Depends(_backend)]

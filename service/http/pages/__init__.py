@@ -1,0 +1,16 @@
+"""The web pages: HTML of the same answers that the API gives as JSON. `install` adds them to an application."""
+
+from fastapi import FastAPI
+
+from service.http.pages import compare, failures, home, individual, jobs, kinship, merge, new_run, run, trees
+from service.http.pages.assets import Assets
+
+ROOMS = (home, new_run, run, individual, compare, kinship, merge, trees, jobs)
+
+
+def install(app: FastAPI) -> None:
+    """Add pages, their scripts and styles, and failures told as pages to whoever asks for HTML."""
+    for room in ROOMS:
+        app.include_router(room.router, include_in_schema=False)
+    app.mount("/static", Assets(), name="static")
+    failures.install(app)

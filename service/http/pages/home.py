@@ -1,0 +1,55 @@
+"""The first page: runs, models and the queue."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from search.ledger.records import ranked
+from service.http.backend import Asked, Backend
+from service.http.models import list_models, remember
+from service.http.pages.rendering import page
+from service.http.pages.run import view_of
+from service.http.pages.typed import Form, go_to
+
+router = APIRouter()
+
+ACTIVE = ("queued", "running", "pausing", "cancelling", "lost")
+
+
+@router.get("/")
+def show_home(backend: Asked) -> Response:
+    """Runs with their states, models, the queue."""
+    return page("home", "/", **_content(backend))
+
+
+@router.get("/home/live")
+def show_live(backend: Asked) -> Response:
+    """What of it changes, for a page that is open."""
+    return page("home_live", "/", **_content(backend))
+
+
+@router.post("/models")
+def remember_model(backend: Asked, form: Form) -> Response:
+    """Remember a reference, such as one to the Hub."""
+    remember(backend, dict(form).get("reference", "").strip())
+    return go_to("")
+
+
+def _content(backend: Backend) -> dict[str, Any]:
+    runs = sorted(backend.runs().runs, key=lambda run: (run.state not in {"running", "queued", "pausing"}, run.id))
+    errors = {run.id: _error(backend, run.id) for run in runs}
+    jobs = [job for job in backend.jobs.all().jobs if job.state in ACTIVE]
+    return {
+        "runs": runs,
+        "errors": errors,
+        "jobs": jobs,
+        "models": list_models(backend).models,
+        "folder": backend.settings.folder,
+    }
+
+
+def _error(backend: Backend, run: str) -> float | None:
+    """The standard error of the best score."""
+    best = next(iter(ranked(view_of(backend, run).records)), None)
+    return best.scores["search"].stderr if best else None

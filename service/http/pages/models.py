@@ -1,0 +1,45 @@
+"""Models as pages name them, and what a page may measure while somebody waits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.answers.matrix import Matrix, MatrixPlan, measure_matrix, plan_matrix
+from service.http.backend import Backend
+from service.http.models import list_models
+from service.http.references import require_reference
+
+MOST_SECONDS = 20.0
+
+
+def known(backend: Backend) -> list[str]:
+    """Every model of the workspace and every remembered reference."""
+    return [model.reference for model in list_models(backend).models]
+
+
+def located(backend: Backend, reference: str) -> str:
+    """A reference as any function takes it: folders in full. Raises `Refused` for what leads out of the workspace."""
+    folder = backend.settings.folder.absolute()
+    parts = require_reference(reference, backend.settings).split("+")
+    return "+".join(str(folder / part) if _is_there(folder / part) else part for part in parts)
+
+
+def measured(
+    backend: Backend, base: str, models: Sequence[str], metric: str = "pcc", by: str | None = None
+) -> tuple[MatrixPlan, Matrix | None]:
+    """What a matrix takes, and itself where that is no longer than a page may; ids are as people gave them.
+
+    Raises what `measure_matrix` raises, and `Refused`.
+    """
+    first, *others = (located(backend, text) for text in [base, *models])
+    plan = plan_matrix(others, first)
+    if plan.seconds > MOST_SECONDS or plan.bytes_to_download:
+        return plan, None
+    matrix = measure_matrix(others, first, metric, by=by)
+    return plan, matrix.model_copy(update={"ids": list(models), "base": base})
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

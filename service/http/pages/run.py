@@ -1,0 +1,123 @@
+"""The page of a run: live while it goes on."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from search.ledger.ledger import Ledger
+from search.ledger.records import ranked
+from service.http.artefacts import list_files, run_folder
+from service.http.backend import Asked, Backend
+from service.http.looking import RunView
+from service.http.pages.figures import COLUMNS, correlation, front_of, gains_of, kinship_of, rows_of, settled
+from service.http.pages.rendering import by_folder, page
+from service.http.replies import reply_json
+
+router = APIRouter()
+
+RECENT = 200  # events that the page begins with
+
+
+@router.get("/runs/{run}")
+def show_run(run: str, backend: Asked) -> Response:
+    """The page as it is first seen: figures and frames; charts follow."""
+    view = view_of(backend, run)
+    content = live(backend, run)
+    after = max(0, backend.last_event(run) - RECENT) if view.records else 0
+    return page("run", "/", run=run, name=content["name"], live=content, tasks=_tasks(view), after=after)
+
+
+@router.get("/runs/{run}/live")
+def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, Query(ge=0, le=10**9)] = 0) -> Response:
+    """What changed: the figures, and the individuals from the place ``first`` on."""
+    view = view_of(backend, run)
+    rows = rows_of(view, min(first, len(view.records)))
+    everyone = rows if first == 0 else rows_of(view, 0)
+    content = live(backend, run) | {
+        "columns": COLUMNS,
+        "first": first,
+        "rows": rows,
+        "settled": settled(view.records),
+        "gain": correlation(gains_of(everyone)),
+        "tasks": _tasks(view),
+    }
+    return reply_json(request, content)
+
+
+@router.get("/runs/{run}/related")
+def show_related(request: Request, run: str, backend: Asked) -> Response:
+    """What takes longer than figures do: kinship of the individuals, and the Pareto front."""
+    view = view_of(backend, run)
+    if not view.records:
+        return reply_json(request, {"metric": "", "ids": [], "values": [], "top": [], "front": []})
+    with Ledger(backend.workspace.run(run).location) as ledger:
+        return reply_json(request, kinship_of(ledger, view) | {"front": front_of(view)})
+
+
+@router.get("/runs/{run}/verdict")
+def show_verdict(run: str, backend: Asked) -> Response:
+    """What the held-out documents say, with the comparisons behind it."""
+    return page("run_verdict", "/", run=run, export=backend.export(run))
+
+
+@router.get("/runs/{run}/files")
+def show_files(run: str, backend: Asked) -> Response:
+    """What can be taken away."""
+    place = backend.place(run, backend.latest().get(run)).folder
+    folder = run_folder(backend, run) if place is not None and place.is_dir() else None
+    files = by_folder(list_files(folder).files) if folder else []
+    return page("files", "/", files=files, address=f"/api/v1/runs/{quote(run, safe='')}/artefacts")
+
+
+@router.get("/runs/{run}/failures")
+def show_failures(run: str, backend: Asked) -> Response:
+    """What failed, with tracebacks."""
+    failures = backend.failures(run).failures if view_of(backend, run).records else []
+    return page("run_failures", "/", run=run, failures=failures)
+
+
+def live(backend: Backend, run: str) -> dict[str, Any]:
+    """The figures of a run."""
+    served, records = backend.run(run), view_of(backend, run).records
+    best = next(iter(ranked(records)), None)
+    summary = served.summary
+    return {
+        "name": name_of(run),
+        "state": served.state,
+        "error": served.error,
+        "best": best and best.id,
+        "value": best and best.fitness,
+        "stderr": best and best.scores["search"].stderr,
+        "offspring": summary.offspring if summary else 0,
+        "budget": served.evaluations,
+        "failed": summary.failed if summary else 0,
+        "generation": max((record.generation for record in records), default=0),
+        "waiting": sum(not record.done for record in records),
+        "hours": summary.hours if summary else 0.0,
+        "seconds_left": served.seconds_left,
+        "stopped": summary.stopped if summary else None,
+        "strategy": summary.strategy if summary else "",
+        "job": served.job,
+    }
+
+
+def view_of(backend: Backend, run: str) -> RunView:
+    """What is on record of a run: nothing while its job waits. Raises `NotFound`."""
+    place = backend.place(run, backend.latest().get(run))
+    return backend.views.of(place) if place.is_there else RunView()
+
+
+def name_of(run: str) -> str:
+    """The folder that an id stands for.
+
+    >>> name_of("tries~1first~02")
+    'tries/first~2'
+    """
+    return run.replace("~1", "/").replace("~0", "~")
+
+
+def _tasks(view: RunView) -> list[str]:
+    scored = next((record for record in view.records if "search" in record.scores), None)
+    return list(scored.scores["search"].tasks) if scored else []

@@ -1,0 +1,78 @@
+"""Files of runs and jobs: listed, and sent whole or by ranges."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi import Path as InPath
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from service.answers.served import Artefacts
+from service.http import artefacts
+from service.http.backend import Asked
+from service.http.errors import documented, failed
+from service.http.replies import reply
+
+router = APIRouter(tags=["artefacts"], responses=documented(404, 422))
+Job = Annotated[int, InPath(ge=1, le=2**31 - 1)]
+FILE = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The range that was asked for."},
+    400: {"description": "The range is none."},
+    416: {"description": "The file has no such range."},
+}
+
+
+@router.get("/runs/{run}/artefacts", response_model=Artefacts)
+def list_run_files(request: Request, run: str, backend: Asked) -> Response:
+    """The files of a run: report, recipe of its best offspring, that as a model folder, pictures."""
+    return reply(request, artefacts.list_files(artefacts.run_folder(backend, run)))
+
+
+@router.get("/runs/{run}/artefacts/{path:path}", response_class=FileResponse, responses=FILE)  # type: ignore[arg-type]
+def send_run_file(run: str, path: str, backend: Asked) -> Response:
+    """One of them."""
+    return _sent(artefacts.find(artefacts.run_folder(backend, run), path))
+
+
+@router.get("/jobs/{job}/artefacts", response_model=Artefacts)
+def list_job_files(request: Request, job: Job, backend: Asked) -> Response:
+    """The files that a job made."""
+    return reply(request, artefacts.list_files(artefacts.job_folder(backend, job)))
+
+
+@router.get("/jobs/{job}/artefacts/{path:path}", response_class=FileResponse, responses=FILE)  # type: ignore[arg-type]
+def send_job_file(job: Job, path: str, backend: Asked) -> Response:
+    """One of them."""
+    return _sent(artefacts.find(artefacts.job_folder(backend, job), path))
+
+
+class _File(FileResponse):
+    """A file whose ranges are refused in the one shape."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        refused: list[Message] = []
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in {400, 416}:
+                refused.append(message)
+            if not refused:
+                await send(message)
+
+        await super().__call__(scope, receive, told)
+        if refused:
+            size = Headers(raw=refused[0]["headers"]).get("content-range")
+            headers = {"Content-Range": size} if size else None
+            message = "The file has no such range."
+            await failed(refused[0]["status"], message, "Ask for bytes=FIRST-LAST.", headers)(scope, receive, send)
+
+
+def _sent(file: Path) -> Response:
+    kind = artefacts.type_of(file.name)
+    how = "inline" if kind in artefacts.SHOWN else "attachment"
+    return _File(
+        file, media_type=kind, filename=file.name, content_disposition_type=how, headers={"Cache-Control": "no-cache"}
+    )

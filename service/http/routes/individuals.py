@@ -1,0 +1,55 @@
+"""The individuals of a run."""
+
+from typing import Annotated
+
+import yaml
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from service.answers.export import Individual
+from service.answers.served import IndividualPage
+from service.http.backend import Asked
+from service.http.errors import documented
+from service.http.individuals import MOST, Order
+from service.http.replies import reply
+
+router = APIRouter(tags=["individuals"], responses=documented(404, 422))
+
+
+@router.get("/runs/{run}/individuals", response_model=IndividualPage)
+def list_individuals(
+    request: Request,
+    run: str,
+    backend: Asked,
+    order: Order = "proposed",
+    generation: Annotated[int | None, Query(ge=0, le=2**31)] = None,
+    role: Annotated[str | None, Query(description="base, founder, or why it was proposed.")] = None,
+    failed: bool | None = None,
+    parent: str | None = None,
+    search: Annotated[str | None, Query(description="Part of the id.")] = None,
+    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    most: Annotated[int, Query(ge=1, le=MOST)] = 100,
+) -> Response:
+    """Some of them: filtered, in an order, from a cursor on."""
+    found = backend.individuals(
+        run, order=order, generation=generation, role=role, failed=failed, parent=parent, search=search, after=after,
+        most=most,
+    )  # fmt: skip
+    return reply(request, found)
+
+
+@router.get("/runs/{run}/individuals/{individual}", response_model=Individual)
+def show_individual(request: Request, run: str, individual: str, backend: Asked) -> Response:
+    """One of them, as the export has it."""
+    return reply(request, backend.individual(run, individual))
+
+
+@router.get(
+    "/runs/{run}/individuals/{individual}/recipe",
+    response_class=Response,
+    responses={200: {"content": {"application/yaml": {"schema": {"type": "string"}}}}},
+)
+def show_recipe(run: str, individual: str, backend: Asked) -> Response:
+    """How to make it from base and founders in one linear merge: a recipe in mergekit's YAML."""
+    text = yaml.safe_dump(backend.recipe(run, individual), sort_keys=False)
+    return Response(text, media_type="application/yaml", headers={"Cache-Control": "no-cache"})

@@ -1,0 +1,70 @@
+"""What takes a while and is no search: each is a job, whose result is the answer that the command prints."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from starlette.responses import Response
+
+from service.answers.jobs import Job
+from service.http import orders
+from service.http.backend import Asked
+from service.http.errors import documented
+from service.http.idempotency import Once, accepted
+from service.http.requests import (
+    ComparisonRequest,
+    MatrixRequest,
+    MergeRequest,
+    ScoreRequest,
+    TreeRequest,
+    example,
+)
+from service.http.searches import submit
+
+router = APIRouter(responses=documented(403, 409, 422, 429))
+
+MODELS: dict[str, Any] = {"models": ["family/add-only", "family/max-add"], "base": "family/base"}
+RECIPE = {
+    "merge_method": "linear",
+    "models": [{"model": name, "parameters": {"weight": 1}} for name in MODELS["models"]],
+}
+
+
+@router.post("/kinship/matrices", status_code=202, response_model=Job, tags=["kinship"])
+def measure_matrix(body: Annotated[MatrixRequest, Body(**example(**MODELS))], backend: Asked, once: Once) -> Response:
+    """Kinship of models to each other: a `Matrix`, or with `dry_run` a `MatrixPlan`."""
+    return accepted(submit(backend, orders.matrix(body, backend.settings), *once))
+
+
+@router.post("/kinship/advice", status_code=202, response_model=Job, tags=["kinship"])
+def advise_pairs(body: Annotated[ComparisonRequest, Body(**example(**MODELS))], backend: Asked, once: Once) -> Response:
+    """Which pairs to merge: an `Advice`."""
+    return accepted(submit(backend, orders.advise(body, backend.settings), *once))
+
+
+@router.post("/trees", status_code=202, response_model=Job, tags=["trees"])
+def trace_models(
+    body: Annotated[TreeRequest, Body(**example(kind="recovered", **MODELS))], backend: Asked, once: Once
+) -> Response:
+    """Descent of models: a `FamilyTree`, a `RecoveredHeritage` or a `Dendrogram`."""
+    return accepted(submit(backend, orders.tree(body, backend.settings), *once))
+
+
+@router.post("/merges", status_code=202, response_model=Job, tags=["merges"])
+def merge_models(
+    body: Annotated[MergeRequest, Body(**example(name="both", recipe=RECIPE))], backend: Asked, once: Once
+) -> Response:
+    """Merge models into a folder of the job: a `Merged`, or with `dry_run` a `MergePlan`."""
+    return accepted(submit(backend, orders.merge(body, backend.settings), *once))
+
+
+@router.post("/scores", status_code=202, response_model=Job, tags=["scores"])
+def score_models(
+    body: Annotated[
+        ScoreRequest,
+        Body(**example(models=MODELS["models"], evaluate={"tasks": ["demo_add"], "task_path": "family/tasks"})),
+    ],
+    backend: Asked,
+    once: Once,
+) -> Response:
+    """Score models on tasks: `Scores`."""
+    return accepted(submit(backend, orders.score(body, backend.settings), *once))

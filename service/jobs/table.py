@@ -1,0 +1,119 @@
+"""The tables of a service: its jobs, and the devices they take turns at. In a file, or beside runs in a database."""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import Engine, String, UniqueConstraint, inspect, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from kinship.errors import LedgerError
+from search.ledger.database import begin_alone, durable_engine, unreadable
+from search.ledger.location import LedgerLocation
+from search.ledger.tables import Json
+
+VERSION = "1"
+
+
+class Base(DeclarativeBase):
+    """Base of the tables."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {list[str]: Json}
+
+
+class Version(Base):
+    """Which tables these are."""
+
+    __tablename__ = "service_version"
+    version: Mapped[str] = mapped_column(String, primary_key=True)
+
+
+class JobRow(Base):
+    """One job. owner: the host and workspace that run it. intent: what was last asked of it. position: in the queue.
+
+    run: its folder, in the workspace. tries: processes lost since it got further than what it had ``reached``.
+    key, digest: of the request that asked for it, so that it is not done twice. slot: while a process has it.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (UniqueConstraint("owner", "key"), {"sqlite_autoincrement": True})
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    kind: Mapped[str]
+    title: Mapped[str]
+    arguments: Mapped[list[str]]
+    device: Mapped[str]
+    run: Mapped[str | None]
+    intent: Mapped[str] = mapped_column(default="run")
+    state: Mapped[str] = mapped_column(default="queued")
+    position: Mapped[float]
+    starts: Mapped[int] = mapped_column(default=0)
+    tries: Mapped[int] = mapped_column(default=0)
+    reached: Mapped[int] = mapped_column(default=0)
+    slot: Mapped[str | None]
+    key: Mapped[str | None]
+    digest: Mapped[str | None]
+    created: Mapped[str]
+    started: Mapped[str | None]
+    ended: Mapped[str | None]
+    error: Mapped[str | None]
+    hint: Mapped[str | None]
+
+
+class ModelRow(Base):
+    """A model that is remembered by its reference."""
+
+    __tablename__ = "model"
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    reference: Mapped[str] = mapped_column(primary_key=True)
+
+
+class SlotRow(Base):
+    """What a job can run on: ``cpu``, ``cuda:0``, ``light`` ...; ``number`` tells those of one name apart."""
+
+    __tablename__ = "slot"
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    job: Mapped[int | None]
+
+
+def open_tables(location: LedgerLocation) -> Engine:
+    """An engine for the tables at ``location``, which are made where they are not there yet.
+
+    Raises `LedgerError` for what is no database, or of a newer version.
+    """
+    engine = durable_engine(location)
+    try:
+        with engine.connect() as connection:
+            begin_alone(connection)
+            if not inspect(connection).has_table(Version.__tablename__):
+                Base.metadata.create_all(connection)
+                connection.execute(Version.__table__.insert().values(version=VERSION))  # type: ignore[attr-defined]
+            found = connection.scalar(select(Version.version))
+            connection.commit()
+    except DBAPIError as error:
+        engine.dispose()
+        raise unreadable(location, error) from None
+    if found != VERSION:
+        engine.dispose()
+        raise LedgerError(
+            f"{location} has tables of a service of version {found}, this program reads {VERSION}.",
+            hint="Use the version of model-kinship that wrote it, or a newer one.",
+        )
+    return engine
+
+
+def set_slots(session: Session, owner: str, devices: list[str]) -> None:
+    """Have the slots of ``owner`` be ``devices``; what runs on one that goes away runs on."""
+    wanted = {(device, devices[:place].count(device)) for place, device in enumerate(devices)}
+    there = {(slot.device, slot.number): slot for slot in session.scalars(select(SlotRow).filter_by(owner=owner))}
+    for place in wanted - there.keys():
+        session.add(SlotRow(owner=owner, device=place[0], number=place[1]))
+    for place in there.keys() - wanted:
+        session.delete(there[place])
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

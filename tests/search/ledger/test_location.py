@@ -1,0 +1,39 @@
+"""The lock of a run's folder: who holds it, and that looking does no harm."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from kinship.errors import LedgerError
+from search.ledger.location import LOCK_NAME, hold_folder, is_held
+
+
+def test_who_holds_a_folder_can_be_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert not is_held(folder / LOCK_NAME)
+    lock = hold_folder(folder)
+    assert is_held(folder / LOCK_NAME)
+    with pytest.raises(LedgerError, match="Another process"):
+        hold_folder(folder)
+    lock.release()
+    assert not is_held(folder / LOCK_NAME)
+
+
+def test_a_search_begins_while_others_look(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            is_held(tmp_path / LOCK_NAME)
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(20):
+            hold_folder(tmp_path).release()
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()

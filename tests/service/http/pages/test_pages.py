@@ -1,0 +1,206 @@
+"""Every page as HTML: that it is there, escapes what it is given, and keeps what was typed."""
+
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import quote
+
+import pytest
+from fastapi.testclient import TestClient
+
+from search.config import RunConfig
+from tests.service.http.pages.conftest import HOSTILE
+
+RUN = "/runs/run"
+PAGES = (
+    "/", "/home/live", RUN, f"{RUN}/verdict", f"{RUN}/failures", f"{RUN}/files", f"{RUN}/individuals/1-1",
+    "/new", "/new?from=run",
+    "/compare", f"/compare?run=run&run={quote(f'{HOSTILE} run')}", "/kinship", "/kinship?base=base&model=one&model=two",
+    f"/kinship?base=base&model=one&model={quote(HOSTILE)}", "/merge", "/merge?run=run&individual=1-1",
+    "/trees", "/trees?run=run", "/trees?model=one&model=two", "/jobs", "/jobs/live",
+)  # fmt: skip
+
+
+class _Read(HTMLParser):
+    """What a browser would run or fetch of a page, and every id and label of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inline, self.handlers, self.foreign, self.ids = [], [], [], list[str]()
+        self.inputs, self.labelled = list[dict[str, str | None]](), set[str | None]()
+        self._script = self._label = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.handlers += [name for name in given if name.startswith("on")]
+        self.foreign += [v for k, v in attrs if k in {"src", "href", "action"} and v and re.match(r"(?:\w+:)?//", v)]
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self._script = tag == "script" and "src" not in given and given.get("type") != "application/json"
+        self._label |= tag == "label"
+        if tag == "label":
+            self.labelled.add(given.get("for"))
+        if tag in {"input", "select", "textarea"} and given.get("type") != "hidden" and not self._label:
+            self.inputs.append(given)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._label &= tag != "label"
+        self._script = False
+
+    def handle_data(self, data: str) -> None:
+        if self._script and data.strip():
+            self.inline.append(data)
+
+
+def near(value: float | None) -> object:
+    """Seven digits are sent."""
+    return None if value is None else pytest.approx(value, rel=1e-6, abs=1e-9)
+
+
+def test_pages_are_there_and_run_nothing_but_their_own_files(pages: TestClient) -> None:
+    for address in PAGES:
+        reply = pages.get(address)
+        assert reply.status_code == 200, (address, reply.text)
+        assert reply.headers["content-type"].startswith("text/html")
+        found = _Read()
+        found.feed(reply.text)
+        assert [found.inline, found.handlers, found.foreign] == [[], [], []], address
+        assert len(found.ids) == len(set(found.ids)), address
+        unlabelled = [one for one in found.inputs if one.get("id") not in found.labelled and "aria-label" not in one]
+        assert not unlabelled, address
+        assert HOSTILE not in reply.text.replace(HOSTILE.replace("<", "\\u003c"), ""), address
+
+
+def test_scripts_and_styles_are_served_and_what_has_a_digest_is_kept(pages: TestClient) -> None:
+    links = re.findall(r'(?:src|href)="(/static/[^"]+)"', pages.get(RUN).text)
+    assert len(links) > 8
+    for link in links:
+        reply = pages.get(link)
+        assert reply.status_code == 200, link
+        assert ("immutable" in reply.headers["cache-control"]) == ("/vendor/" in link)
+    assert pages.get("/static/../app.py").status_code == 404
+
+
+def test_a_failure_is_a_page_or_a_notice_or_json_in_the_same_words(pages: TestClient) -> None:
+    whole, part = pages.get("/runs/nobody"), pages.get("/runs/nobody", headers={"HX-Request": "true"})
+    plain = pages.get("/runs/nobody", headers={"Accept": "application/json"})
+    api = pages.get("/api/v1/runs/nobody")
+    assert {whole.status_code, part.status_code, plain.status_code, api.status_code} == {404}
+    assert plain.json() == api.json()
+    assert "<html" in whole.text
+    assert "<html" not in part.text
+    for reply in (whole, part):
+        assert "There is no run" in reply.text
+        assert "&#39;nobody&#39;" in reply.text
+
+
+def test_increments_begin_where_a_page_asks_and_agree_with_the_export(pages: TestClient) -> None:
+    everything, export = pages.get(f"{RUN}/live").json(), pages.get("/api/v1/runs/run/export").json()
+    rows = [dict(zip(everything["columns"], row, strict=True)) for row in everything["rows"]]
+    assert [row["id"] for row in rows] == [person["id"] for person in export["individuals"]]
+    for row, person in zip(rows, export["individuals"], strict=True):
+        score = person["scores"].get("search", {})
+        assert row["value"] == near(score.get("value"))
+        assert row["gain"] == near(person["merge_gain"])
+        assert (row["error"], row["parents"]) == (person["error"], person["parents"])
+    assert everything["settled"] == len(rows)
+    later = pages.get(f"{RUN}/live?first=3").json()
+    assert later["rows"] == everything["rows"][3:]
+    assert later["gain"] == everything["gain"]
+    assert pages.get(f"{RUN}/live?first=1000000").json()["rows"] == []
+
+
+def test_kinship_among_the_best_is_the_mean_over_their_pairs(pages: TestClient) -> None:
+    found = pages.get(f"{RUN}/related").json()
+    place = {id: index for index, id in enumerate(found["ids"])}
+    assert found["top"]
+    for _, mean, who in found["top"]:
+        pairs = [(one, other) for index, one in enumerate(who) for other in who[:index]]
+        values = [found["values"][place[one]][place[other]] for one, other in pairs]
+        assert mean == pytest.approx(sum(values) / len(values), rel=1e-5)
+
+
+def test_errors_are_told_at_their_fields(pages: TestClient) -> None:
+    typed = {
+        "base": "base", "founders": "one: [", "strategy.k": "many", "strategy.name": "topk", "stop.hours": "-1",
+        "evaluate.tasks": "{a: 1}", "merge.method": "lineal",
+    }  # fmt: skip
+    errors = pages.post("/new/check", data=typed).json()["errors"]
+    assert set(errors) >= {"founders", "strategy.k", "stop.hours", "evaluate.tasks", "merge.method"}
+    assert "YAML" in errors["founders"]
+    assert "Did you mean 'linear'" in errors["merge.method"] or "linear" in errors["merge.method"]
+    section = pages.post("/new/check", data={"strategy.name": "pairs", "strategy.batch": "7"}).json()["errors"]
+    assert "batch" in section["strategy"]
+
+
+def test_a_form_that_cannot_be_used_comes_back_with_all_that_was_typed(pages: TestClient) -> None:
+    typed = [
+        ("name", "again"),
+        ("base", HOSTILE),
+        ("founder", "one"),
+        ("strategy.k", "x < y"),
+        ("evaluate.tasks", "- a\n- b"),
+    ]
+    body = "&".join(f"{quote(name)}={quote(value)}" for name, value in typed)
+    reply = pages.post("/new", content=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert reply.status_code == 422
+    assert 'value="x &lt; y"' in reply.text
+    assert "- a\n- b</textarea>" in reply.text
+    assert 'value="again"' in reply.text
+    assert re.search(r'name="founder" value="one" checked', reply.text)
+    assert HOSTILE not in reply.text
+
+
+def test_a_run_like_an_earlier_one_has_its_settings(pages: TestClient) -> None:
+    config = pages.get("/api/v1/runs/run/export").json()["config"]
+    page = pages.get("/new?from=run").text
+    expected = RunConfig.model_validate(config)
+    assert f'value="{expected.base}"' in page
+    for name, reference in expected.founders.items():
+        assert f"{name}: {reference}" in page
+
+
+def test_a_started_run_waits_among_the_jobs_and_has_a_page(pages: TestClient) -> None:
+    body = "base=base&founder=one&founder=two&evaluate.perplexity=-%20file:%20base/config.json&stop.evaluations=2"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = pages.post("/new", content=body, headers=form, follow_redirects=False)
+    assert (reply.status_code, reply.headers["location"]) == (303, "/runs/run-1"), reply.text
+    page = pages.get("/runs/run-1")
+    assert page.status_code == 200
+    assert "queued" in page.text
+    (job,) = pages.get("/api/v1/jobs").json()["jobs"]
+    assert job["run"] == "run-1"
+    assert pages.get(f"/jobs/{job['id']}").status_code == 200
+    assert "run-1" in pages.get("/").text
+
+
+def test_a_merge_becomes_a_job_and_a_mistake_keeps_the_recipe(pages: TestClient) -> None:
+    form = {"recipe": "merge_method: linear\nmodels: [", "name": "both"}
+    wrong = pages.post("/merge", data=form)
+    assert wrong.status_code == 422
+    assert "merge_method: linear\nmodels: [</textarea>" in wrong.text
+    outside = pages.post(
+        "/merge", data={"recipe": "{merge_method: linear, models: [{model: ../x, parameters: {weight: 1}}]}"}
+    )
+    assert outside.status_code == 422
+    assert "leads out of the workspace" in outside.text
+    recipe = {
+        "merge_method": "linear",
+        "models": [{"model": name, "parameters": {"weight": 1}} for name in ("one", "two")],
+    }
+    done = pages.post("/merge", data={"recipe": json.dumps(recipe), "name": "both"}, follow_redirects=False)
+    assert done.status_code == 303
+    assert "Merge both" in pages.get(done.headers["location"]).text
+
+
+@pytest.mark.parametrize("model", ["../secret", "/etc", "base/../../secret"])
+def test_no_model_outside_the_workspace_is_measured(pages: TestClient, model: str) -> None:
+    for address in (f"/kinship?base=base&model={model}", f"/trees?model={model}"):
+        reply = pages.get(address)
+        assert reply.status_code == 422
+        assert "leads out of the workspace" in reply.text
+
+
+def test_tasks_are_found_by_part_of_their_name(pages: TestClient) -> None:
+    found = pages.get("/new/tasks", params={"find": "arc easy"}).text
+    assert 'data-task="arc_easy"' in found
+    assert "No task" in pages.get("/new/tasks", params={"find": "no such task at all"}).text

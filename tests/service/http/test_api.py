@@ -1,0 +1,178 @@
+"""The API answers as the command line does, by pages, once for each key, and live."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import answers
+from service.client import AsyncClient, Client, ServiceError
+from service.http.settings import ServiceSettings
+from service.http.workspace import Workspace
+from tests.search.runs import put_small_run
+from tests.service.http.conftest import Service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.address) as client:
+        yield client
+
+
+def test_answers_are_those_of_the_command_line(service: Service) -> None:
+    run = str(service.folder / "run")
+    for path, expected in (
+        ("export", answers.export_of(run)), ("lineage", answers.trace_run(run)), ("failures", answers.failures_of(run)),
+    ):  # fmt: skip
+        reply = service.get(f"/runs/run/{path}")
+        assert reply.json() == json.loads(expected.to_json())
+        again = service.get(f"/runs/run/{path}", If_None_Match=reply.headers["etag"])
+        assert (again.status, again.body) == (304, b"")
+    (listed,) = service.get("/runs").json()["runs"]
+    assert listed["summary"] == answers.list_runs(str(service.folder)).runs[0].content()
+    assert (listed["id"], listed["state"], listed["error"]) == ("run", "finished", None)
+
+
+def test_a_run_that_comes_is_there_and_one_that_cannot_be_read_says_so(service: Service) -> None:
+    (service.folder / "a~b" / "c").mkdir(parents=True)
+    put_small_run(service.folder / "a~b" / "c")
+    assert service.get("/runs/a~0b~1c").json()["state"] == "finished"
+    (service.folder / "broken").mkdir()
+    (service.folder / "broken" / "ledger.sqlite").write_bytes(b"no database" * 500)
+    reply = service.get("/runs/broken")
+    assert reply.status == 200
+    assert "not a readable ledger" in reply.json()["error"]
+    assert service.get("/runs/broken/export").status == 422
+    assert service.ask("DELETE", "/api/v1/runs/a~0b~1c").status == 204
+    assert not (service.folder / "a~b" / "c").exists()
+    assert service.get("/runs/a~0b~1c").status == 404
+
+
+def test_individuals_by_pages(service: Service, client: Client) -> None:
+    everybody = [person.id for person in answers.export_of(str(service.folder / "run")).individuals]
+    assert [person.id for person in client.individuals("run", most=2)] == everybody
+    best = [person.scores["search"].value for person in client.individuals("run", order="best", most=3, failed=False)]
+    assert best == sorted(best, reverse=True)
+    found = service.get("/runs/run/individuals?generation=1&failed=true").json()
+    assert [person["id"] for person in found["individuals"]] == ["1-2"]
+    assert found["total"] == 1
+    assert service.get("/runs/run/individuals/1-1").json()["parents"]
+    assert service.get("/runs/run/individuals/1-2/recipe").status == 404
+    assert service.get("/runs/run/individuals/near/recipe").body.startswith(b"merge_method: linear")
+
+
+def test_events_are_told_once_each_and_from_anywhere_on(client: Client) -> None:
+    page = client.get(answers.RunEvents, "runs", "run", "events", most=500)
+    assert [event.name for event in page.events][:2] == ["started", "added"]
+    scored = [event for event in page.events if event.name == "scored"]
+    assert {"individual", "split", "value", "stderr", "documents", "tasks"} <= scored[0].facts.keys()
+    assert next(event for event in page.events if event.name == "failed").facts["error"]
+    streamed = []
+    for event in client.events("run"):
+        streamed.append(event)
+        if event.id == page.last:
+            break
+    assert streamed == list(page.events)
+    middle = page.events[len(page.events) // 2].id
+    for event in client.events("run", middle):
+        assert event.id == next(other.id for other in page.events if other.id > middle)
+        break
+
+
+def test_a_listener_hears_what_is_written_later(service: Service, client: Client) -> None:
+    from search.ledger.ledger import Ledger
+
+    last = client.get(answers.RunEvents, "runs", "run", "events", most=500).last
+    events = client.events("run", last)
+    with Ledger.of_run(service.folder / "run") as ledger:
+        ledger.note("paused", {"why": "a test"}, ledger.seconds())
+    event = next(events)
+    assert (event.id > last, event.name, event.facts) == (True, "paused", {"why": "a test"})
+
+
+@pytest.mark.parametrize("last", ["-1", "x", "1e9", "9" * 40, "1;drop", "\xb2"])
+def test_absurd_numbers_of_events(service: Service, last: str) -> None:
+    assert service.get("/runs/run/stream", Last_Event_ID=last).status == 422
+
+
+def test_what_is_asked_twice_is_done_once(service: Service) -> None:
+    body = {"models": ["one", "two"], "base": "base", "dry_run": True}
+    first = service.post("/kinship/matrices", body, Idempotency_Key="k")
+    again = service.post("/kinship/matrices", body, Idempotency_Key="k")
+    assert (first.status, again.status) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+    other = service.post("/kinship/matrices", body | {"dry_run": False}, Idempotency_Key="k")
+    assert (other.status, other.json()["code"]) == (409, "conflict")
+    assert first.headers["location"] == f"/api/v1/jobs/{first.json()['id']}"
+
+
+def test_a_matrix_by_the_client(service: Service, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = client.wait(client.measure_matrix(["one", "two"], "base"), 120)
+    assert job.state == "done", client.log(job.id).text
+    monkeypatch.chdir(service.folder)
+    assert client.result(answers.Matrix, job) == answers.measure_matrix(["one", "two"], "base")
+
+
+def test_models_are_found_and_remembered(service: Service, client: Client) -> None:
+    assert [model.reference for model in client.models().models if model.kind == "folder"] == ["base", "one", "two"]
+    assert service.post("/models", {"reference": "org/name@main"}).status == 200
+    assert "org/name@main" in [model.reference for model in client.models().models]
+    assert service.ask("DELETE", "/api/v1/models?reference=org/name@main").status == 204
+    assert service.ask("DELETE", "/api/v1/models?reference=org/name@main").status == 404
+    facts = client.model("one", identity=True)
+    assert (facts.model_type, facts.dtypes, facts.parameters) == ("llama", ["F32"], sum(
+        _count(tensor.shape) for tensor in facts.tensors
+    ))  # fmt: skip
+    assert facts.identity
+
+
+def _count(shape: list[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+async def _asked(address: str) -> tuple[answers.Health, int]:
+    async with AsyncClient(address) as client:
+        found = [person async for person in client.individuals("run", most=2)]
+        async for event in client.events("run"):
+            assert event.id
+            break
+        return await client.health(), len(found)
+
+
+def test_the_other_client(service: Service, client: Client) -> None:
+    import asyncio
+
+    health, count = asyncio.run(_asked(service.address))
+    assert health == client.health()
+    assert count == len(list(client.individuals("run")))
+    with pytest.raises(ServiceError, match="no run 'x'") as failed:
+        client.run("x")
+    assert (failed.value.status, failed.value.told) == (404, "not_found")
+
+
+def test_ids_are_paths_that_can_be_read_back(tmp_path: Path) -> None:
+    workspace = Workspace(ServiceSettings(tmp_path))
+    ids = {workspace.id_of(tmp_path / path) for path in (".", "a/b", "a~1b", "a~b", "~", "a")}
+    assert len(ids) == 6
+    assert workspace.id_of(tmp_path / "a/b") == "a~1b"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/health", "Health"), ("/runs", "ServedRuns"), ("/runs/{run}", "ServedRun"), ("/jobs", "Jobs"),
+        ("/runs/{run}/export", "RunExport"), ("/runs/{run}/events", "RunEvents"), ("/jobs/{job}/log", "JobLog"),
+        ("/models/facts", "ModelFacts"), ("/runs/{run}/individuals", "IndividualPage"), ("/jobs/{job}", "Job"),
+        ("/runs/{run}/lineage", "RunLineage"), ("/compared-runs", "ComparedRuns"), ("/models", "ServedModels"),
+    ],
+)  # fmt: skip
+def test_the_client_reads_what_the_document_promises(service: Service, path: str, name: str) -> None:
+    document = service.get("/openapi.json").json()
+    promised = document["paths"][f"/api/v1{path}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert promised["$ref"].rpartition("/")[2] == name
+    fields = document["components"]["schemas"][name]["properties"]
+    assert fields.keys() == getattr(answers, name).model_json_schema()["properties"].keys()

@@ -1,0 +1,98 @@
+"""The queue: order, cap, what is asked twice; in a file and in a database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kinship.errors import LedgerError
+from service.jobs.board import Board
+from service.jobs.errors import Conflict, NotFound, QueueFull
+from service.jobs.table import Version
+
+if TYPE_CHECKING:
+    from tests.search.postgres import Server
+
+
+@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))])
+def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Board]:
+    database = None
+    if request.param == "postgres":
+        server: Server = request.getfixturevalue("postgres")
+        database = server.new_database()
+    board = Board(tmp_path, database, most_queued=3)
+    yield board
+    board.close()
+
+
+def submit(board: Board, **options: str) -> int:
+    return board.submit("matrix", "one", ["matrix"], files={"recipe.yml": "a: 1\n"}, **options).id
+
+
+def test_the_queue(board: Board) -> None:
+    first, second, third = (submit(board) for _ in range(3))
+    assert [job.id for job in board.all().jobs] == [first, second, third]
+    assert (board.place(first) / "recipe.yml").read_text() == "a: 1\n"
+    with pytest.raises(QueueFull, match="3 jobs wait"):
+        submit(board)
+    assert [job.id for job in board.move(third, first).jobs] == [third, first, second]
+    assert [job.id for job in board.move(third, None).jobs] == [first, second, third]
+    assert board.cancel(second).state == "cancelled"
+    assert [job.id for job in board.all().jobs] == [first, third, second]
+    for wrong in (board.cancel, board.result):
+        with pytest.raises(Conflict, match="cancelled"):
+            wrong(second)
+    with pytest.raises(Conflict, match="no place"):
+        board.move(second, None)
+    with pytest.raises(Conflict, match="does not wait"):
+        board.move(first, second)
+    board.remove(second)
+    assert not board.place(second).exists()
+    with pytest.raises(NotFound, match=f"no job {second}"):
+        board.get(second)
+    with pytest.raises(Conflict, match="queued"):
+        board.remove(first)
+
+
+def test_asked_twice_by_one_key_it_happens_once(board: Board) -> None:
+    first = submit(board, key="a", digest="1")
+    assert submit(board, key="a", digest="1") == first
+    with pytest.raises(Conflict, match="another request"):
+        submit(board, key="a", digest="2")
+    assert submit(board, key="b", digest="1") != first
+
+
+def test_one_run_has_one_job_at_a_time(board: Board) -> None:
+    first = submit(board, run="here")
+    with pytest.raises(Conflict, match=f"Job {first} works on the run here"):
+        submit(board, run="here")
+    with pytest.raises(Conflict, match="no search"):
+        board.pause(first)
+    board.cancel(first)
+    assert board.latest()["here"].id == first
+    assert board.latest()["here"].state == "cancelled"
+    assert submit(board, run="here") != first
+
+
+def test_what_another_server_was_asked_for_is_shown_and_left_alone(board: Board, tmp_path: Path) -> None:
+    database = None if board.location.file else board.location.url.render_as_string(hide_password=False)
+    if database is None:
+        pytest.skip("a file has one server")
+    (tmp_path / "other").mkdir()
+    other = Board(tmp_path / "other", database)
+    id = submit(other)
+    assert board.get(id).title == "one"
+    with pytest.raises(Conflict, match="belongs to"):
+        board.cancel(id)
+    other.close()
+
+
+def test_tables_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    with board.session() as session:
+        session.query(Version).update({"version": "99"})
+        session.commit()
+    board.close()
+    with pytest.raises(LedgerError, match="version 99"):
+        Board(tmp_path)

@@ -15,6 +15,8 @@ from copy import deepcopy
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kinship.checkpoints.sizes import require_held
+
 if TYPE_CHECKING:
     import torch
 
@@ -234,10 +236,12 @@ def architecture_of(checkpoint: "Checkpoint") -> Architecture | None:
     """What transformers makes of ``checkpoint``, by its config; None where transformers alone cannot tell.
 
     That is: without a config that names a class, or with code of its own, which is not run. Cost: seconds for the
-    import of transformers, then milliseconds a model class; no memory for weights.
+    import of transformers, then milliseconds a model class; no memory for weights. Raises `MalformedCheckpoint` for a
+    config that claims more than the files hold.
     """
     if not checkpoint.config.get("model_type") or not checkpoint.config.get("architectures"):
         return None
+    require_held(checkpoint)
     return _architecture(json.dumps(checkpoint.config, sort_keys=True))
 
 

@@ -13,6 +13,7 @@ from evaluators.base import Candidate, gives_nan
 from evaluators.model_kinds import Kind, kind_of, loader_of, looks_ahead, minds_padding, sees_ahead
 from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.sizes import require_held
 from kinship.checkpoints.tied import tie_as_told
 from kinship.errors import InvalidConfig, MismatchedModels, UnsupportedCheckpoint, foreign
 from merging.offspring.weights import Tensors, TensorStream, held_stream
@@ -191,6 +192,7 @@ def config_of(template: Checkpoint) -> Any:
     """The transformers config of a model folder; raises `UnsupportedCheckpoint` where transformers makes none of it."""
     from transformers import AutoConfig
 
+    require_held(template)
     with _made_by_transformers(template, "config"):
         return AutoConfig.from_pretrained(
             require_model_folder(template), local_files_only=True, trust_remote_code=False

@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kinship.checkpoints.sizes import require_held
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,10 +29,6 @@ _BUFFER = re.compile(
     r"(.+\.)?(rotary_emb\.inv_freq|rotary_pos_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias"
     r"|attn\.attention\.(masked_)?bias|position_ids|embeddings\.token_type_ids)"
 )
-
-# A config of more layers than any model has would keep a CPU busy for hours, with the modules of each.
-_COUNT = re.compile(r"(num_|n_)?(\w+_)?(layers?|blocks?|depth)")
-_MOST_LAYERS = 2000
 
 # Where configs of several models have that of the one that reads and writes.
 _TEXT_PARTS = ("text_config", "decoder", "generator", "text_encoder")
@@ -243,21 +241,15 @@ def is_buffer(name: str) -> bool:
 def architecture_of(checkpoint: "Checkpoint") -> Architecture | None:
     """What transformers makes of ``checkpoint``, by its config; None where transformers alone cannot tell.
 
-    That is: without a config that names a class, with one of countless layers, or with code of its own, which is not
-    run. Cost: seconds for the import of transformers, then milliseconds a model class; no memory for weights.
+    That is: without a config that names a class, or with code of its own, which is not run. Cost: seconds for the
+    import of transformers, then milliseconds a model class; no memory for weights. Raises `MalformedCheckpoint` for a
+    config that claims more than the files hold.
     """
     config = checkpoint.config
-    if not config.get("model_type") or not config.get("architectures") or _too_deep(config):
+    if not config.get("model_type") or not config.get("architectures"):
         return None
+    require_held(checkpoint)
     return _architecture(json.dumps(checkpoint.config, sort_keys=True))
-
-
-def _too_deep(config: Mapping[str, Any]) -> bool:
-    return any(
-        _too_deep(value) if isinstance(value, dict) else type(value) is int and value > _MOST_LAYERS
-        for key, value in config.items()
-        if isinstance(value, dict) or _COUNT.fullmatch(str(key))
-    )
 
 
 @lru_cache(maxsize=8)

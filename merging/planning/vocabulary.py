@@ -18,6 +18,7 @@ from merging.kernels.rounding import narrow
 from merging.recipe.tokenizer import Row, TokenizerSettings, TokenSettings
 
 Vocabulary = dict[str, int]
+SPARE_ROWS = 1 << 16  # beyond twice what the models have: more is no padding
 _UNLIKELY = -100.0  # log probability of a token added to a Unigram tokenizer
 
 
@@ -98,9 +99,17 @@ def align_vocabularies(settings: TokenizerSettings, models: Mapping[str, Checkpo
         files[TOKENIZER_NAME] = _union_tokenizer(models[source], target, list(models.values()))
     size = 1 + max(target.values(), default=-1)
     names = vocabulary_tensors(models[source])
+    held = sum(len(vocabulary) for vocabulary in vocabularies.values()) + sum(
+        token_rows(entry) for model in models.values() for name, entry in model.tensors.items() if name in names
+    )
     if settings.pad_to_multiple_of is None:  # rows beyond the tokens, which pad a vocabulary for speed, stay
         size = max([size, *(token_rows(models[source].tensors[name]) for name in names)])
     size += -size % (settings.pad_to_multiple_of or 1)
+    if size > 2 * held + SPARE_ROWS:
+        raise InvalidConfig(
+            f"The vocabulary of the result would have {size} rows; the models have {held} tokens and rows in all.",
+            hint="Correct pad_to_multiple_of in the recipe, or the ids in tokenizer.json.",
+        )
     known = {reference: _ids(target, vocabulary, size) for reference, vocabulary in vocabularies.items()}
     chosen = {
         _id_of(token, target, "the merge's tokenizer"): _row_of(token, wanted, vocabularies)

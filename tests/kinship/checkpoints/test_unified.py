@@ -153,11 +153,3 @@ def test_a_single_file_counts_before_an_older_index(tmp_path: Path) -> None:
     index = {"weight_map": {"old": "model-00001-of-00001.safetensors"}}
     (tmp_path / "m/model.safetensors.index.json").write_text(json.dumps(index))
     assert "old" not in open_checkpoint(tmp_path / "m").tensors
-
-
-@pytest.mark.parametrize("key", ["num_hidden_layers", "text_config"])
-def test_a_config_of_countless_layers_is_not_built(key: str) -> None:
-    config: dict[str, Any] = {"model_type": "bert", "architectures": ["BertForMaskedLM"]}
-    many = {"num_hidden_layers": 10**9}
-    config |= many if key != "text_config" else {key: many}
-    assert architecture_of(Checkpoint("deep", Path(), {}, config)) is None

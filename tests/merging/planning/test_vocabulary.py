@@ -234,3 +234,9 @@ def test_named_chat_templates_write_what_their_models_were_trained_on(name: str)
         [TALK], chat_template=template, add_generation_prompt=True, bos_token="<B>", eos_token="<E>"
     )
     assert text == WRITTEN[name]
+
+
+def test_padding_beyond_what_the_models_hold_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="would have 1000000000000 rows"):
+        merge(models, tmp_path / "out", tokenizer={"source": "union", "pad_to_multiple_of": 10**12})
+    assert not (tmp_path / "out").exists()

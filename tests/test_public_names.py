@@ -15,8 +15,9 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"
 FACES: dict[str, str] = {
     "kinship": """
         CacheError Checkpoint Comparison ComparisonOptions EvaluationFailed GramTable Heritage IncomparableScores
-        InvalidConfig KinshipError KinshipMatrix LedgerError METRICS MalformedCheckpoint Metric MismatchedModels
-        NonFiniteWeights OutputExists OutputNotWritable Preflight ReferenceNotFound Table UnsupportedCheckpoint
+        InputsChanged InvalidConfig KinshipError KinshipMatrix LedgerError METRICS MalformedCheckpoint Metric
+        MismatchedModels NonFiniteWeights OutputExists OutputNotWritable Preflight ReferenceNotFound Table
+        UnsupportedCheckpoint
         WorkersFailed advise cluster compare get_metric kinship_matrix neighbour_joining newick open_checkpoint
         preflight recorded_tree recover
     """,

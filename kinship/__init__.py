@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kinship.errors import CacheError as CacheError
     from kinship.errors import EvaluationFailed as EvaluationFailed
     from kinship.errors import IncomparableScores as IncomparableScores
+    from kinship.errors import InputsChanged as InputsChanged
     from kinship.errors import InvalidConfig as InvalidConfig
     from kinship.errors import KinshipError as KinshipError
     from kinship.errors import KinshipWarning as KinshipWarning
@@ -54,6 +55,7 @@ _NAMES = {
         "CacheError",
         "EvaluationFailed",
         "IncomparableScores",
+        "InputsChanged",
         "InvalidConfig",
         "KinshipError",
         "KinshipWarning",

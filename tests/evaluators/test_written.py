@@ -1,6 +1,8 @@
 """lm-eval on written folders: the backend hf here, the others by what is asked of them."""
 
 import json
+import os
+import shutil
 import sys
 import time
 import urllib.request
@@ -17,7 +19,7 @@ from evaluators.base import Candidate
 from evaluators.lm_eval.backend import answer
 from evaluators.written import WrittenHarness, write_candidate
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import EvaluationFailed, InvalidConfig, NonFiniteWeights
+from kinship.errors import EvaluationFailed, InputsChanged, InvalidConfig, NonFiniteWeights
 from tests.evaluators.conftest import DOCUMENTS, Tiny, as_candidate, make_harness, make_settings, write_llama
 
 ALL = list(range(DOCUMENTS))
@@ -59,6 +61,24 @@ def test_few_shot_prompts_are_those_of_the_live_model(tiny: Tiny) -> None:
     documents = {"tiny_likelihood": ALL, "tiny_choice": [1, 9]}
     live = make_harness(tiny, tasks=tasks).run(candidate, documents)  # type: ignore[arg-type]
     assert written(tiny, tasks).run(candidate, documents) == live
+
+
+@pytest.mark.usefixtures("here")
+def test_files_that_changed_since_they_were_digested_end_it(tiny: Tiny, tmp_path: Path) -> None:
+    model, tasks = (shutil.copytree(place, tmp_path / place.name) for place in (tiny.model, tiny.tasks))
+    settings = make_settings(tasks=["tiny_choice"], task_path=str(tasks), written={})
+    evaluator = WrittenHarness(settings, open_checkpoint(model))
+    candidate = as_candidate(open_checkpoint(model))
+    rows = tasks / "tiny_choice.jsonl"
+    saved, date = rows.read_text(), rows.stat().st_mtime_ns
+    rows.write_text(saved.replace('"label": 0', '"label": 1'))
+    os.utime(rows, ns=(date, date))
+    with pytest.raises(InputsChanged, match="task tiny_choice changed since"):
+        evaluator.run(candidate, {"tiny_choice": [0]})
+    rows.write_text(saved)
+    (model / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(InputsChanged, match=r"tokenizer_config\.json changed since"):
+        evaluator.run(candidate, {"tiny_choice": [0]})
 
 
 def test_what_is_wrong_over_there_is_told_here(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

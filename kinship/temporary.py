@@ -4,6 +4,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 # Where libraries keep what they have made, by the variable that names another place.
@@ -32,7 +33,8 @@ def provide_caches(places: Mapping[str, str] = _CACHES) -> None:
         places = {variable: place for variable, place in places.items() if variable != "HF_DATASETS_CACHE"}
     for variable, place in places.items():
         if variable not in os.environ and not can_be_written(Path(os.path.expanduser(place))):
-            os.environ[variable] = str(stand_in(variable.lower()))
+            with suppress(OSError):  # then the library itself says what it wants
+                os.environ[variable] = str(stand_in(variable.lower()))
 
 
 def can_be_written(folder: Path) -> bool:

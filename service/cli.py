@@ -1,7 +1,6 @@
 """Entry point of the ``kinship`` command: nothing is imported before somebody looks after what goes wrong."""
 
 import sys
-from io import TextIOWrapper
 
 from kinship.faces import lazy_face
 
@@ -10,9 +9,6 @@ __getattr__ = lazy_face(__name__, dict.fromkeys(("COMMANDS", "GROUPS", "app"), "
 
 def main() -> None:
     """Run the command of ``sys.argv``, and end with its exit code: see `service.guard`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal without our letters shows them written out
-            stream.reconfigure(errors="backslashreplace")
     try:
         from service.guard import guarded
     except KeyboardInterrupt:

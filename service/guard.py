@@ -35,7 +35,7 @@ def guarded(command: Callable[[], object]) -> int:
     """Run ``command`` and tell of what it raises; returns the exit code."""
     global _interrupted
     _interrupted = False
-    before = signal.getsignal(signal.SIGINT)
+    before, shown = signal.getsignal(signal.SIGINT), warnings.showwarning
     try:
         _prepare()
         _require_working_directory()
@@ -49,6 +49,7 @@ def guarded(command: Callable[[], object]) -> int:
         except OSError:  # standard error is gone as well, so nobody can be told
             return 1
     finally:
+        warnings.showwarning = shown
         if before is not None:
             signal.signal(signal.SIGINT, before)
         for stream in (sys.stdout, sys.stderr):

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from kinship.errors import LedgerError
+from kinship.errors import LedgerError, OutputNotWritable
 from kinship.output import output_file, retired
 
 LEDGER_NAME = "ledger.sqlite"
@@ -169,14 +169,18 @@ def is_held(lock: Path) -> bool:
 
 def hold_folder(folder: Path) -> FileLock:
     """The lock on ``folder``, which is made, for as long as a search runs in it. Raises `LedgerError` where another
-    process has it.
+    process has it, and `OutputNotWritable`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_NAME)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=PROBED)
     except Timeout:
         raise LedgerError(f"Another process is running in {folder}.", hint="Wait for it, or stop it first.") from None
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{folder} cannot be written: {error.strerror or error}.", hint="Make room, or choose another folder."
+        ) from error
     return lock
 
 

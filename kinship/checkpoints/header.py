@@ -15,9 +15,9 @@ from kinship.checkpoints.dtypes import DTYPES, NOT_COMPUTED, DType
 from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
 from kinship.file_state import FileState
 
-# The format allows 100 MB of header, which would take a GB to hold. The largest models there are, in one file, would
-# have a tenth of this.
-MAX_HEADER_BYTES, MAX_TENSORS = 32_000_000, 250_000
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit, which would take a GB to hold
+# What is read of that: several times what the largest models there are would have in one file.
+MOST_HEADER_BYTES, MOST_TENSORS = 32_000_000, 250_000
 _FIELDS = ("dtype", "shape", "data_offsets")
 MAX_DIMENSIONS = 64  # more than torch can hold
 
@@ -48,7 +48,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
     Reads the header only, in less than 200 MB of memory. Raises `MalformedCheckpoint` where the header breaks the
     format, and `UnsupportedCheckpoint` for a dtype of the format that is not computed with, and for a header of more
-    than `MAX_HEADER_BYTES` or `MAX_TENSORS`.
+    than `MOST_HEADER_BYTES` or `MOST_TENSORS`.
     """
     state = FileState.of(path)
     size = state.size
@@ -57,16 +57,16 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         if len(prefix) < 8:
             raise _malformed(path, "it is shorter than the 8 bytes of a header length")
         length = int.from_bytes(prefix, "little")
-        if length > size - 8:
+        if length > min(size - 8, MAX_HEADER_BYTES):
             raise _malformed(path, f"its header claims {length} bytes, the file has {size}")
-        if length > MAX_HEADER_BYTES:
-            raise _too_large(path, f"{length:,} bytes of header", f"{MAX_HEADER_BYTES:,}")
+        if length > MOST_HEADER_BYTES:
+            raise _too_large(path, f"{length:,} bytes of header", f"{MOST_HEADER_BYTES:,}")
         raw = file.read(length)
     # A tensor's entry has three brackets in some fifty bytes; lists of lists would take thirty times their text.
     if raw.count(b"[") + raw.count(b"{") > length // 8 + 8:
         raise _malformed(path, "its header is not JSON about tensors but mostly brackets")
-    if (tensors := raw.count(b'"data_offsets"')) > MAX_TENSORS:
-        raise _too_large(path, f"{tensors:,} tensors", f"{MAX_TENSORS:,}")
+    if (tensors := raw.count(b'"data_offsets"')) > MOST_TENSORS:
+        raise _too_large(path, f"{tensors:,} tensors", f"{MOST_TENSORS:,}")
     try:
         text = raw.decode()
         del raw

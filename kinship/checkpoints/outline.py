@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from kinship.checkpoints.adapter_config import CONFIG_NAME
 from kinship.checkpoints.folder_files import MAX_JSON_BYTES
-from kinship.checkpoints.header import MAX_HEADER_BYTES
+from kinship.checkpoints.header import MOST_HEADER_BYTES
 from kinship.checkpoints.hub import CONNECTIONS, HubFile, copy_start, fetch_snapshot, list_snapshot
 from kinship.checkpoints.opening import INDEX_NAME, PICKLE_INDEX_NAME
 from kinship.checkpoints.shared_vocabulary import MAX_TOKENIZER_BYTES, TOKENIZER_NAME
@@ -85,7 +85,7 @@ class Outlines:
                 copy(min(8, file.size))
                 out.seek(0)
                 length = int.from_bytes(out.read(8), "little")
-                if length <= min(file.size - 8, MAX_HEADER_BYTES):  # else it is refused when it is opened
+                if length <= min(file.size - 8, MOST_HEADER_BYTES):  # else it is refused when it is opened
                     copy(8 + length)
             elif file.size <= self._small[name]:
                 copy(file.size)

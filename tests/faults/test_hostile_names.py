@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from service.demo.family import Family
 
 NAMES = (
-    "llama[v1]", "a[/]b", "a[", ":smile: x",  # Rich's markup
+    "llama[v1]", "a[/]b", "b[", ":smile: x",  # Rich's markup
     "cost$5 and $6", "$\\frac{", "_hidden",  # formulas; labels that a legend leaves out
     "\x1b[31mRED\x1b]0;TITLE\x07", "\x9b31mC1", "up\rdown\b", "tab\t",  # what terminals obey
     "line1\nFORGED: all checks passed", "\u2028FORGED", "evil\u202efdp.exe", "zero\u200bwidth\ufeff\u3164",
@@ -108,7 +109,7 @@ def require_matrix_files(folder: Path, models: list[str]) -> None:
     assert (folder / "m.png").read_bytes().startswith(b"\x89PNG\r\n")
     found = tags((folder / "m.html").read_text(encoding="utf-8"))
     assert not found.handlers
-    assert found.found.keys() <= {"html", "head", "meta", "body", "div", "script"}
+    assert found.found.keys() <= {"html", "head", "meta", "style", "body", "div", "script"}
 
 
 def test_matrix(kinship: Kinship, make_model: MakeModel, tmp_path: Path) -> None:
@@ -222,11 +223,12 @@ def test_scores_and_their_cache(kinship: Kinship, family: "Family", tmp_path: Pa
     content["dataset_kwargs"]["data_files"] = {key: str(family.tasks.absolute() / file) for key, file in files.items()}
     name = "=t[/red]\x1b[31m<b>"
     (tasks / "hostile.yaml").write_text(yaml.safe_dump(content | {"task": name}))
-    called = (os.fsdecode(b"-bad\xff"), "a[/]b\nFORGED")
+    called = ("-[red]x\u202e", "a[/]b\nFORGED")
     places = [linked(tmp_path, one, founder) for one, founder in zip(called, family.founders, strict=False)]
     cache, out = tmp_path / "scores.sqlite", tmp_path / "s.csv"
     how = ["--tasks", name, "--task-path", tasks, "--limit", "4", "--cache", cache]
-    require_plain(kinship("score", *places, *how, "--out", out))
+    outcome = kinship("score", *places, *how, "--out", out)
+    require_plain(replace(outcome, err=outcome.err.replace("\r", "\n")))  # bars of libraries
     answer = json.loads(kinship("score", *places, *how, "--json").out)
     assert [one["model"] for one in answer["models"]] == places
     with open(out, encoding="utf-8", newline="") as file:
@@ -235,7 +237,8 @@ def test_scores_and_their_cache(kinship: Kinship, family: "Family", tmp_path: Pa
     assert [row["model"] for row in rows[:1]] == [in_csv(places[0])]
     for command in ("list", "size", "verify"):
         require_plain(kinship("cache", command, "--cache", cache))
-    require_plain(kinship("score", places[1], *how))
+    outcome = kinship("score", places[1], *how)
+    require_plain(replace(outcome, err=outcome.err.replace("\r", "\n")))
 
 
 FOUNDERS = (

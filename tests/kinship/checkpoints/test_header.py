@@ -197,11 +197,11 @@ def test_headers_that_no_model_has_are_refused_before_they_are_read(
 ) -> None:
     large = tmp_path / "large.safetensors"
     with open(large, "wb") as file:
-        file.write((header.MAX_HEADER_BYTES + 1).to_bytes(8, "little"))
-        file.truncate(header.MAX_HEADER_BYTES + 100)  # takes no room on the disk
+        file.write((header.MOST_HEADER_BYTES + 1).to_bytes(8, "little"))
+        file.truncate(header.MOST_HEADER_BYTES + 100)  # takes no room on the disk
     with pytest.raises(UnsupportedCheckpoint, match="32,000,001 bytes of header; up to 32,000,000"):
         read_header(large)
-    monkeypatch.setattr(header, "MAX_TENSORS", 2)
+    monkeypatch.setattr(header, "MOST_TENSORS", 2)
     content = {f"t{place}": entry(4 * place, 4 * place + 4) for place in range(3)}
     with pytest.raises(UnsupportedCheckpoint, match="3 tensors; up to 2"):
         read_header(write(packed(content, bytes(12))))

@@ -57,14 +57,13 @@ def _shown(cell: str, sentences: list[str]) -> str:
 def parse(text: str) -> dict[str, Outcomes]:
     """The outcomes of a rendered table by the names of rows, with the sentences of refusals."""
     content = text.partition(BEGIN)[2].partition(END)[0].splitlines()
-    sentences = {
-        f"refused ({line.partition('. ')[0]})": line.partition(". ")[2] for line in content if line[:1].isdigit()
-    }
+    rows = [line.strip("|").split("|") for line in content if line.startswith("|")][2:]
+    numbered = [line.partition(". ") for line in content if line[:1].isdigit()]
+    sentences = {f"refused ({number})": sentence for number, _, sentence in numbered}
     found = {}
-    for line in content[2:]:
-        if line.startswith("|"):
-            name, _, _, _, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-            found[name] = {stage: sentences.get(cell, cell) for stage, cell in zip(STAGES, cells, strict=True)}
+    for row in rows:
+        name, _, _, _, *cells = (cell.strip() for cell in row)
+        found[name] = {stage: sentences.get(cell, cell) for stage, cell in zip(STAGES, cells, strict=True)}
     return found
 
 

@@ -121,7 +121,7 @@ def test_models_are_found_and_remembered(service: Service, client: Client) -> No
     assert service.ask("DELETE", "/api/v1/models?reference=org/name@main").status == 204
     assert service.ask("DELETE", "/api/v1/models?reference=org/name@main").status == 404
     facts = client.model("one", identity=True)
-    assert (facts.model_type, facts.dtypes, facts.parameters) == ("llama", ["F32"], sum(
+    assert (facts.model_type, facts.dtypes, facts.parameters) == ("llama", ["float32"], sum(
         _count(tensor.shape) for tensor in facts.tensors
     ))  # fmt: skip
     assert facts.identity

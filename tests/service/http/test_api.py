@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from service import answers
 from service.client import AsyncClient, Client, ServiceError
@@ -59,7 +60,9 @@ def test_individuals_by_pages(service: Service, client: Client) -> None:
     assert found["total"] == 1
     assert service.get("/runs/run/individuals/1-1").json()["parents"]
     assert service.get("/runs/run/individuals/1-2/recipe").status == 404
-    assert service.get("/runs/run/individuals/near/recipe").body.startswith(b"merge_method: linear")
+    recipe = yaml.safe_load(service.get("/runs/run/individuals/1-1/recipe").body)
+    assert recipe["merge_method"] == "linear"
+    assert [entry["model"] for entry in recipe["models"]] == ["children/1-1.safetensors"]
 
 
 def test_events_are_told_once_each_and_from_anywhere_on(client: Client) -> None:

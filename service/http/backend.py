@@ -25,6 +25,7 @@ from service.jobs.errors import NotFound
 from service.jobs.supervisor import Supervisor
 
 MOST_EVENTS = 500
+CHILDREN = "children"  # of a run's folder: see `search.running.coordinator`
 
 
 @dataclass
@@ -119,15 +120,19 @@ class Backend:
         return found
 
     def recipe(self, id: str, individual: str) -> dict[str, JsonValue]:
-        """How to make an individual from base and founders in one linear merge. Raises `NotFound`."""
+        """How to make an individual from base and founders in one linear merge, in the workspace. Raises `NotFound`."""
         from merging.offspring.span import Span
 
         self.individual(id, individual)
         with self._ledger(id) as ledger:
-            genomes = ledger.genomes([individual])
-            if individual not in genomes:
+            genomes, facts = ledger.genomes([individual]), ledger.facts()
+            if individual not in genomes or facts is None:
                 raise NotFound(f"{individual} was not merged: it has no recipe.", hint="See its error.")
             content: dict[str, Any] = Span.over(ledger.table()).recipe_of(genomes[individual]).to_dict()
+        folder = self.workspace.run(id).folder
+        for entry in content["models"]:
+            reference = facts.config.references.get(entry["model"], f"{CHILDREN}/{entry['model']}.safetensors")
+            entry["model"] = self.workspace.named(reference, folder)
         return content
 
     def export(self, id: str) -> RunExport:

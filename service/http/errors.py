@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -23,8 +24,9 @@ CODES = {
     400: "bad_request", 401: "token_needed", 403: "refused", 404: "not_found", 405: "method_not_allowed",
     408: "too_slow", 409: "conflict", 413: "too_large", 415: "unsupported_media_type", 416: "range_not_satisfiable",
     421: "unknown_host", 422: "invalid_request", 429: "queue_full", 500: "internal_error",
+    503: "database_unavailable",
 }  # fmt: skip
-ANYWHERE = (400, 401, 403, 405, 408, 413, 421, 422)  # a request may end so on every route
+ANYWHERE = (400, 401, 403, 405, 408, 413, 421, 422, 503)  # a request may end so on every route
 
 
 def status_of(error: KinshipError) -> int:
@@ -52,6 +54,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(KinshipError, _of_input)
     app.add_exception_handler(RequestValidationError, _of_request)
     app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(DBAPIError, _of_database)
     app.add_exception_handler(Exception, _of_program)
 
 
@@ -83,6 +86,11 @@ def _of_http(_: Request, error: Exception) -> Response:
     default = HTTPStatus(error.status_code).phrase
     message, hint = said.get(error.status_code, (str(error.detail or default), ""))
     return failed(error.status_code, message, hint, error.headers)
+
+
+def _of_database(_: Request, error: Exception) -> Response:
+    log.error("The database of jobs failed: %s", error)
+    return failed(503, "The database of jobs cannot be used just now.", "Its log says why; ask again later.")
 
 
 def _of_program(_: Request, error: Exception) -> Response:

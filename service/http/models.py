@@ -66,10 +66,12 @@ def facts_of(backend: Backend, reference: str, *, identity: bool = False) -> Mod
             model_type=model.config.get("model_type"),
             parameters=sum(entry.count for _, entry in entries),
             bytes=sum(entry.nbytes for _, entry in entries),
-            dtypes=sorted({entry.dtype for _, entry in entries}),
+            dtypes=sorted({str(entry.dtype) for _, entry in entries}),
             identity=model.digest if identity else None,
             frame={name: _told(value) for name, value in sorted(frame_of(model).facts.items())},
-            tensors=[ModelTensor(name=name, dtype=entry.dtype, shape=list(entry.shape)) for name, entry in entries],
+            tensors=[
+                ModelTensor(name=name, dtype=str(entry.dtype), shape=list(entry.shape)) for name, entry in entries
+            ],
         )
 
 

@@ -90,6 +90,13 @@ class Workspace:
             raise NotFound(f"There is no run {id!r} here.", hint="GET /api/v1/runs lists them.")
         return place
 
+    def named(self, reference: str, run: Path | None) -> str:
+        """A model of a run as it is named here: a path from the workspace, where it is one that is found."""
+        roots = [self.folder] if run is None else [self.folder, *(run, *run.parents)]
+        found = (root / reference for root in roots if (root / reference).exists())
+        path = next(found, None)
+        return reference if path is None else self.relative(path)
+
     def place_of(self, run: str) -> RunPlace:
         """Where the run in the folder ``run``, of the workspace, is or will be."""
         folder = self.folder / run

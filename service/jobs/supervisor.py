@@ -113,7 +113,12 @@ class Supervisor(threading.Thread):
     def _start(self, session: Session, row: JobRow, slot: SlotRow) -> None:
         """What is on record says that a process may be there before one is."""
         folder = self._board.place(row.id)
-        lock = liveness.take(folder)
+        try:
+            lock = liveness.take(folder)
+        except OSError as error:
+            self._over_with(session, row, "failed", f"Its folder cannot be used: {error.strerror}.", "Ask again.")
+            session.commit()
+            return
         if lock is None:  # a process of an earlier start is there after all
             row.state = "running"
             session.commit()
@@ -192,16 +197,17 @@ class Supervisor(threading.Thread):
 
     def _reached(self, row: JobRow) -> int:
         """How far a search is: the number of its last result; 0 of other jobs."""
-        if row.run is None:
+        if row.run is None or not holds_run(self._board.folder / row.run):
             return 0
-        folder = self._board.folder / row.run
-        if not holds_run(folder):
-            return 0
-        location = location_of(folder)
-        if location.file is None and self._board.database:
-            location = LedgerLocation.parse(self._board.database, location.run)
-        with Ledger(location) as ledger:
-            return ledger.last_event(RESULTS)
+        try:
+            location = location_of(self._board.folder / row.run)
+            if location.file is None and self._board.database:
+                location = LedgerLocation.parse(self._board.database, location.run)
+            with Ledger(location) as ledger:
+                return ledger.last_event(RESULTS)
+        except KinshipError:
+            log.exception("How far the run %s is cannot be told.", row.run)
+            return row.reached
 
     def _over_with(
         self, session: Session, row: JobRow, state: str, error: str | None = None, hint: str | None = None

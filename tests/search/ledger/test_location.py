@@ -1,6 +1,7 @@
 """The lock of a run's folder: who holds it, and that looking does no harm."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_a_search_begins_while_others_look(tmp_path: Path) -> None:
     def look() -> None:
         while not over.is_set():
             is_held(tmp_path / LOCK_NAME)
+            time.sleep(0.005)
 
     lookers = [threading.Thread(target=look) for _ in range(2)]
     for looker in lookers:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from service import answers
 from service.client import AsyncClient, Client, ServiceError
@@ -59,7 +60,9 @@ def test_individuals_by_pages(service: Service, client: Client) -> None:
     assert found["total"] == 1
     assert service.get("/runs/run/individuals/1-1").json()["parents"]
     assert service.get("/runs/run/individuals/1-2/recipe").status == 404
-    assert service.get("/runs/run/individuals/near/recipe").body.startswith(b"merge_method: linear")
+    recipe = yaml.safe_load(service.get("/runs/run/individuals/1-1/recipe").body)
+    assert recipe["merge_method"] == "linear"
+    assert [entry["model"] for entry in recipe["models"]] == ["children/1-1.safetensors"]
 
 
 def test_events_are_told_once_each_and_from_anywhere_on(client: Client) -> None:
@@ -121,7 +124,7 @@ def test_models_are_found_and_remembered(service: Service, client: Client) -> No
     assert service.ask("DELETE", "/api/v1/models?reference=org/name@main").status == 204
     assert service.ask("DELETE", "/api/v1/models?reference=org/name@main").status == 404
     facts = client.model("one", identity=True)
-    assert (facts.model_type, facts.dtypes, facts.parameters) == ("llama", ["F32"], sum(
+    assert (facts.model_type, facts.dtypes, facts.parameters) == ("llama", ["float32"], sum(
         _count(tensor.shape) for tensor in facts.tensors
     ))  # fmt: skip
     assert facts.identity

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,14 @@ def test_the_lock_is_held_from_before_the_process_begins_until_it_ends(tmp_path:
     assert liveness.is_alive(tmp_path)
     process.communicate(b"\n")
     assert not liveness.is_alive(tmp_path)
+
+
+def test_one_whose_folder_is_gone_fails_and_keeps_nobody_else_waiting(scene: Scene) -> None:
+    gone, other = scene.submit(), scene.board.submit("matrix", "", ["matrix"], device="cpu").id
+    shutil.rmtree(scene.board.place(gone))
+    with Supervisor(scene.board, ("cpu",)):
+        wait_for(lambda: scene.job(gone).state == scene.job(other).state == "failed")
+    assert "folder" in str(scene.job(gone).error)
 
 
 def test_a_second_server_over_one_workspace_is_refused(scene: Scene) -> None:

@@ -15,7 +15,8 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"
 FACES: dict[str, str] = {
     "kinship": """
         CacheError Checkpoint Comparison ComparisonOptions EvaluationFailed GramTable Heritage IncomparableScores
-        InputsChanged InvalidConfig KinshipError KinshipMatrix KinshipWarning LedgerError METRICS MalformedCheckpoint Metric
+        InputsChanged InvalidConfig KinshipError KinshipMatrix KinshipWarning LedgerError METRICS MalformedCheckpoint
+        Metric
         MismatchedModels NonFiniteWeights OutputExists OutputNotWritable Preflight ReferenceNotFound SystemRefused Table
         UnsupportedCheckpoint WorkersFailed advise cluster compare get_metric kinship_matrix neighbour_joining newick
         open_checkpoint preflight recorded_tree recover

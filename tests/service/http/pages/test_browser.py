@@ -106,3 +106,13 @@ def test_no_page_is_wider_than_a_phone(address: str, browser: "Page") -> None:
         browser.goto(address + path)
         browser.wait_for_selector(wanted, state="attached")
         assert browser.evaluate("document.documentElement.scrollWidth") <= PHONE, path
+
+
+def test_what_is_ticked_stays_while_the_first_page_is_refreshed(address: str, browser: "Page") -> None:
+    browser.goto(address)
+    with browser.expect_response("**/home/live"):
+        pass
+    box = browser.locator("input[name=run]").first
+    box.check()
+    browser.wait_for_timeout(3500)  # longer than it takes to ask again
+    assert box.is_checked()

@@ -145,4 +145,6 @@ document.addEventListener("click", (event) => {
   if (closer) closer.closest("dialog").close();
 });
 document.addEventListener("htmx:after:swap", () => prepare(document));
+// What somebody has ticked is not drawn anew below their hand.
+document.addEventListener("htmx:before:request", (event) => { if (event.target.id === "live" && $("input:checked", event.target)) event.preventDefault(); });
 prepare(document);

@@ -37,7 +37,7 @@ def correlation(pairs: Iterable[tuple[float, float]]) -> dict[str, float | int |
     """Pearson's r of so many pairs, and p: how likely an r as far from 0 is among unrelated normal numbers (t test).
 
     >>> correlation([(0, 0), (1, 1), (2, 1), (3, 3)])
-    {'n': 4, 'r': 0.9233805, 'p': 0.0766195, 'slope': 0.9, 'intercept': -0.1}
+    {'n': 4, 'r': 0.9233805, 'p': 0.07661948, 'slope': 0.9, 'intercept': -0.1}
     """
     from scipy.special import stdtr
 

@@ -59,7 +59,7 @@ def test_individuals_by_pages(service: Service, client: Client) -> None:
     assert [person["id"] for person in found["individuals"]] == ["1-2"]
     assert found["total"] == 1
     assert service.get("/runs/run/individuals/1-1").json()["parents"]
-    assert service.get("/runs/run/individuals/1-2/recipe").status == 404
+    assert service.get("/runs/run/individuals/nobody/recipe").status == 404
     recipe = yaml.safe_load(service.get("/runs/run/individuals/1-1/recipe").body)
     assert recipe["merge_method"] == "linear"
     assert [entry["model"] for entry in recipe["models"]] == ["children/1-1.safetensors"]

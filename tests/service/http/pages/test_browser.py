@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 RUN = "/runs/run"
+PHONE = 390
 # Address, and what must be there once the page has settled.
 WALK = {
     "/": "table a",
@@ -99,10 +100,19 @@ def test_the_population_is_sorted_and_filtered_and_the_address_says_so(address: 
     browser.wait_for_url("**/individuals/**")
 
 
-@pytest.mark.parametrize("width", [390, 1600])
-def test_no_page_is_wider_than_its_window(address: str, browser: "Page", width: int) -> None:
-    browser.set_viewport_size({"width": width, "height": 800})
+def test_no_page_is_wider_than_a_phone(address: str, browser: "Page") -> None:
+    browser.set_viewport_size({"width": PHONE, "height": 800})
     for path, wanted in WALK.items():
         browser.goto(address + path)
         browser.wait_for_selector(wanted, state="attached")
-        assert browser.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert browser.evaluate("document.documentElement.scrollWidth") <= PHONE, path
+
+
+def test_what_is_ticked_stays_while_the_first_page_is_refreshed(address: str, browser: "Page") -> None:
+    browser.goto(address)
+    with browser.expect_response("**/home/live"):
+        pass
+    box = browser.locator("input[name=run]").first
+    box.check()
+    browser.wait_for_timeout(3500)  # longer than it takes to ask again
+    assert box.is_checked()

@@ -41,6 +41,7 @@ class Place:
         settings: dict[str, Any] = {
             "tasks": ["tiny_choice"],
             "task_path": str(self.tasks),
+            "allow_task_code": True,
             "perplexity": [{"file": "text.txt", "documents": "lines"}],
             "functions": [{"function": "judging:made"}],
         }

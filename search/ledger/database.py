@@ -1,6 +1,7 @@
 """Opening the database of a ledger: durable, of the present version, and, for a coordinator, its alone."""
 
 import hashlib
+import sqlite3
 from contextlib import suppress
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from kinship.errors import LedgerError
+from kinship.sqlite_files import Trouble
 from search.ledger import tables
 from search.ledger.location import LedgerLocation
 
@@ -34,7 +36,7 @@ def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engin
         event.listen(engine, "connect", lambda connection, _: _hold(connection, location))
     try:
         _bring_up_to_date(engine, location)
-    except (DBAPIError, UnicodeDecodeError) as error:
+    except (*Trouble, DBAPIError) as error:
         engine.dispose()
         raise unreadable(location, error) from None
     except BaseException:
@@ -78,7 +80,7 @@ def damage(engine: Engine) -> list[str] | None:
     return found + [f"a {table} of nobody" for table, *_ in keys]
 
 
-def unreadable(location: LedgerLocation, error: DBAPIError | UnicodeDecodeError) -> LedgerError:
+def unreadable(location: LedgerLocation, error: DBAPIError | sqlite3.Error | UnicodeDecodeError) -> LedgerError:
     """What is said where the database refuses to work."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     reason = str(cause).strip() or type(cause).__name__

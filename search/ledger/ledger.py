@@ -361,7 +361,7 @@ class Ledger:
                 yield session
         except IntegrityError:
             raise
-        except (DBAPIError, UnicodeDecodeError) as error:
+        except (*Trouble, DBAPIError) as error:
             raise unreadable(self.location, error) from error
 
     @contextmanager

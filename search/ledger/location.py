@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from kinship.errors import LedgerError, OutputNotWritable
+from kinship.errors import KinshipWarning, LedgerError, OutputNotWritable
 from kinship.output import output_file, retired
 
 LEDGER_NAME = "ledger.sqlite"
@@ -96,8 +96,11 @@ def location_of(folder: Path, ledger: str | None = None) -> LedgerLocation:
 
 
 def mark_started(folder: Path) -> None:
-    """Leave word in ``folder`` that its ledger holds a run, for `require_ledger`."""
-    (folder / STARTED_NAME).touch()
+    """Leave word in ``folder`` that its ledger holds a run, for `require_ledger`. Raises `OutputNotWritable`."""
+    try:
+        (folder / STARTED_NAME).touch()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def require_ledger(folder: Path, location: LedgerLocation, *, empty: bool = False) -> None:
@@ -108,7 +111,8 @@ def require_ledger(folder: Path, location: LedgerLocation, *, empty: bool = Fals
     file = location.file
     if file is not None and file.is_file() and file.stat().st_size:
         if file.with_name(f"{file.name}-shm").exists() and not file.with_name(f"{file.name}-wal").exists():
-            warnings.warn(f"{file} lost its -wal file: what was recorded last may be missing.", stacklevel=2)
+            lost = f"{file} lost its -wal file: what was recorded last may be missing."
+            warnings.warn(lost, KinshipWarning, stacklevel=2)
     elif file is not None:
         empty = True
     if empty and (left := [name for name in (STARTED_NAME, *_LEFT_BY_RUNS) if _holds_something(folder / name)]):
@@ -178,10 +182,14 @@ def hold_folder(folder: Path) -> FileLock:
     except Timeout:
         raise LedgerError(f"Another process is running in {folder}.", hint="Wait for it, or stop it first.") from None
     except OSError as error:
-        raise OutputNotWritable(
-            f"{folder} cannot be written: {error.strerror or error}.", hint="Make room, or choose another folder."
-        ) from error
+        raise _unwritable(folder, error) from error
     return lock
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputNotWritable:
+    return OutputNotWritable(
+        f"{folder} cannot be written: {error.strerror or error}.", hint="Make room, or choose another folder."
+    )
 
 
 def require_idle(folder: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kinship.errors import LedgerError
-from search.ledger.location import LOCK_NAME, hold_folder, is_held
+from kinship.errors import LedgerError, OutputNotWritable
+from search.ledger.location import LOCK_NAME, hold_folder, is_held, mark_started
+from tests.faults.full_disk import full_disk
 
 
 def test_who_holds_a_folder_can_be_seen(tmp_path: Path) -> None:
@@ -39,3 +40,8 @@ def test_a_search_begins_while_others_look(tmp_path: Path) -> None:
         over.set()
         for looker in lookers:
             looker.join()
+
+
+def test_a_full_disk_is_told_as_the_run_is_marked(tmp_path: Path) -> None:
+    with full_disk(tmp_path, 0), pytest.raises(OutputNotWritable, match=str(tmp_path)):
+        mark_started(tmp_path)

@@ -87,10 +87,12 @@ def open_tables(location: LedgerLocation) -> Engine:
     try:
         with engine.connect() as connection:
             begin_alone(connection)
-            if not inspect(connection).has_table(Version.__tablename__):
-                Base.metadata.create_all(connection)
+            new = not inspect(connection).has_table(Version.__tablename__)
+            found = VERSION if new else connection.scalar(select(Version.version))
+            if found == VERSION:
+                Base.metadata.create_all(connection)  # what an earlier program of this version did not have yet, too
+            if new:
                 connection.execute(Version.__table__.insert().values(version=VERSION))  # type: ignore[attr-defined]
-            found = connection.scalar(select(Version.version))
             connection.commit()
     except DBAPIError as error:
         engine.dispose()

@@ -89,10 +89,11 @@ def front_of(view: RunView) -> list[str]:
     return front(view.records) if scored and len(scored.scores["search"].tasks) > 1 else []
 
 
-def gains_of(rows: Iterable[Sequence[Any]]) -> list[tuple[float, float]]:
+def gains_of(view: RunView) -> list[tuple[float, float]]:
     """Of everybody who has both: kinship of the parents, and the gain of the merge in hundredths."""
-    kinship, gain = COLUMNS.index("kinship"), COLUMNS.index("gain")
-    return [(row[kinship], 100 * row[gain]) for row in rows if row[kinship] is not None and row[gain] is not None]
+    by_id = {record.id: record for record in view.records}
+    gains = ((record.kinship, merge_gain(record, by_id)) for record in view.records)
+    return [(kinship, 100 * gain) for kinship, gain in gains if kinship is not None and gain is not None]
 
 
 def _row(record: Record, by_id: Mapping[str, Record]) -> list[Any]:

@@ -5,12 +5,10 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from search.ledger.records import ranked
 from service.http.backend import Asked, Backend
-from service.http.looking import RunView
 from service.http.models import list_models, remember
 from service.http.pages.rendering import page
-from service.http.pages.run import left, view_of
+from service.http.pages.run import error_of, left, view_of
 from service.http.pages.typed import Form, go_to
 
 router = APIRouter()
@@ -43,15 +41,9 @@ def _content(backend: Backend) -> dict[str, Any]:
     jobs = [job for job in backend.jobs.all().jobs if job.state in ACTIVE]
     return {
         "runs": runs,
-        "errors": {id: _error(view) for id, view in views.items()},
+        "errors": {id: error_of(view) for id, view in views.items()},
         "left": {run.id: left(run, views[run.id]) for run in runs},
         "jobs": jobs,
         "models": list_models(backend).models,
         "folder": backend.settings.folder,
     }
-
-
-def _error(view: RunView) -> float | None:
-    """The standard error of the best score."""
-    best = next(iter(ranked(view.records)), None)
-    return best.scores["search"].stderr if best else None

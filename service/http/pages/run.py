@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from search.ledger.ledger import Ledger
-from search.ledger.records import ranked
 from service.answers.served import ServedRun
 from service.http.artefacts import list_files, run_folder
 from service.http.backend import Asked, Backend
@@ -35,13 +34,12 @@ def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, 
     """What changed: the figures, and the individuals from the place ``first`` on."""
     view = view_of(backend, run)
     rows = rows_of(view, min(first, len(view.records)))
-    everyone = rows if first == 0 else rows_of(view, 0)
     content = live(backend, run) | {
         "columns": COLUMNS,
         "first": first,
         "rows": rows,
         "settled": settled(view.records),
-        "gain": correlation(gains_of(everyone)),
+        "gain": correlation(gains_of(view)),
         "tasks": _tasks(view),
     }
     return reply_json(request, content)
@@ -83,15 +81,14 @@ def live(backend: Backend, run: str) -> dict[str, Any]:
     """The figures of a run."""
     served, view = backend.run(run), view_of(backend, run)
     records = view.records
-    best = next(iter(ranked(records)), None)
     summary = served.summary
     return {
         "name": name_of(run),
         "state": served.state,
         "error": served.error,
-        "best": best and best.id,
-        "value": best and best.fitness,
-        "stderr": best and best.scores["search"].stderr,
+        "best": summary.best if summary else None,
+        "value": summary.score if summary else None,
+        "stderr": error_of(view),
         "offspring": summary.offspring if summary else 0,
         "budget": served.evaluations,
         "failed": summary.failed if summary else 0,
@@ -103,6 +100,12 @@ def live(backend: Backend, run: str) -> dict[str, Any]:
         "strategy": summary.strategy if summary else "",
         "job": served.job,
     }
+
+
+def error_of(view: RunView) -> float | None:
+    """The standard error of the best score."""
+    best = view.summary.best if view.summary else None
+    return next((record.scores["search"].stderr for record in view.records if record.id == best), None)
 
 
 def left(run: ServedRun, view: RunView) -> str:

@@ -20,6 +20,7 @@ from service.jobs.table import JobRow
 from tests.conftest import MakeModel
 from tests.search.runs import Scene, make_scene
 from tests.service.http.conftest import serving
+from tests.service.jobs.conftest import BOTH
 
 if TYPE_CHECKING:
     from tests.search.postgres import Server
@@ -53,7 +54,7 @@ class Lab:
         return RunRequest.model_validate({"name": name, "config": config})
 
 
-@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))])
+@pytest.fixture(params=BOTH)
 def lab(request: pytest.FixtureRequest, tmp_path: Path, make_model: MakeModel) -> Iterator[Lab]:
     database = None
     if request.param == "postgres":

@@ -13,12 +13,13 @@ from search.ledger.location import LedgerLocation
 from service.jobs.board import Board
 from service.jobs.errors import Conflict, NotFound, QueueFull
 from service.jobs.table import VERSION, JobRow, ModelRow, Version, open_tables
+from tests.service.jobs.conftest import BOTH
 
 if TYPE_CHECKING:
     from tests.search.postgres import Server
 
 
-@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))])
+@pytest.fixture(params=BOTH)
 def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Board]:
     database = None
     if request.param == "postgres":

@@ -1,14 +1,14 @@
 """Checked schemas: one strict base class, and errors that name the nearest right key."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from re import findall
 from types import NoneType
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from kinship.errors import InvalidConfig, ReferenceNotFound
 from kinship.safe_yaml import load_yaml_documents
@@ -18,6 +18,14 @@ class Strict(BaseModel):
     """A schema that is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """YAML's ``yes`` is true, which pydantic would take for 1."""
+        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("expected a number")
+        return value
 
 
 def read_yaml(path: Path, kind: str) -> object:
@@ -76,19 +84,32 @@ def nearest(key: str, known: Iterable[str]) -> str:
 def invalid(error: ValidationError, source: str, schema: type[BaseModel]) -> InvalidConfig:
     """The first problem of a pydantic ``error`` in words, with its place in ``source`` and what to do."""
     # A misspelt key is often a missing one too; the misspelling is what the user can mend.
-    first = min(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = error.errors(include_url=False)
+    first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    if any(map(_is_union_tag, first["loc"])) and first["type"] != "extra_forbidden":
+        first, *others = _deepest(first, others)
     *path, key = first["loc"] or ("?",)
-    place = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part)) or "the top"
+    place = ".".join(map(str, _plain(first["loc"]))) or "the top"
     if first["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in _schema_at(schema, path).model_fields.items()]
         return InvalidConfig(f"{source} has the unknown key {place!r}.", hint=nearest(str(key), known))
     if first["type"] == "missing":
         return InvalidConfig(f"{source} lacks the key {place!r}.", hint=f"Add {key}: to it.")
-    return _refused(first, source, place if first["loc"] else "")
+    tried = others if any(map(_is_union_tag, first["loc"])) else []
+    return _refused(first, source, place if first["loc"] else "", tried)
 
 
-def _refused(problem: Any, source: str, place: str) -> InvalidConfig:
-    """What is wrong with the value at ``place``, the top where that is empty."""
+def _deepest(first: Any, others: list[Any]) -> list[Any]:
+    """Of what every member of a union says of one value, that which goes furthest into it: it was meant."""
+    place = _plain(first["loc"])
+    rivals = [first, *(other for other in others if _plain(other["loc"])[: len(place)] == place)]
+    furthest = max(len(_plain(rival["loc"])) for rival in rivals)
+    deepest = [rival for rival in rivals if len(_plain(rival["loc"])) == furthest]
+    return [rival for rival in deepest if _plain(rival["loc"]) == _plain(deepest[0]["loc"])]
+
+
+def _refused(problem: Any, source: str, place: str, others: Sequence[Any] = ()) -> InvalidConfig:
+    """What is wrong with the value at ``place``, the top where that is empty; ``others`` would also have done."""
     found, context = problem["input"], problem.get("ctx", {})
     if problem["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         where = f"{source}: {place!r}" if place else source
@@ -99,8 +120,23 @@ def _refused(problem: Any, source: str, place: str) -> InvalidConfig:
         hint = nearest(found, findall(r"'([^']*)'", context["expected"]))
     if problem["type"] == "too_short":
         words = f"expected at least {context['min_length']}, found {context['actual_length']}"
+    if others:
+        wanted = [f"{part['msg']}".removeprefix("Input should be ").split(", ")[0] for part in (problem, *others)]
+        wanted = [text.replace("List should have", "a list of").split(" or instance of ")[0] for text in wanted]
+        words = "expected " + " or ".join(dict.fromkeys(text.split(" after validation")[0] for text in wanted))
     words += "" if words.endswith((".", "?")) else "."
     return InvalidConfig(f"{source}: {place!r} is {found!r}: {words}" if place else f"{source}: {words}", hint=hint)
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a field takes a number and no truth value."""
+    kinds = {annotation, *get_args(annotation)}
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+def _plain(location: Iterable[int | str]) -> list[int | str]:
+    """A location without the union members tried on the way."""
+    return [part for part in location if not _is_union_tag(part)]
 
 
 def _is_union_tag(part: int | str) -> bool:

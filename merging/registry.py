@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import merging.methods
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
+from kinship.validation import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -241,7 +242,7 @@ def get_method(name: str) -> MergeMethod:
     if name not in _METHODS:
         known = methods()
         if name not in known:
-            raise InvalidConfig(f"There is no merge method {name!r}.", hint=f"Use one of: {', '.join(known)}.")
+            raise InvalidConfig(f"There is no merge method {name!r}.", hint=nearest(name, known))
     return _METHODS[name]
 
 

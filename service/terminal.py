@@ -1,5 +1,6 @@
 """A console to which every string is text from outside, and the few ways to give it more than that."""
 
+import os
 from typing import Any
 
 from rich.console import Console
@@ -7,6 +8,8 @@ from rich.progress import Task, TextColumn
 from rich.text import Text
 
 from kinship.outside import on_terminal
+
+UNCUT = 10_000
 
 
 class Terminal(Console):
@@ -17,6 +20,8 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = UNCUT  # of a file or a pipe, nobody wants lines wrapped or cells cut
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See `rich.console.Console.render_str`."""

@@ -150,7 +150,9 @@ def _too_large(path: Path, found: str, most: str) -> UnsupportedCheckpoint:
 
 
 def _malformed(path: Path, reason: str) -> MalformedCheckpoint:
+    partial = "Download or save the file again; a partial download looks like this."
+    other = "By its name it is something else: give the model's folder, or its .safetensors file."
     return MalformedCheckpoint(
         f"{path} is not a valid safetensors file: {reason}.",
-        hint="Download or save the file again; a partial download looks like this.",
+        hint=partial if path.suffix in {".safetensors", ""} else other,  # the Hub's cache has blobs without a suffix
     )

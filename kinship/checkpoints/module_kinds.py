@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kinship.checkpoints.architecture import Architecture, architecture_of
-
 if TYPE_CHECKING:
+    from kinship.checkpoints.architecture import Architecture
     from kinship.checkpoints.checkpoint import Checkpoint
 
 KindOf = Callable[[str], str]
@@ -105,7 +104,9 @@ class ModuleKinds:
         return module_kind(name) if place is None else kind_in(self._architecture.model, place.parameter)
 
     @cached_property
-    def _architecture(self) -> Architecture | None:
+    def _architecture(self) -> "Architecture | None":
+        from kinship.checkpoints.architecture import architecture_of  # the command line knows the groupings without it
+
         return architecture_of(self._model)
 
 

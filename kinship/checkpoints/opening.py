@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,10 @@ def _require_all_shards(folder: Path, files: list[Path]) -> None:
 
 
 def _no_weights(folder: Path) -> UnsupportedCheckpoint:
+    if not folder.is_dir():
+        return UnsupportedCheckpoint(
+            f"{folder} is neither a folder nor a regular file.", hint="Give a model's folder or .safetensors file."
+        )
     if find_file(folder, CONFIG_NAME) is not None:
         return UnsupportedCheckpoint(
             f"{folder} is a LoRA adapter, not a whole model.", hint="Name its base too: BASE+ADAPTER."
@@ -216,7 +221,6 @@ def _no_weights(folder: Path) -> UnsupportedCheckpoint:
             refuse_gguf(file)
     pickled = sorted(file.name for file in folder.glob("*.bin"))
     found = f"only {', '.join(pickled)}" if pickled else "no weights"
-    return UnsupportedCheckpoint(
-        f"{folder} holds {found}; safetensors files were expected.",
-        hint=_NO_PICKLE,
-    )
+    inside = [] if pickled else [one.parent.name for one in islice(folder.glob("*/*.safetensors"), 100)]
+    hint = f"There are models in it: {', '.join(sorted(set(inside))[:5])}. Give one of those." if inside else _NO_PICKLE
+    return UnsupportedCheckpoint(f"{folder} holds {found}; safetensors files were expected.", hint=hint)

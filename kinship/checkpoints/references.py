@@ -16,6 +16,7 @@ from kinship.errors import InvalidConfig, ReferenceNotFound
 
 # Names on the Hub begin with a letter or digit, so that ./model and ../model are never asked for there.
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
+_ADDRESS = re.compile(r"https?://(?:huggingface\.co|hf\.co)/(\w[\w.-]*/\w[\w.-]*)")
 _KEYS = ("path", "revision", "subfolder", "adapter")
 
 # From repository, revision and subfolder to the folder of a snapshot: see `kinship.checkpoints.hub.fetch_snapshot`.
@@ -88,9 +89,12 @@ def locate(reference: Reference, root: Path = Path(), fetch: Fetch | None = None
     path = _local(reference.path, root)
     if not os.path.exists(path):  # unlike Path.exists, no error for a name that is too long
         if not HUB_ID.fullmatch(reference.path):
+            address = _ADDRESS.match(reference.path)
             raise ReferenceNotFound(
                 f"There is no model at {reference.path!r}: {path.absolute()} does not exist.",
-                hint="Give a folder that holds config.json and *.safetensors, one .safetensors file, or a Hub id.",
+                hint=f"Addresses are not read; that model's id on the Hub is {address[1]}."
+                if address
+                else "Give a folder that holds config.json and *.safetensors, one .safetensors file, or a Hub id.",
             )
         path = (fetch or fetch_snapshot)(reference.path, reference.revision, reference.subfolder)
     elif reference.revision:

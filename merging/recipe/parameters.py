@@ -1,18 +1,20 @@
 """The value of a parameter for one tensor: filters, and gradients over the layers, as in mergekit 0.1.5."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictBool
 
 from kinship.checkpoints.tensor_names import layer_of
-from kinship.errors import InvalidConfig
+from kinship.errors import InvalidConfig, KinshipWarning
 from kinship.validation import Strict
 from merging.registry import MergeMethod, Parameter
 
 # Text such as '1e-1', which YAML does not take for a number, is one; text is never true or false.
 Scalar = StrictBool | Annotated[float, Field(allow_inf_nan=False)]
+FLOAT32_MAX = 3.4028234663852886e38
 Gradient = Annotated[list[Scalar], Field(min_length=1)]
 
 
@@ -55,6 +57,15 @@ class Layers:
         return layer.number / (count - 1) if count > 1 else 1.0
 
 
+def warn_of_filters(scopes: Iterable[Scope], names: Collection[str]) -> None:
+    """Issue a `KinshipWarning` of each filter that is in none of the ``names``: it may be misspelt."""
+    for key, setting in (item for scope in scopes for item in scope.items()):
+        for part in setting if isinstance(setting, list) else []:
+            wanted = part.filter if isinstance(part, Filtered) else None
+            if wanted not in (None, "*") and not any(str(wanted) in name for name in names):
+                warnings.warn(f"The filter {wanted!r} of {key!r} matches no tensor.", KinshipWarning, stacklevel=2)
+
+
 def values_for(
     method: MergeMethod, inputs: Sequence[tuple[str, Sequence[Scope]]], name: str, position: float
 ) -> dict[str, Any]:
@@ -85,6 +96,11 @@ def check_setting(setting: Setting, parameter: Parameter, where: str) -> None:
         if isinstance(value, bool) != boolean:
             wanted = "true or false" if boolean else "a number"
             raise InvalidConfig(f"{parameter.name!r} is {wanted}, not {value!r} (given for {where}).")
+        if abs(value) > FLOAT32_MAX:  # sums of such would be infinite, and shares of them zero
+            raise InvalidConfig(
+                f"{parameter.name!r} is {value:g} (given for {where}), more than a float32 can hold.",
+                hint="Give a smaller number.",
+            )
         if parameter.kind == "integer" and value != int(value):
             raise InvalidConfig(f"{parameter.name!r} is a whole number, not {value!r} (given for {where}).")
         if not parameter.low <= value <= parameter.high:

@@ -24,6 +24,7 @@ from search.ledger.checksums import note_changes
 from search.ledger.database import SAVED, damage, open_database, unreadable
 from search.ledger.location import LedgerLocation, holds_run, location_of
 from search.ledger.records import Failed, Record, Summary
+from search.ledger.rows import OWN, failure_row, score_row, told
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Ledger:
             position = session.scalar(self._mine(tables.Individual, func.count())) or 0
             outside = session.scalar(self._mine(tables.Stored, func.count())) or 0
             for number, record in enumerate(records, position):
-                own = {column: getattr(record, column) for column in _OWN}
+                own = {column: getattr(record, column) for column in OWN}
                 session.add(tables.Individual(run=run, position=number, **own))
             session.flush()
             for record in records:
@@ -219,13 +220,13 @@ class Ledger:
                 content, tensors = zlib.compress(genome.to_bytes(), 1), len(genome.coefficients)
                 session.add(tables.Genome(run=run, individual=id, tensors=tensors, coefficients=content))
             for id, failed in (failures or {}).items():
-                session.add(_failure(run, id, failed))
+                session.add(failure_row(run, id, failed))
             for number, child in enumerate(stored, outside):
                 given = {"digest": child.digest, "row": child.row}
                 session.add(tables.Stored(run=run, individual=child.id, position=number, **given))
             self._tell(session, "added", individuals=[record.id for record in records])
             for id, failed in (failures or {}).items():
-                self._tell(session, "failed", individual=id, **_told(failed))
+                self._tell(session, "failed", individual=id, **told(failed))
 
     def records(self) -> list[Record]:
         """Every individual in the order it was added; genomes and documents are not read."""
@@ -244,7 +245,7 @@ class Ledger:
             failures = session.execute(self._mine(failure, failure.individual, failure.message).order_by(failure.stage))
             errors = {id: str(message) for id, message in failures}
             row = tables.Individual
-            query = self._mine(row, *(getattr(row, column) for column in _OWN)).order_by(row.position)
+            query = self._mine(row, *(getattr(row, column) for column in OWN)).order_by(row.position)
             return [
                 Record(
                     **own, parents=tuple(parents.get(own["id"], ())), error=errors.get(own["id"]),
@@ -293,7 +294,7 @@ class Ledger:
             position = session.scalar(earlier) or 0
             session.add(block(run=run, individual=id, split=split, position=position, count=count, results=results))
             if score is not None:
-                session.add(_row(run, id, split, score))
+                session.add(score_row(run, id, split, score))
                 self._tell(session, "scored", individual=id, split=split, **score.facts)
 
     def results(self, id: str, split: Split) -> dict[str, dict[int, float]]:
@@ -312,15 +313,15 @@ class Ledger:
         """Acknowledge scores by individual."""
         with self._writing() as session:
             run = self._run(session)
-            session.add_all(_row(run, id, split, score) for id, score in scores.items())
+            session.add_all(score_row(run, id, split, score) for id, score in scores.items())
             for id, score in scores.items():
                 self._tell(session, "scored", individual=id, split=split, **score.facts)
 
     def record_failure(self, id: str, failed: Failed) -> None:
         """Acknowledge that an individual cannot be scored."""
         with self._writing() as session:
-            session.add(_failure(self._run(session), id, failed))
-            self._tell(session, "failed", individual=id, **_told(failed))
+            session.add(failure_row(self._run(session), id, failed))
+            self._tell(session, "failed", individual=id, **told(failed))
 
     def failures(self) -> dict[str, list[Failed]]:
         """Every failure by individual, in the order they were added, with its traceback."""
@@ -387,23 +388,6 @@ class Ledger:
 # Lines that tell of individuals: one each, beside what the ledger holds of them.
 RESULTS = ("added", "scored", "failed")
 
-# What a record has in a row of its own.
-_OWN = ("id", "generation", "role", "recipe", "identity", "batch", "kinship", "twin")
-
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _told(failed: Failed) -> dict[str, Any]:
-    return {"split": failed.stage, "kind": failed.kind, "attempts": failed.attempts, "error": failed.message}
-
-
-def _failure(run: int, id: str, failed: Failed) -> tables.Failure:
-    columns = vars(failed) | {name: getattr(failed, name).replace("\0", "\ufffd") for name in ("message", "traceback")}
-    return tables.Failure(run=run, individual=id, **columns)  # Postgres keeps no NUL in a text
-
-
-def _row(run: int, id: str, split: Split, score: Summary) -> tables.Score:
-    columns = {"value": score.value, "stderr": score.stderr, "complete": score.complete, "facts": dict(score.facts)}
-    return tables.Score(run=run, individual=id, split=split, **columns)

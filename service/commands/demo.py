@@ -38,7 +38,7 @@ def _run(out: Path) -> None:
     from evaluators.cache import ScoreCache
     from search.config import parse_config
     from service.answers.matrix import measure_matrix
-    from service.commands.matrix import matrix_table
+    from service.commands.matrix import print_table
     from service.commands.search_progress import observed
     from service.demo.family import DEMO, make_family
     from service.pages.files import save_matrix
@@ -59,7 +59,7 @@ def _run(out: Path) -> None:
     matrix = measure_matrix([str(path) for path in family.founders], str(family.base))
     for suffix in ("csv", "png", "svg"):
         save_matrix(matrix, out / f"kinship.{suffix}", force=True)
-    console().print(matrix_table(matrix.matrix()))
+    print_table(matrix.matrix())
 
     tasks = [name for name in family.task_names if name not in MASTERED]
     cache = ScoreCache(out / "scores.sqlite")

@@ -24,13 +24,11 @@ from service.console import byte_progress, console, note, notes, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
     from kinship.measures.matrix import KinshipMatrix
     from service.answers.matrix import Matrix, MatrixPlan
 
 MOST_PAIRS, MOST_IN_TABLE = 8, 60
-WIDE = 78  # columns beyond which models are numbered in the header
 
 
 def matrix(
@@ -109,10 +107,8 @@ def print_matrix(answer: "Matrix") -> None:
     matrix = answer.matrix()
     if answer.by:
         console().print(groups_table(answer.by_group(), answer.by))
-    elif len(answer.ids) <= MOST_IN_TABLE:
-        console().print(matrix_table(matrix))
     else:
-        note(f"a table of {len(answer.ids):,} models has no room here: write it with --out FILE.csv, .html or .png.")
+        print_table(matrix)
     share = "all" if answer.share == 1 else f"{answer.share:.2%}"
     summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
     if answer.mean is not None:
@@ -135,23 +131,14 @@ def print_matrix(answer: "Matrix") -> None:
         note(f"{len(answer.left_out)} tensors were left out, such as {name}: {reason}.")
 
 
-def matrix_table(matrix: "KinshipMatrix") -> "Table":
-    """The matrix for a terminal; closer pairs are brighter, the diagonal is dim."""
-    from rich.table import Table
+def print_table(matrix: "KinshipMatrix") -> None:
+    """The matrix as far as it has room, and what its numbers stand for."""
+    from service.commands.kinship_table import matrix_table
 
-    from kinship.checkpoints.references import short_names
-
-    names = headers = short_names(matrix.ids)
-    if max(map(len, names)) + sum(max(len(name), 7) + 3 for name in names) > WIDE:
-        headers = [str(number) for number, _ in enumerate(names, 1)]
-        names = [f"{number} {name}" for number, name in zip(headers, names, strict=True)]
-    table = Table(title=f"Kinship to {short_names([matrix.base])[0]} ({matrix.metric})", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for header in headers:
-        table.add_column(header, justify="right")
-    for row, name in enumerate(names):
-        table.add_row(name, *(_cell(matrix, row, column) for column in range(len(names))))
-    return table
+    table, legend = matrix_table(matrix, console().width)
+    console().print(table)
+    for line in legend:
+        console().print(line)
 
 
 def groups_table(groups: "dict[str, KinshipMatrix]", by: str) -> "Table":
@@ -181,19 +168,6 @@ def _short_names(ids: "list[str] | tuple[str, ...]") -> dict[str, str]:
     from kinship.checkpoints.references import short_names
 
     return dict(zip(ids, short_names(ids), strict=True))
-
-
-def _cell(matrix: "KinshipMatrix", row: int, column: int) -> "Text":
-    from service.terminal import styled
-
-    value = float(matrix.values[row, column])
-    text = "-" if math.isnan(value) else f"{value:.4f}"
-    if row == column or math.isnan(value):
-        return styled((text, "dim"))
-    if not matrix.spec.higher_is_closer:
-        return styled(text)
-    colour = ("bright_black", "blue", "cyan", "yellow")[min(3, max(0, int(value * 4)))]
-    return styled((text, colour))
 
 
 def _compared_otherwise(path: Path, answer: "Matrix") -> bool:

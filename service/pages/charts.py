@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid")
+MOST_NUMBERED = 25  # models, up to which the cells of a heatmap show their numbers
 MOST_DRAWN, OF_MANY = 200, 60  # individuals in a picture of descent: of runs with no more; of larger ones
 MOST_LINES = 30  # of a front over three tasks or more
-MANY_POINTS = 2000  # beyond which the browser's graphics card draws them
 ORANGE, BLUE, GREY, FAINT = "#D55E00", "#0072B2", "#888888", "#CCCCCC"
 COLOURS: dict[Split, str] = {"search": BLUE, "held_out": ORANGE}
 LAYOUT: dict[str, Any] = {
@@ -42,8 +42,7 @@ def scores_by_generation(view: RunContents) -> go.Figure:
     figure = go.Figure()
     people = [person for person in view.individuals.values() if person.id != view.run.base]
     seen = [person for person in people if "search" in person.scores]
-    add_points = figure.add_scattergl if len(seen) > MANY_POINTS else figure.add_scatter
-    add_points(
+    figure.add_scatter(
         x=np.array([person.generation for person in seen]),
         y=np.array([100 * person.scores["search"].value for person in seen]),
         text=[in_chart(person.id) for person in seen],
@@ -170,6 +169,7 @@ def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
             reversescale=not matrix.spec.higher_is_closer,
             colorbar={"title": matrix.spec.label},
             hovertemplate="%{y} and %{x}: %{z:.4f}<extra></extra>",
+            texttemplate="%{z:.2f}" if len(names) <= MOST_NUMBERED else None,
         )
     )
     side = max(420, 22 * len(names) + 160)

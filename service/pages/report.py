@@ -1,11 +1,13 @@
 """The report page: charts, tables and text in one self-contained HTML file."""
 
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from kinship.checkpoints.references import short_names
 from kinship.measures.matrix import KinshipMatrix
 from kinship.output import output_file
 from service.pages.charts import (
@@ -24,15 +26,13 @@ CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions"
 
 
 def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
-    """Write the report of one or more runs (by label) to ``path``; about 5 MB, of which Plotly is nearly all."""
-    import plotly
-
+    """Write the report of one or more runs (by label) to ``path``; about 2 MB, of which Plotly is nearly all."""
     environment = page_environment()
     environment.filters["points"] = lambda value: "" if value is None else f"{100 * value:.2f}"
     environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.2f}"
     page = environment.get_template("report.html").render(
         title=title,
-        plotly_js=plotly.offline.get_plotlyjs(),
+        plotly_js=plotly_script(),
         comparison=_chart(best_by_evaluations(views)) if len(views) > 1 else "",
         runs=[_section(label, view) for label, view in views.items()],
     )
@@ -41,8 +41,18 @@ def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, fo
 
 
 def matrix_page(matrix: KinshipMatrix) -> str:
-    """An interactive heatmap that needs nothing else: hover for values, export as SVG."""
-    return str(kinship_heatmap(matrix).to_html(full_html=True, include_plotlyjs=True, config=CHART_CONFIG))
+    """An interactive heatmap that needs nothing else: hover for values, export as SVG; about 1.6 MB."""
+    title = f"{matrix.spec.label} to {short_names([matrix.base])[0]}: {len(matrix.ids)} models"
+    return (
+        page_environment()
+        .get_template("matrix.html")
+        .render(title=title, plotly_js=plotly_script(), heatmap=_chart(kinship_heatmap(matrix)), tensors=matrix.tensors)
+    )
+
+
+def plotly_script() -> str:
+    """The part of Plotly that draws in a plane, a third of the whole."""
+    return (files("service") / "static/vendor/plotly-cartesian.min.js").read_text(encoding="utf-8")
 
 
 def _section(label: str, view: RunContents) -> dict[str, Any]:

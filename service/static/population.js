@@ -20,8 +20,9 @@ export class Population {
       { title: "parents", field: "parents", minWidth: 130, sorter: (one, other) => one.join() < other.join() ? -1 : 1, formatter: (cell) => text(cell.getValue().join(" × ")) },
       score("search", "value", "stderr"), score("held-out", "held_out", "held_out_stderr"),
       number("gain", "gain", signed, { minWidth: 80 }), number("kinship of parents", "kinship", (value) => decimals(value), { minWidth: 110 }),
-      ...this.tasks.map((task, index) => number(task, `task${index}`, points, { minWidth: 80 })),
     ];
+    this._column = (task, index) => number(task, `task${index}`, points, { minWidth: 80 });
+    columns.push(...this.tasks.map(this._column));
     this.table = new window.Tabulator(this.place, {
       data: [...this.rows.values()], index: "id", columns, maxHeight: "32rem", minHeight: "6rem", layout: "fitDataFill", placeholder: "Nobody.", columnDefaults: { headerSortTristate: true },
       initialSort: [{ column: columns.some((column) => column.field === order[2]) ? order[2] : "value", dir: order[1] ? "desc" : "asc" }],
@@ -35,6 +36,14 @@ export class Population {
     $(".tabulator-table", this.place).setAttribute("role", "presentation");
     this._filter();
     this.built = true;
+  }
+
+  /** The tasks, where they are known only once the first model has its scores. */
+  name(tasks) {
+    this.working = (this.working || Promise.resolve()).then(async () => {
+      this.tasks = tasks;
+      if (this.table) for (const [index, task] of tasks.entries()) await this.table.addColumn(this._column(task, index));
+    });
   }
 
   _link(id) {

@@ -4,7 +4,7 @@ import { chart, heatmap, ink, pairs } from "./charts.js";
 import { Family } from "./family.js";
 import { Population } from "./population.js";
 
-const { run, tasks, after, live: first } = embedded("page-data");
+const { run, tasks: begun, after, live: first } = embedded("page-data");
 const here = `/runs/${encodeURIComponent(run)}`, api = `/api/v1/runs/${encodeURIComponent(run)}`;
 const PAUSE = 500; // ms between two requests, while events come
 const MOST_DOTS = 2000; // candidates drawn behind the curve: the latest
@@ -12,7 +12,7 @@ const MOST_EVENTS = 300;
 const ACTIVE = ["running", "queued", "pausing"];
 const people = []; // every individual, in the order proposed
 const places = new Map(); // id -> where it stands there
-let settled = 0, live = first, gain = null, front = [], related = null;
+let tasks = begun, settled = 0, live = first, gain = null, front = [], related = null;
 
 const address = (id) => `${here}/individuals/${encodeURIComponent(id)}`;
 const population = new Population($("#people"), tasks, address);
@@ -80,7 +80,7 @@ function drawGain() {
 }
 
 function drawFront() {
-  if (!$("#front")) return;
+  if (tasks.length < 2) return;
   const members = () => front.map((id) => people[places.get(id)]).filter(Boolean);
   const show = () => {
     if (!members().length) return { empty: related ? "No fully scored individual yet." : "Being computed." };
@@ -137,7 +137,7 @@ function figures() {
   document.querySelectorAll("[data-when]").forEach((made) => { made.hidden = !made.dataset.when.split(" ").includes(live.state); });
   set("best", known(live.value) ? `${points(live.value)}${live.stderr ? ` ± ${points(live.stderr)}` : ""}` : "");
   set("leader", live.best || ""); set("evaluations", live.budget ? `${live.offspring} of ${live.budget}` : String(live.offspring));
-  set("generation", String(live.generation)); set("failed", String(live.failed)); set("hours", duration(3600 * live.hours)); set("left", duration(live.seconds_left) || "–");
+  set("generation", String(live.generation)); set("failed", String(live.failed)); set("hours", duration(3600 * live.hours)); set("left", live.left || "–");
   set("error", live.error || ""); $("#error").hidden = !live.error;
   const ended = $("#stopped");
   if (live.stopped && ended.hidden) document.body.dispatchEvent(new CustomEvent("ended"));
@@ -147,7 +147,9 @@ function figures() {
 
 async function refresh(from = settled) {
   const found = await json(`${here}/live?first=${from}`);
-  if (!tasks.length && found.tasks.length) { location.reload(); return; } // it has begun: the table gets its columns
+  if (!tasks.length && found.tasks.length) { // it has begun
+    tasks = found.tasks; $("#front").hidden = tasks.length < 2; population.name(tasks);
+  }
   const changed = [];
   found.rows.forEach((values, index) => {
     const one = Object.fromEntries(found.columns.map((name, column) => [name, values[column]])), place = found.first + index;
@@ -159,7 +161,9 @@ async function refresh(from = settled) {
   live = found; settled = found.settled; gain = found.gain;
   figures();
   if (live.failed !== failures) document.body.dispatchEvent(new CustomEvent("broken"));
+  if (ACTIVE.includes(state) && !ACTIVE.includes(live.state)) document.body.dispatchEvent(new CustomEvent("over"));
   if (ACTIVE.includes(state) && live.state === "finished" && from > 0) await refresh(0); // with the held-out scores
+  if (!listening && live.strategy) listen(); // of a run that has not begun there is no stream
   if (!changed.length) return;
   population.update(changed, people.length);
   family.update(people, live.best, live.strategy === "topk");
@@ -187,6 +191,7 @@ const told = {
 };
 function note(event) {
   const { time, name, facts } = JSON.parse(event.data);
+  heard = event.lastEventId || heard;
   const frame = $("#events-frame"), list = $("#events"), top = frame.scrollTop;
   const words = told[name] ? told[name](facts) : `${name} ${Object.entries(facts).filter(([, value]) => typeof value !== "object").map(([key, value]) => `${key} ${value}`).join(", ")}`;
   list.prepend(element("li", name === "failed" ? { class: "bad" } : {}, element("time", { datetime: time }, new Date(time).toLocaleTimeString()), words));
@@ -195,13 +200,15 @@ function note(event) {
   if (facts.split === "held_out") settled = 0; // of those who were settled long ago
   soon();
 }
+let listening = false, heard = after;
 function listen() {
-  const source = new EventSource(`${api}/stream?after=${after}`);
+  listening = true;
+  const source = new EventSource(`${api}/stream?after=${heard}`);
   for (const name of ["started", "added", "scored", "failed", "generation", "pruned", "paused", "extended", "ended", "stopped", "finished"]) source.addEventListener(name, note);
   source.addEventListener("message", note);
-  // A run that has not begun has no stream yet: asked for again.
+  // A server that is away for long, or a ledger that was moved: asked for again.
   source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000); });
-  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pagehide", () => source.close(), { once: true });
 }
 
 $("#extend-form").addEventListener("submit", async (event) => {
@@ -220,6 +227,5 @@ population.filter($("#find").value, $("#only").value);
 document.addEventListener("acted", () => { soon(); setTimeout(soon, 1500); });
 figures(); drawCurve(); drawGain(); drawFront(); drawRelated();
 await soon();
-listen();
 // States change without an event where a process dies.
 setInterval(() => { if (!document.hidden) soon(); }, 5000);

@@ -7,8 +7,11 @@
   const SCALE = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
   const SET = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#bbbbbb"];
   const NONE = "#e8e8e8";
+  // The page's colours, light or dark; a file of its own is always light.
+  const css = (name, otherwise) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || otherwise;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const KIND_STYLE = {
-    merge: ["#0072b2", "solid"], finetune: ["#555555", "solid"], lora: ["#009e73", "solid"], cast: ["#999999", "dotted"],
+    merge: ["#0072b2", "solid"], finetune: ["#808080", "solid"], lora: ["#009e73", "solid"], cast: ["#999999", "dotted"],
     quantized: ["#d55e00", "dashed"], resized: ["#cc79a7", "dashed"], duplicate: ["#999999", "dotted"], unknown: ["#999999", "dashed"],
   };
   const nodes = data.nodes.map((node) => ({ data: { ...node, colour: NONE } }));
@@ -19,11 +22,15 @@
     container: element("tree"),
     elements: { nodes, edges },
     minZoom: 0.02, maxZoom: 4, hideEdgesOnViewport: nodes.length > 800,
-    style: [
+    style: style(),
+  });
+  function style() {
+    const ink = css("ink", "#1b1f24"), paper = css("paper", "#ffffff"), soft = css("soft", "#444");
+    return [
       { selector: "node", style: {
-        "background-color": "data(colour)", "border-width": 1.5, "border-color": "#444", width: 26, height: 26, label: "data(name)",
-        "font-size": 12, "min-zoomed-font-size": 6, "text-wrap": "wrap", "text-max-width": 170, color: "#1b1f24",
-        "text-background-color": "#fff", "text-background-opacity": 0.8, "text-background-padding": 2 } },
+        "background-color": "data(colour)", "border-width": 1.5, "border-color": soft, width: 26, height: 26, label: "data(name)",
+        "font-size": 12, "min-zoomed-font-size": 6, "text-wrap": "wrap", "text-max-width": 170, color: ink,
+        "text-background-color": paper, "text-background-opacity": 0.8, "text-background-padding": 2 } },
       { selector: "node[?below]", style: { "text-valign": "bottom", "text-margin-y": 4 } },
       { selector: "node[!below]", style: { "text-valign": "center", "text-halign": "right", "text-margin-x": 5 } },
       { selector: "node[!given]", style: { "border-style": "dashed", "border-width": 2 } },
@@ -34,12 +41,13 @@
       { selector: "node[?best]", style: { "border-color": "#d55e00", "border-width": 4 } },
       { selector: "edge", style: {
         width: 1.5, opacity: nodes.length > 150 ? 0.6 : 1, "line-color": "data(ink)", "line-style": "data(dash)", "target-arrow-color": "data(ink)", "target-arrow-shape": "data(head)", "arrow-scale": 0.9, "curve-style": "bezier",
-        label: "data(label)", "font-size": 10, "min-zoomed-font-size": 7, color: "#444", "text-background-color": "#fff", "text-background-opacity": 0.9, "text-background-padding": 1 } },
+        label: "data(label)", "font-size": 10, "min-zoomed-font-size": 7, color: soft, "text-background-color": paper, "text-background-opacity": 0.9, "text-background-padding": 1 } },
       { selector: ".plain", style: { label: "" } },
       { selector: ".dim", style: { opacity: 0.15 } },
-      { selector: ".near", style: { "border-color": "#000", "border-width": 3.5 } },
-    ],
-  });
+      { selector: ".near", style: { "border-color": ink, "border-width": 3.5 } },
+    ];
+  }
+  dark.addEventListener("change", () => { cy.style(style()); resize(); });
 
   // In a large tree, those with a family below them are named however far away it is seen from.
   const lone = cy.nodes().filter((node) => node.connectedEdges().empty()), related = cy.elements().difference(lone);
@@ -173,7 +181,7 @@
   element("fit").addEventListener("click", whole);
   element("png").addEventListener("click", () => {
     const link = document.createElement("a");
-    link.href = cy.png({ full: true, scale: 2, bg: "#ffffff", maxWidth: 8000, maxHeight: 8000 }); link.download = "family-tree.png"; link.click();
+    link.href = cy.png({ full: true, scale: 2, bg: css("paper", "#ffffff"), maxWidth: 8000, maxHeight: 8000 }); link.download = "family-tree.png"; link.click();
   });
   element("direction").value = data.nodes.length > 24 ? "LR" : "TB";
   paint(); arrange();

@@ -41,6 +41,7 @@ class Place:
         settings: dict[str, Any] = {
             "tasks": ["tiny_choice"],
             "task_path": str(self.tasks),
+            "allow_task_code": True,
             "perplexity": [{"file": "text.txt", "documents": "lines"}],
             "functions": [{"function": "judging:made"}],
         }
@@ -116,9 +117,19 @@ TOKENIZER = {
     "additional_special_tokens": ["a"],
     "chat_template": "{{ messages[0]['content'] }}!",
 }
+EACH_KIND = {"bos_token", "add_bos_token", "padding_side", "model_max_length", "chat_template"}
 EVERYTHING, TASK, TEXT, FUNCTION = {"tiny_choice", "text", "made"}, {"tiny_choice"}, {"text"}, {"made"}
-ENTRIES: list[tuple[str, Change, set[str]]] = [
-    *(("model/tokenizer_config.json", setting(key, value), EVERYTHING) for key, value in TOKENIZER.items()),
+ENTRIES: list[Any] = [
+    *(
+        pytest.param(
+            "model/tokenizer_config.json",
+            setting(key, value),
+            EVERYTHING,
+            id=key,
+            marks=() if key in EACH_KIND else pytest.mark.soak,
+        )
+        for key, value in TOKENIZER.items()
+    ),
     ("model/chat_template.jinja", saying("{{ messages[0]['content'] }}"), EVERYTHING),
     ("model/tokenizer.json", instead('"a"', '"e"'), EVERYTHING),
     ("model/config.json", setting("rms_norm_eps", 1e-3), EVERYTHING),

@@ -29,7 +29,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-@pytest.mark.parametrize("at", [1, 100])
+@pytest.mark.parametrize("at", [1, pytest.param(100, marks=pytest.mark.soak)])  # begun, ended
 def test_a_run_without_its_ledger_does_not_start_over(scene: Scene, harm: str, at: int) -> None:
     try:
         scene.run("run", evaluator=scene.evaluator(interrupting(at)))

@@ -303,10 +303,10 @@ def test_file_without_permission_is_told(folder: Path) -> None:
 
 
 def test_failing_disk_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: object) -> int:
+    def fail(path: object, *rest: object) -> bytes:
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr(os.path, "getsize", fail)
+    monkeypatch.setattr("kinship.file_state._sample", fail)
     error = refusal_of(folder)
     assert "Input/output error" in error.message
     assert str(folder) in error.message
@@ -355,8 +355,15 @@ def test_adapter_with_a_huge_tensor_of_another_name_is_refused_unread(folder: Pa
     assert "'x.weight'" in refusal_of(f"{folder}+{adapter}", limit=MEGABYTE).message
 
 
-@pytest.mark.parametrize("pattern", ["(a*)*b", "(.*.*)*$", "a?" * 30 + "a" * 30, ".*" * 20, "(" * 500, "[", "\\"])
-def test_hostile_pattern_is_refused_without_matching_for_years(folder: Path, adapter: Path, pattern: str) -> None:
-    for key in ("alpha_pattern", "rank_pattern"):
-        (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", key: {pattern: 1}}))
-        assert key in refusal_of(f"{folder}+{adapter}").message
+@pytest.mark.parametrize("key", ["alpha_pattern", "rank_pattern"])
+@pytest.mark.parametrize("pattern", ["(a*)*b", "(.*.*)*$", "a?" * 30 + "a" * 30, ".*" * 20])
+def test_hostile_pattern_is_matched_in_no_time(folder: Path, adapter: Path, key: str, pattern: str) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", key: {pattern: 2}}))
+    use(f"{folder}+{adapter}")
+
+
+@pytest.mark.parametrize("key", ["alpha_pattern", "rank_pattern"])
+@pytest.mark.parametrize("pattern", ["(" * 500, "[", "\\"])
+def test_broken_pattern_is_refused(folder: Path, adapter: Path, key: str, pattern: str) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", key: {pattern: 1}}))
+    assert key in refusal_of(f"{folder}+{adapter}").message

@@ -60,6 +60,10 @@ def test_missing_key_is_named_with_its_place() -> None:
     [
         ({"hours": "many"}, ["'hours'", "'many'"]),
         ({"hours": -1}, ["'hours'", "-1"]),
+        ({"hours": True}, ["'hours'", "True", "expected a number"]),
+        ({"pets": [{"name": "a", "weight": False}]}, ["'pets.0.weight'", "False", "expected a number"]),
+        ({"pets": [{"name": "a", "weight": None}]}, ["'pets.0.weight'", "a valid number or a valid list"]),
+        ({"pets": [{"name": "a", "weight": [1, "b"]}]}, ["'pets.0.weight.1'", "'b'"]),
         ({"pets": [{"name": "a", "weight": "heavy"}]}, ["'pets.0.weight'", "'heavy'"]),
         ([1], ["[1]", "mapping"]),
     ],

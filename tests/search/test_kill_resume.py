@@ -116,7 +116,13 @@ def acknowledged_scores_are_kept(folder: Path, events: list[dict[str, Any]]) -> 
             assert sum(map(len, ledger.results(id, split).values())) >= documents
 
 
-@pytest.mark.parametrize(("what", "occurrence"), [("merging", 2), ("results", 9), ("scored", 12), ("writing", 1)])
+SOAKED = [("results", 9), ("scored", 12)]  # killed after results with its workers: see below
+
+
+@pytest.mark.parametrize(
+    ("what", "occurrence"),
+    [("merging", 2), ("writing", 1), *(pytest.param(*phase, marks=pytest.mark.soak) for phase in SOAKED)],
+)
 def test_killed_in_each_phase(scene: Scene, what: str, occurrence: int) -> None:
     name = f"{what}-{occurrence}"
     events = kill_on(scene.start(name), what, occurrence)
@@ -125,9 +131,8 @@ def test_killed_in_each_phase(scene: Scene, what: str, occurrence: int) -> None:
     assert scene.resume(name) == scene.export
 
 
-@pytest.mark.parametrize("index", range(2))
-def test_killed_at_random_moments(scene: Scene, index: int) -> None:
-    killed_and_resumed(scene, f"random-{index}", (index + random.random()) / 2)
+def test_killed_at_a_random_moment(scene: Scene) -> None:
+    killed_and_resumed(scene, "random", random.random())
 
 
 @pytest.mark.soak

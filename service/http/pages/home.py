@@ -7,9 +7,10 @@ from starlette.responses import Response
 
 from search.ledger.records import ranked
 from service.http.backend import Asked, Backend
+from service.http.looking import RunView
 from service.http.models import list_models, remember
 from service.http.pages.rendering import page
-from service.http.pages.run import view_of
+from service.http.pages.run import left, view_of
 from service.http.pages.typed import Form, go_to
 
 router = APIRouter()
@@ -38,18 +39,19 @@ def remember_model(backend: Asked, form: Form) -> Response:
 
 def _content(backend: Backend) -> dict[str, Any]:
     runs = sorted(backend.runs().runs, key=lambda run: (run.state not in {"running", "queued", "pausing"}, run.id))
-    errors = {run.id: _error(backend, run.id) for run in runs}
+    views = {run.id: view_of(backend, run.id) for run in runs}
     jobs = [job for job in backend.jobs.all().jobs if job.state in ACTIVE]
     return {
         "runs": runs,
-        "errors": errors,
+        "errors": {id: _error(view) for id, view in views.items()},
+        "left": {run.id: left(run, views[run.id]) for run in runs},
         "jobs": jobs,
         "models": list_models(backend).models,
         "folder": backend.settings.folder,
     }
 
 
-def _error(backend: Backend, run: str) -> float | None:
+def _error(view: RunView) -> float | None:
     """The standard error of the best score."""
-    best = next(iter(ranked(view_of(backend, run).records)), None)
+    best = next(iter(ranked(view.records)), None)
     return best.scores["search"].stderr if best else None

@@ -1,6 +1,5 @@
 """Templates, and the words and figures in them."""
 
-import json
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -9,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse
 
+from kinship.outside import json_text
 from service.answers.served import Artefact
 from service.http.pages.assets import address
+from service.pages.environment import page_environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,17 +79,13 @@ def by_folder(files: Sequence[Artefact]) -> list[tuple[str, list[Artefact]]]:
 
 def embedded(content: Any) -> str:
     """JSON that may stand in an element: nothing in it can end that."""
-    return json.dumps(content, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
+    return json_text(content).replace("<", "\\u003c")
 
 
 @cache
 def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    made = Environment(
-        loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    made = page_environment()
+    made.trim_blocks = made.lstrip_blocks = True
     made.filters |= {"points": points, "signed": signed, "duration": duration, "size": size, "embedded": embedded}
     made.globals |= {"asset": address, "version": version("model-kinship")}
     return made

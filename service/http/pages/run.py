@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from search.ledger.ledger import Ledger
 from search.ledger.records import ranked
+from service.answers.served import ServedRun
 from service.http.artefacts import list_files, run_folder
 from service.http.backend import Asked, Backend
 from service.http.looking import RunView
 from service.http.pages.figures import COLUMNS, correlation, front_of, gains_of, kinship_of, rows_of, settled
-from service.http.pages.rendering import by_folder, page
+from service.http.pages.rendering import by_folder, duration, page
 from service.http.replies import reply_json
 
 router = APIRouter()
@@ -80,7 +81,8 @@ def show_failures(run: str, backend: Asked) -> Response:
 
 def live(backend: Backend, run: str) -> dict[str, Any]:
     """The figures of a run."""
-    served, records = backend.run(run), view_of(backend, run).records
+    served, view = backend.run(run), view_of(backend, run)
+    records = view.records
     best = next(iter(ranked(records)), None)
     summary = served.summary
     return {
@@ -96,11 +98,26 @@ def live(backend: Backend, run: str) -> dict[str, Any]:
         "generation": max((record.generation for record in records), default=0),
         "waiting": sum(not record.done for record in records),
         "hours": summary.hours if summary else 0.0,
-        "seconds_left": served.seconds_left,
+        "left": left(served, view),
         "stopped": summary.stopped if summary else None,
         "strategy": summary.strategy if summary else "",
         "job": served.job,
     }
+
+
+def left(run: ServedRun, view: RunView) -> str:
+    """About how long it will take, or what is done once the search itself has ended; empty where nobody can say."""
+    if run.state != "running":
+        return ""
+    if run.summary is not None and run.summary.stopped is not None:
+        return "writing results"
+    if _last(view, "ended") > _last(view, "extended"):
+        return "scoring held-out documents"
+    return duration(run.seconds_left)
+
+
+def _last(view: RunView, event: str) -> int:
+    return max((place for place, name in enumerate(view.diary) if name == event), default=-1)
 
 
 def view_of(backend: Backend, run: str) -> RunView:

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +201,21 @@ def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UnsupportedCheckpoint, match="no weights"):
         open_checkpoint(tmp_path)
+
+
+def test_a_folder_of_models_is_told_by_the_models_in_it(make_model: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "family").mkdir()
+    make_model("family/one")
+    make_model("family/other")
+    with pytest.raises(UnsupportedCheckpoint) as refusal:
+        open_checkpoint(tmp_path / "family")
+    assert "one, other" in refusal.value.hint
+
+
+def test_what_is_neither_a_folder_nor_a_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(UnsupportedCheckpoint, match="neither a folder nor a regular file"):
+        open_checkpoint(tmp_path / "model.safetensors")
 
 
 def test_dangling_link_to_weights_is_no_weights(tmp_path: Path) -> None:

@@ -210,3 +210,11 @@ def test_headers_that_no_model_has_are_refused_before_they_are_read(
 def test_tensors_called_like_the_fields_of_a_tensor(write: Callable[[bytes], Path]) -> None:
     content = {name: entry(4 * place, 4 * place + 4) for place, name in enumerate(("dtype", "shape", "data_offsets"))}
     assert list(read_header(write(packed(content, bytes(12))))) == ["dtype", "shape", "data_offsets"]
+
+
+def test_a_file_that_is_no_safetensors_file_by_its_name_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "llama"}')
+    with pytest.raises(MalformedCheckpoint) as refusal:
+        read_header(path)
+    assert "give the model's folder" in refusal.value.hint

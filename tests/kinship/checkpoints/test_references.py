@@ -166,6 +166,15 @@ def test_only_what_looks_like_a_hub_id_is_asked_for(hub: list[tuple[str, str | N
 # Refusals
 
 
+@pytest.mark.parametrize("end", ["", "/", "/tree/main", "/blob/main/model.safetensors"])
+@pytest.mark.usefixtures("here")
+def test_the_address_of_a_page_on_the_hub_is_told_by_its_id(hub: list[object], end: str) -> None:
+    with pytest.raises(ReferenceNotFound) as refusal:
+        locate(parse_reference(f"https://huggingface.co/org/name-1.5{end}"))
+    assert refusal.value.hint.endswith(" org/name-1.5.")
+    assert hub == []
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [

@@ -32,7 +32,7 @@ def models(*parameters: dict[str, Any]) -> list[dict[str, Any]]:
             "'parameters'",
             id="key of a model",
         ),
-        pytest.param(linear(merge_method="liner"), "no merge method 'liner'", "linear", id="method"),
+        pytest.param(linear(merge_method="liner"), "no merge method 'liner'", "Did you mean 'linear'", id="method"),
         pytest.param(linear(parameters={"normalise": True}), "no parameter 'normalise'", "'normalize'", id="parameter"),
         pytest.param(
             linear(models=models({"wieght": 1})), "no parameter 'wieght' (given for a)", "'weight'", id="of a model"
@@ -48,7 +48,11 @@ def models(*parameters: dict[str, Any]) -> list[dict[str, Any]]:
         pytest.param(linear(models=[{"parameters": {}}]), "lacks the key 'models.0.model'", "model", id="no name"),
         pytest.param(linear(dtype="int8"), "'dtype' is 'int8'", "", id="dtype"),
         pytest.param(linear(parameters={"weight": "heavy"}), "'heavy'", "", id="text for a number"),
-        pytest.param(linear(parameters={"weight": []}), "parameters.weight", "", id="empty gradient"),
+        pytest.param(linear(parameters={"weight": []}), "valid number or a list of at least 1", "", id="empty list"),
+        pytest.param(linear(parameters={"weight": {"value": 1}}), "valid number or a valid list", "", id="a mapping"),
+        pytest.param(linear(parameters={"weight": [1, "x"]}), "'parameters.weight.1' is 'x'", "", id="in a gradient"),
+        pytest.param(linear(parameters={"weight": 1e39}), "more than a float32 can hold", "smaller", id="infinite"),
+        pytest.param(linear(models=models({"weight": [1, -1e308]})), "given for a", "smaller", id="infinite, of one"),
         pytest.param(
             linear(parameters={"weight": [{"filter": "mlp", "value": []}]}), "parameters.weight", "", id="in a filter"
         ),

@@ -419,6 +419,8 @@ def test_a_ledger_that_is_written_to_is_not_taken_for_damaged(path: Path) -> Non
         writer.result()
     with Ledger(path) as ledger:
         assert ledger.diary()
+
+
 def test_every_result_is_told_in_the_diary_from_any_line_on(filled: Ledger) -> None:
     filled.clock = lambda: 3.5
     filled.note("generation", {"generation": 1}, 2.0)

@@ -121,13 +121,3 @@ def test_tables_of_others_are_refused(board: Board) -> None:
         connection.exec_driver_sql("CREATE TABLE job (id INTEGER PRIMARY KEY, employer TEXT)")
     with pytest.raises(LedgerError, match=r"'job' of .* has no 'owner': no service made it"):
         open_tables(board.location)
-
-
-def test_tables_of_a_newer_version_are_refused(tmp_path: Path) -> None:
-    board = Board(tmp_path)
-    with board.session() as session:
-        session.query(Version).update({"version": "99"})
-        session.commit()
-    board.close()
-    with pytest.raises(LedgerError, match="version 99"):
-        Board(tmp_path)

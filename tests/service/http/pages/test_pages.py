@@ -9,6 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from search.config import RunConfig
+from service.answers.runs import RunSummary
+from service.answers.served import RunState, ServedRun
+from service.http.looking import RunView
+from service.http.pages.run import left
 from tests.service.http.pages.conftest import HOSTILE
 
 RUN = "/runs/run"
@@ -204,3 +208,21 @@ def test_tasks_are_found_by_part_of_their_name(pages: TestClient) -> None:
     found = pages.get("/new/tasks", params={"find": "arc easy"}).text
     assert 'data-task="arc_easy"' in found
     assert "No task" in pages.get("/new/tasks", params={"find": "no such task at all"}).text
+
+
+@pytest.mark.parametrize(
+    ("state", "stopped", "diary", "told"),
+    [
+        ("running", None, ["started", "scored"], "42 s"),
+        ("running", None, ["started", "scored", "ended", "scored"], "scoring held-out documents"),
+        ("running", None, ["started", "ended", "extended", "started"], "42 s"),
+        ("running", "budget", ["started", "ended", "scored"], "writing results"),
+        ("finished", "budget", ["started", "ended", "scored"], ""),
+    ],
+)
+def test_after_the_search_the_time_left_is_what_is_still_done(
+    state: RunState, stopped: str | None, diary: list[str], told: str
+) -> None:
+    summary = RunSummary.model_construct(stopped=stopped)
+    run = ServedRun.model_construct(state=state, summary=summary, seconds_left=42.0)
+    assert left(run, RunView(diary=diary)) == told

@@ -1,0 +1,37 @@
+"""The service's tables: those of an earlier program get what they lack; those of a later one are left alone."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect
+
+from kinship.errors import LedgerError
+from search.ledger.location import LedgerLocation
+from service.jobs.table import Base, open_tables
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LedgerLocation:
+    return LedgerLocation.of_file(tmp_path / "service.sqlite")
+
+
+@pytest.mark.parametrize("missing", ["model", "slot"])
+def test_a_table_that_an_earlier_program_did_not_have_is_made(place: LedgerLocation, missing: str) -> None:
+    engine = open_tables(place)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE {missing}")
+    engine.dispose()
+    engine = open_tables(place)
+    assert set(inspect(engine).get_table_names()) >= set(Base.metadata.tables)
+    engine.dispose()
+
+
+def test_tables_of_a_later_version_are_refused_and_left_as_they_are(place: LedgerLocation) -> None:
+    engine = open_tables(place)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE service_version SET version = '99'")
+        connection.exec_driver_sql("DROP TABLE model")
+    with pytest.raises(LedgerError, match="version 99"):
+        open_tables(place)
+    assert "model" not in inspect(engine).get_table_names()
+    engine.dispose()

@@ -13,6 +13,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -233,14 +234,22 @@ class Client(_Asking):
         return self.get(JobLog, "jobs", id, "log", after=after)
 
     def wait(self, job: Job | int, timeout: float | None = None) -> Job:
-        """The job once it is over. Raises `TimeoutError`."""
+        """The job once it is over, through lost connections and restarts, of any length without ``timeout``.
+
+        Raises `TimeoutError`.
+        """
         id = job if isinstance(job, int) else job.id
         until = None if timeout is None else time.monotonic() + timeout
-        while (found := self.job(id)).state not in OVER:
+        state = "not heard of"
+        while True:
+            with suppress(httpx.TransportError):
+                found = self.job(id)
+                state = found.state
+                if state in OVER:
+                    return found
             if until is not None and time.monotonic() > until:
-                raise TimeoutError(f"Job {id} is {found.state} after {timeout} seconds.")
+                raise TimeoutError(f"Job {id} is {state} after {timeout} seconds.")
             time.sleep(SECONDS)
-        return found
 
     def result(self, kind: type[Found], job: Job | int) -> Found:
         """What a job found: ``result(Matrix, job)``."""
@@ -257,6 +266,10 @@ class Client(_Asking):
     def pause_run(self, run: str) -> Job:
         """Have it keep what it has, and stop."""
         return self.post(Job, "runs", run, "pause")
+
+    def cancel_run(self, run: str) -> Job:
+        """The same, for good: though it can always be gone on with."""
+        return self.post(Job, "runs", run, "cancel")
 
     def resume_run(self, run: str) -> Job:
         """Go on with it."""
@@ -277,6 +290,10 @@ class Client(_Asking):
     def measure_matrix(self, models: Sequence[str], base: str, **options: Any) -> Job:
         """A kinship matrix: a job whose result is a `Matrix`."""
         return self.post(Job, "kinship", "matrices", body={"models": list(models), "base": base, **options})
+
+    def advise(self, models: Sequence[str], base: str, **options: Any) -> Job:
+        """Which pairs to merge: a job whose result is an `Advice`."""
+        return self.post(Job, "kinship", "advice", body={"models": list(models), "base": base, **options})
 
     def merge(self, name: str, recipe: Mapping[str, Any], **options: Any) -> Job:
         """A merge: a job whose result is a `Merged`."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, Request
@@ -19,7 +20,7 @@ from service.answers.tree import RunLineage, trace_run
 from service.http.individuals import Order, page_of
 from service.http.looking import RunView, Views, served
 from service.http.settings import ServiceSettings
-from service.http.workspace import RunPlace, Workspace
+from service.http.workspace import IN_DATABASE, RunPlace, Workspace, id_in_database
 from service.jobs.board import Board
 from service.jobs.errors import NotFound
 from service.jobs.supervisor import Supervisor
@@ -70,8 +71,8 @@ class Backend:
         latest = self.latest()
         places = dict(self.workspace.runs())
         for id, job in latest.items():
-            if id not in places and job.state not in {"done", "cancelled"} and job.run is not None:
-                places[id] = self.workspace.place_of(job.run)
+            if id not in places and job.state not in {"done", "cancelled"} and not id.startswith(IN_DATABASE):
+                places[id] = self.workspace.place_of(str(job.run))
         return ServedRuns(runs=[self._served(place, latest.get(id)) for id, place in sorted(places.items())])
 
     def run(self, id: str) -> ServedRun:
@@ -80,13 +81,16 @@ class Backend:
         return self._served(self.place(id, job), job)
 
     def latest(self) -> dict[str, Job]:
-        """The latest job of each run, by the run's id."""
-        return {self.workspace.id_of(self.settings.folder / run): job for run, job in self.jobs.latest().items()}
+        """The latest job of each run, by the run's id; of a run of another server by its name in the database."""
+        found = {id_in_database(Path(run).name): job for run, job in self.jobs.latest(elsewhere=True).items()}
+        return found | {
+            self.workspace.id_of(self.settings.folder / run): job for run, job in self.jobs.latest().items()
+        }
 
     def place(self, id: str, job: Job | None = None) -> RunPlace:
         """Where the run of that id is, or will be. Raises `NotFound`."""
-        if job is not None and job.run is not None and id not in self.workspace.runs():
-            return self.workspace.place_of(job.run)
+        if job is not None and not id.startswith(IN_DATABASE) and id not in self.workspace.runs():
+            return self.workspace.place_of(str(job.run))
         return self.workspace.run(id)
 
     def view(self, id: str) -> RunView:

@@ -1,14 +1,18 @@
 """What is new in runs, for any number of listeners: each run's ledger is asked once for all of them."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
 
+from kinship.errors import KinshipError
 from service.answers.served import RunEvent
 from service.http.backend import MOST_EVENTS, Backend
+
+log = logging.getLogger("kinship.service")
 
 SECONDS = 0.5  # between two looks at a ledger that somebody listens to
 KEPT = 2000  # events of a run that stay in memory
@@ -63,6 +67,8 @@ class Feed:
                     if len(found.events) < MOST_EVENTS:
                         state = now
                 await asyncio.sleep(SECONDS)
+        except KinshipError as error:  # whoever comes again is told
+            log.info("The run %s is followed no more: %s", self.run, error.message)
         finally:
             self._over = True
             self._ready.set()
@@ -99,5 +105,6 @@ class Feeds:
         finally:
             feed.listeners -= 1
             if not feed.listeners or task.done():
-                self._feeds.pop(run, None)
+                if run in self._feeds and self._feeds[run][0] is feed:
+                    del self._feeds[run]
                 task.cancel()

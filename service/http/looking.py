@@ -93,7 +93,7 @@ def served(place: RunPlace, view: RunView, job: Job | None = None) -> ServedRun:
 
 def _state(place: RunPlace, view: RunView, job: Job | None) -> RunState:
     """By the run's lock and its job's, never by what was once written down."""
-    told = job.state if job else None
+    told = job.state if job and place.folder is not None else None  # of another server's the database's lock tells
     if told in {"queued", "lost"}:
         return "queued"
     if told in {"pausing", "cancelling"}:

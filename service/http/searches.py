@@ -8,12 +8,12 @@ from kinship.errors import KinshipError, LedgerError
 from kinship.validation import read_yaml
 from search.config import RunConfig, StopSettings, parse_config
 from search.ledger.ledger import Ledger
-from search.ledger.location import LedgerLocation, hold_folder
+from search.ledger.location import LOCK_NAME, LedgerLocation, hold_folder
 from service.answers.jobs import Job
 from service.http import orders
 from service.http.backend import Backend
 from service.http.requests import RunRequest
-from service.http.workspace import RunPlace
+from service.http.workspace import RunPlace, id_in_database
 from service.jobs.errors import Conflict, Refused
 from service.jobs.supervisor import LIGHT
 
@@ -27,16 +27,21 @@ def start_run(backend: Backend, request: RunRequest, key: str | None = None, dig
     if os.path.lexists(folder):
         raise Conflict(f"There is a {request.name!r} in the workspace already.", hint="Choose another name.")
     ledger = _ledger_url(backend, request.name)
+    if id_in_database(request.name) in backend.workspace.runs():
+        raise Conflict(f"There is a run {request.name!r} in the database already.", hint="Choose another name.")
     order = orders.search(request.config, request.name, ".", ledger, backend.settings)
     return submit(backend, order, key, digest)
 
 
 def resume_run(backend: Backend, id: str, key: str | None = None, digest: str | None = None) -> Job:
-    """Go on with a run that is neither finished nor worked on. Raises `NotFound`, `Conflict`."""
+    """Go on with a run that is neither finished nor worked on. Raises `NotFound`, `Conflict`.
+
+    A finished one whose extension was paused, before that was on record, is extended.
+    """
     known = backend.jobs.known(key, digest)
     if known is not None:
         return known
-    if backend.run(id).state == "finished":
+    if backend.run(id).state == "finished" and not _waits_to_be_extended(backend, id):
         raise Conflict(f"The run {id} is finished.", hint="Extend it: give it another `stop`.")
     return _go_on(backend, id, None, key, digest)
 
@@ -62,13 +67,17 @@ def delete_run(backend: Backend, id: str) -> None:
     job = backend.latest().get(id)
     if job is not None and job.state in {"queued", "lost", "running", "pausing", "cancelling"}:
         raise Conflict(f"Job {job.id} works on the run {id}.", hint="Cancel it first.")
-    place = backend.workspace.run(id)
-    if place.folder is None:
+    place = backend.place(id, job)
+    if place.folder is not None and not place.is_there:
+        _delete_unused(place.folder)
+    elif place.folder is None:
         _delete_from_database(place)
     elif place.folder.resolve() == backend.settings.folder.resolve():
         raise Refused("The workspace itself is this run's folder.", hint="Delete the folder by hand.")
     else:
         _delete_folder(place, place.folder)
+    if place.folder is not None:
+        backend.jobs.forget_run(backend.workspace.relative(place.folder))
     backend.workspace.forget()
 
 
@@ -96,6 +105,15 @@ def _go_on(backend: Backend, id: str, stop: StopSettings | None, key: str | None
     run = backend.workspace.relative(place.folder)
     ledger = str(place.location) if place.location.file is None else _ledger_url(backend, run, place)
     return submit(backend, orders.search(config, run, root, ledger, backend.settings), key, digest)
+
+
+def _waits_to_be_extended(backend: Backend, id: str) -> bool:
+    job, place = backend.latest().get(id), backend.place(id)
+    if job is None or job.state == "done" or place.folder is None:
+        return False
+    with Ledger(place.location) as ledger:
+        facts = ledger.facts()
+    return facts is not None and facts.config.stop != _recorded(backend, place, job)[0].stop
 
 
 def _recorded(backend: Backend, place: RunPlace, job: Job | None) -> tuple[RunConfig, str]:
@@ -139,6 +157,12 @@ def _delete_folder(place: RunPlace, folder: Path) -> None:
     finally:
         lock.release()
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _delete_unused(folder: Path) -> None:
+    """The folder of a run that never began, unless somebody else keeps something there."""
+    if folder.is_dir() and {file.name for file in folder.iterdir()} <= {LOCK_NAME}:
+        shutil.rmtree(folder)
 
 
 def _delete_from_database(place: RunPlace) -> None:

@@ -115,7 +115,7 @@ class Workspace:
     def id_of(self, folder: Path) -> str:
         """The id of the run in ``folder``: its path, whose slashes are written as in a JSON Pointer (RFC 6901)."""
         path = self.relative(folder)
-        return "~" if path == "." else path.replace("~", "~0").replace("/", "~1")
+        return "~" if path == "." else _escaped(path)
 
     def _look(self) -> None:
         found: dict[str, RunPlace] = {}
@@ -139,8 +139,8 @@ class Workspace:
     def _in_database(self, known: set[str]) -> dict[str, RunPlace]:
         database = LedgerLocation.parse(self.settings.database or "", "any")
         places = (replace(database, run=run) for run in runs_in(database))
-        ids = ((IN_DATABASE + place.run.replace("~", "~0").replace("/", "~1"), place) for place in places)
-        return {id: RunPlace(id, place) for id, place in ids if str(place) not in known}
+        new = ((id_in_database(place.run), place) for place in places if str(place) not in known)
+        return {id: RunPlace(id, place) for id, place in new}
 
     def _with_password(self, location: LedgerLocation) -> LedgerLocation:
         """A pointer has no password; the service's own database may need one."""
@@ -148,6 +148,15 @@ class Workspace:
             return location
         own = LedgerLocation.parse(self.settings.database, location.run)
         return own if str(own) == str(location) else location
+
+
+def id_in_database(run: str) -> str:
+    """The id of a run that has no folder here, by its name in the service's database."""
+    return IN_DATABASE + _escaped(run)
+
+
+def _escaped(path: str) -> str:
+    return path.replace("~", "~0").replace("/", "~1")
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:

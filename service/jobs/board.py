@@ -157,7 +157,7 @@ class Board:
         """Put a waiting job before another one, or last. Raises `NotFound`, `Conflict` for one that does not wait."""
         with self._lock, self.session() as session:
             row = self._row(session, id)
-            waiting = [other for other in self._waiting(session) if other.id != id]
+            waiting = [other for other in self._waiting(session) if other.owner == self.owner and other.id != id]
             if row.state not in WAITING or row.owner != self.owner:
                 raise Conflict(f"Job {id} is {row.state}: it has no place in the queue.")
             place = next((place for place, other in enumerate(waiting) if other.id == before), len(waiting))
@@ -180,6 +180,14 @@ class Board:
             session.commit()
         shutil.rmtree(self.place(id), ignore_errors=True)
 
+    def forget_run(self, run: str) -> None:
+        """Forget every job that worked on a run. Raises `Conflict` where one still does."""
+        with self._lock:
+            with self.session() as session:
+                ids = session.scalars(select(JobRow.id).filter_by(owner=self.owner, run=run)).all()
+            for id in ids:
+                self.remove(id)
+
     # Looking
 
     def all(self) -> Jobs:
@@ -194,10 +202,11 @@ class Board:
         with self.session() as session:
             return self._told(self._row(session, id))
 
-    def latest(self) -> dict[str, Job]:
-        """The latest job of each run that has one."""
+    def latest(self, *, elsewhere: bool = False) -> dict[str, Job]:
+        """The latest job of each run that has one; ``elsewhere``: of those that other servers work on."""
+        whose = JobRow.owner != self.owner if elsewhere else JobRow.owner == self.owner
         with self.session() as session:
-            newest = select(func.max(JobRow.id)).where(JobRow.run.is_not(None)).group_by(JobRow.owner, JobRow.run)
+            newest = select(func.max(JobRow.id)).where(whose, JobRow.run.is_not(None)).group_by(JobRow.run)
             rows = session.scalars(select(JobRow).where(JobRow.id.in_(newest)).order_by(JobRow.id))
             return {row.run: self._told(row) for row in rows if row.run is not None}
 
@@ -226,8 +235,8 @@ class Board:
             ) from None
 
     def _waiting(self, session: Session) -> list[JobRow]:
-        mine = select(JobRow).where(JobRow.state.in_(WAITING)).order_by(JobRow.position, JobRow.id)
-        return list(session.scalars(mine))
+        waiting = select(JobRow).where(JobRow.state.in_(WAITING)).order_by(JobRow.position, JobRow.id)
+        return list(session.scalars(waiting))
 
     def _row(self, session: Session, id: int) -> JobRow:
         row = session.get(JobRow, id) if 0 < id < 2**31 else None

@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import Engine, String, UniqueConstraint, inspect, select
+from sqlalchemy import Connection, Engine, String, UniqueConstraint, insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.schema import CreateColumn
 
 from kinship.errors import LedgerError
 from search.ledger.database import begin_alone, durable_engine, unreadable
@@ -44,12 +45,12 @@ class JobRow(Base):
     arguments: Mapped[list[str]]
     device: Mapped[str]
     run: Mapped[str | None]
-    intent: Mapped[str] = mapped_column(default="run")
-    state: Mapped[str] = mapped_column(default="queued")
+    intent: Mapped[str] = mapped_column(default="run", server_default="run")
+    state: Mapped[str] = mapped_column(default="queued", server_default="queued")
     position: Mapped[float]
-    starts: Mapped[int] = mapped_column(default=0)
-    tries: Mapped[int] = mapped_column(default=0)
-    reached: Mapped[int] = mapped_column(default=0)
+    starts: Mapped[int] = mapped_column(default=0, server_default="0")
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")
+    reached: Mapped[int] = mapped_column(default=0, server_default="0")
     slot: Mapped[str | None]
     key: Mapped[str | None]
     digest: Mapped[str | None]
@@ -79,31 +80,54 @@ class SlotRow(Base):
 
 
 def open_tables(location: LedgerLocation) -> Engine:
-    """An engine for the tables at ``location``, which are made where they are not there yet.
+    """An engine for the tables at ``location``: what is not there yet, or an older version did not have, is made.
 
-    Raises `LedgerError` for what is no database, or of a newer version.
+    Raises `LedgerError` for what is no database, of a newer version, or has other tables by these names.
     """
     engine = durable_engine(location)
     try:
         with engine.connect() as connection:
             begin_alone(connection)
-            new = not inspect(connection).has_table(Version.__tablename__)
-            found = VERSION if new else connection.scalar(select(Version.version))
-            if found == VERSION:
-                Base.metadata.create_all(connection)  # what an earlier program of this version did not have yet, too
-            if new:
-                connection.execute(Version.__table__.insert().values(version=VERSION))  # type: ignore[attr-defined]
+            _require_readable(location, connection)
+            _complete(location, connection)
             connection.commit()
     except DBAPIError as error:
         engine.dispose()
         raise unreadable(location, error) from None
-    if found != VERSION:
+    except LedgerError:
         engine.dispose()
+        raise
+    return engine
+
+
+def _require_readable(location: LedgerLocation, connection: Connection) -> None:
+    if not inspect(connection).has_table(Version.__tablename__):
+        return
+    found = connection.scalar(select(Version.version))
+    if found is not None and found != VERSION:
         raise LedgerError(
             f"{location} has tables of a service of version {found}, this program reads {VERSION}.",
             hint="Use the version of model-kinship that wrote it, or a newer one.",
         )
-    return engine
+
+
+def _complete(location: LedgerLocation, connection: Connection) -> None:
+    Base.metadata.create_all(connection)
+    tables = inspect(connection)
+    for table in Base.metadata.sorted_tables:
+        there = {column["name"] for column in tables.get_columns(table.name)}
+        for column in table.columns:
+            if column.name in there:
+                continue
+            if not column.nullable and column.server_default is None:
+                raise LedgerError(
+                    f"The table {table.name!r} of {location} has no {column.name!r}: no service made it.",
+                    hint="Keep the service in a database of its own; a file can be moved away, which forgets its jobs.",
+                )
+            told = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {told}")
+    if connection.scalar(select(Version.version)) is None:
+        connection.execute(insert(Version).values(version=VERSION))
 
 
 def set_slots(session: Session, owner: str, devices: list[str]) -> None:

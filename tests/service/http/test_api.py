@@ -1,17 +1,27 @@
 """The API answers as the command line does, by pages, once for each key, and live."""
 
+import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 
+from merging.recipe.schema import parse_recipe
 from service import answers
+from service.answers.base import Answer
 from service.client import AsyncClient, Client, ServiceError
+from service.http import orders
+from service.http.requests import ComparisonRequest, MatrixRequest, MergeRequest, TreeRequest
 from service.http.settings import ServiceSettings
 from service.http.workspace import Workspace
+from service.jobs.launch import placed
 from tests.search.runs import put_small_run
+from tests.service.conftest import Kinship
 from tests.service.http.conftest import Service
 
 
@@ -33,6 +43,47 @@ def test_answers_are_those_of_the_command_line(service: Service) -> None:
     (listed,) = service.get("/runs").json()["runs"]
     assert listed["summary"] == answers.list_runs(str(service.folder)).runs[0].content()
     assert (listed["id"], listed["state"], listed["error"]) == ("run", "finished", None)
+
+
+def test_a_job_prints_what_the_same_question_on_the_command_line_does(
+    service: Service, kinship: Kinship, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Jobs are commands: of each kind the command is asked here, and its answer compared with that of Python."""
+    monkeypatch.chdir(service.folder)
+    settings, models = ServiceSettings(service.folder), ["one", "two"]
+    recipe = {"merge_method": "linear", "models": [{"model": name, "parameters": {"weight": 1}} for name in models]}
+    pair: dict[str, Any] = {"models": models, "base": "base"}
+    told: list[tuple[orders.Order, Answer]] = [
+        (orders.matrix(MatrixRequest(**pair), settings), answers.measure_matrix(models, "base")),
+        (orders.matrix(MatrixRequest(**pair, dry_run=True), settings), answers.plan_matrix(models, "base")),
+        (orders.advise(ComparisonRequest(**pair), settings), answers.advise_pairs(models, "base")),
+        (orders.tree(TreeRequest(**pair), settings), answers.trace_models(models, "base")),
+        (orders.tree(TreeRequest(**pair, kind="both"), settings), answers.trace_models(models, "base", recover=True)),
+        (orders.tree(TreeRequest(**pair, kind="dendrogram"), settings), answers.join_models(models, "base")),
+        (
+            orders.merge(MergeRequest(name="m", recipe=recipe, dry_run=True), settings),
+            answers.plan_merging(parse_recipe(recipe), tmp_path / "m"),
+        ),
+    ]
+    for order, expected in told:
+        for name, text in order.files.items():
+            (tmp_path / name).write_text(text)
+        outcome = kinship(*placed(order.arguments, tmp_path, tmp_path))
+        assert outcome.code == 0, outcome.err
+        printed, made = (json.loads(text) for text in (outcome.out, expected.to_json()))
+        assert printed.keys() == made.keys()
+        assert {key for key in made if printed[key] != made[key]} <= {"seconds", "disk_free"}, order.title  # of now
+
+
+def test_routes_answer_what_the_command_line_prints(service: Service, kinship: Kinship) -> None:
+    run = service.folder / "run"
+    for path, command in (
+        ("/runs/run/export", ["runs", "show", run]), ("/runs/run/failures", ["runs", "show", run, "--failures"]),
+        ("/runs/run/lineage", ["tree", run]), ("/compared-runs?run=run&run=run", ["runs", "compare", run, run]),
+    ):  # fmt: skip
+        outcome = kinship(*command, "--json")
+        assert outcome.code == 0, outcome.err
+        assert service.get(path).json() == json.loads(outcome.out), path
 
 
 def test_a_run_that_comes_is_there_and_one_that_cannot_be_read_says_so(service: Service) -> None:
@@ -179,3 +230,55 @@ def test_the_client_reads_what_the_document_promises(service: Service, path: str
     assert promised["$ref"].rpartition("/")[2] == name
     fields = document["components"]["schemas"][name]["properties"]
     assert fields.keys() == getattr(answers, name).model_json_schema()["properties"].keys()
+
+
+def test_the_client_asks_only_what_there_is(service: Service) -> None:
+    document = service.get("/openapi.json").json()["paths"]
+    routes = [(method.upper(), re.sub("{[^}]+}", "[^/]+", path)) for path in document for method in document[path]]
+    asked: list[tuple[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.path))
+        return httpx.Response(418)
+
+    client = Client("http://localhost", transport=httpx.MockTransport(answer))
+    arguments: dict[str, Any] = {
+        "run": "run", "name": "new", "config": {}, "stop": {}, "job": 1, "id": 1, "models": ["one"], "base": "base",
+        "reference": "one", "recipe": {}, "evaluate": {}, "path": "report.html", "kind": answers.Matrix, "runs": "run",
+    }  # fmt: skip
+    names = [name for name in vars(Client) if not name.startswith("_") and name not in {"close", "get", "post"}]
+    for name in names:
+        method = getattr(client, name)
+        wanted = inspect.signature(method).parameters.values()
+        given = [arguments[one.name] for one in wanted if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+        with pytest.raises(ServiceError):
+            _exhausted(method(*given))
+    assert len(asked) == len(names) > 20
+    for method, path in asked:
+        assert [one for one in routes if one[0] == method and re.fullmatch(one[1], path)], (method, path)
+
+
+def _exhausted(found: object) -> None:
+    """Of what is iterated, nothing has been asked before."""
+    if isinstance(found, Iterator):
+        next(found)
+
+
+def test_waiting_outlives_the_server() -> None:
+    job = answers.Job(
+        id=1, kind="plan", title="", state="done", run=None, arguments=[], device="cpu", slot=None, host="here",
+        starts=1, created="", started=None, ended=None, error=None, hint=None, progress=None,
+    )  # fmt: skip
+    lost = [True, True]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if lost:
+            lost.pop()
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(200, json=job.content())
+
+    with Client("http://localhost", transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(TimeoutError, match="not heard of"):
+            client.wait(1, 0)
+        assert client.wait(1) == job
+        assert not lost

@@ -1,8 +1,9 @@
-"""A search by the service, its server and its job killed at random moments: it ends with the calm run's export.
+"""Searches by the service, server and jobs killed at random moments: each ends with the calm run's export.
 
-The mechanism is tested job by job in tests/service/jobs; here are the long counts, with real searches.
+The mechanism is tested job by job in tests/service/jobs; here are real searches, and a client that listens meanwhile.
 """
 
+import os
 import random
 import re
 import shutil
@@ -12,34 +13,46 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+import yaml
 
+from service.answers import RunEvents
+from service.answers.jobs import Job
 from service.client import Client, ServiceError
-from service.jobs import liveness
+from tests.evaluators import judges
+from tests.evaluators.conftest import write_llama
+from tests.service.conftest import Kinship
+from tests.service.jobs.conftest import PATIENCE, wait_for
 
-if TYPE_CHECKING:
-    from service.demo.family import Family
-
-pytestmark = pytest.mark.soak
-
-KILLS = {"server": 20, "job": 20, "both": 10}
+soak = pytest.mark.soak
+FRUITLESS = 3  # kills in a row before the search is let get further: at five a job has failed
+CONFIG: dict[str, Any] = {
+    "base": "base",
+    "founders": ["one", "two", "three"],
+    "evaluate": {"functions": [{"function": "judges:Surprise"}]},
+    "strategy": {"name": "topk"},
+    "stop": {"generations": 3},
+}
 
 
 @dataclass
 class Killable:
-    """`kinship serve` as users start it, at one port through all its lives."""
+    """`kinship serve` as users start it, at one port through all its lives; and the processes of its jobs."""
 
     folder: Path
     port: int = 0
     process: "subprocess.Popen[str] | None" = None
+    most_at_once: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "service.cli", "serve", str(self.folder), "--port", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([*command, "--allow-code"], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.search(r":(\d+)$", line.strip())
@@ -49,65 +62,133 @@ class Killable:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
+
+    def kill_job(self) -> bool:
+        """SIGKILL to the group of the one that runs, if there is one."""
+        for pid in self.jobs():
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+                return True
+        return False
+
+    def jobs(self) -> list[int]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (place / "cmdline").read_bytes().split(b"\0")
+                if b"service.jobs.launch" in words and str(self.folder).encode() in b" ".join(words):
+                    found.append(int(place.name))
+        return found
+
+    def watch(self) -> None:
+        while not self.over.wait(0.1):
+            self.most_at_once = max(self.most_at_once, len(self.jobs()))
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
 
-def config_of(family: "Family") -> dict[str, Any]:
-    return {
-        "base": "family/base",
-        "founders": [f"family/{founder.name}" for founder in family.founders[:3]],
-        "evaluate": {"tasks": list(family.task_names[:2]), "task_path": "family/tasks", "limit": 16},
-        "stop": {"evaluations": 10},
-    }
+@dataclass
+class Listener:
+    """Hears every event of a run until its end, through every death of the server."""
+
+    address: str
+    run: str
+    heard: list[int] = field(default_factory=list)
+
+    def listen(self) -> None:
+        with Client(self.address) as client:
+            while True:
+                try:
+                    for event in client.events(self.run, self.heard[-1] if self.heard else 0, until="ended"):
+                        self.heard.append(event.id)
+                    return
+                except ServiceError:  # it has no ledger yet
+                    time.sleep(0.2)
 
 
 @pytest.fixture
-def service(family: "Family", tmp_path: Path) -> Iterator[Killable]:
-    shutil.copytree(family.folder, tmp_path / "family")
+def service(tmp_path: Path) -> Iterator[Killable]:
+    for seed, name in enumerate(("base", "one", "two", "three")):
+        write_llama(tmp_path / name, seed)
+    shutil.copy(judges.__file__, tmp_path / "judges.py")
+    (tmp_path / "run.yml").write_text(yaml.safe_dump(CONFIG))
     found = Killable(tmp_path)
+    watcher = threading.Thread(target=found.watch)
+    watcher.start()
     yield found
+    found.over.set()
+    watcher.join()
     found.kill()
+    found.kill_job()
 
 
-@pytest.mark.parametrize("killed", list(KILLS))
-def test_killed_again_and_again_it_ends_as_the_calm_run(service: Killable, family: "Family", killed: str) -> None:
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found in /proc")
+@pytest.mark.parametrize(
+    ("killed", "times"),
+    [("both", 1), *(pytest.param(*counted, marks=soak) for counted in (("server", 20), ("job", 20), ("both", 10)))],
+)
+def test_however_often_it_is_killed_it_ends_as_the_calm_run(
+    service: Killable, kinship: Kinship, killed: str, times: int
+) -> None:
+    began = time.monotonic()
+    calm = kinship("evolve", service.folder / "run.yml", "--out", service.folder / "calm")
+    assert calm.code == 0, calm.err
+    seconds = time.monotonic() - began
     service.start()
+    done = 0
+    while done < times:
+        done += _one_run(service, killed, times - done, f"killed-{done}", seconds)
+    assert service.most_at_once == 1
+
+
+def _one_run(service: Killable, killed: str, most: int, name: str, seconds: float) -> int:
+    """A run that is killed at most so many times, as it is at its end; how often it was."""
     with Client(service.address) as client:
-        calm = client.wait(client.start_run("calm", config_of(family)))
-        assert calm.state == "done", client.log(calm.id).text
-        job = client.start_run("killed", config_of(family))
-    heard: list[int] = []
-    listener = threading.Thread(target=_listen, args=(service.address, "killed", heard), daemon=True)
-    listener.start()
-    for _ in range(KILLS[killed]):
-        time.sleep(random.uniform(0.0, 12.0))
+        job = client.start_run(name, CONFIG)
+    listener = Listener(service.address, name)
+    thread = threading.Thread(target=listener.listen, daemon=True)
+    thread.start()
+    kills = fruitless = 0
+    while kills < most:
+        heard = len(listener.heard)
+        time.sleep(random.uniform(0.0, seconds))
+        if fruitless == FRUITLESS:
+            wait_for(lambda heard=heard: len(listener.heard) > heard)
+        if not _runs(service, job):
+            break
         if killed != "job":
             service.kill()
         if killed != "server":
-            liveness.send(service.folder / "jobs" / str(job.id), signal.SIGKILL)
+            service.kill_job()
         if killed != "job":
+            time.sleep(random.uniform(0.0, 1.0))
             service.start()
+        kills += 1
+        fruitless = 0 if len(listener.heard) > heard else fruitless + 1
+    _require_calm(service, job, name, kills if killed != "server" else 0)
+    thread.join(PATIENCE)
     with Client(service.address) as client:
-        ended = client.wait(job)
+        events = client.get(RunEvents, "runs", name, "events", most=500).events
+    last = next(event.id for event in events if event.name == "ended")
+    assert listener.heard == [event.id for event in events if event.id <= last]
+    return kills
+
+
+def _runs(service: Killable, job: Job) -> bool:
+    """Whether its process is there, which between two starts is waited for."""
+    with Client(service.address) as client:
+        wait_for(lambda: service.jobs() or client.job(job.id).state == "done")
+    return bool(service.jobs())
+
+
+def _require_calm(service: Killable, job: Job, name: str, most_lost: int) -> None:
+    with Client(service.address) as client:
+        ended = client.wait(job, PATIENCE)
         assert ended.state == "done", client.log(job.id).text
-        assert client.run("killed").state == "finished"
-        last = client.export("killed")
-        assert last.canonical() == client.export("calm").canonical()
-        assert not [other for other in client.jobs().jobs if other.state not in {"done"}]
-    listener.join(60)
-    assert heard == sorted(set(heard))
-
-
-def _listen(address: str, run: str, heard: list[int]) -> None:
-    """Every event of the run until its end, through every death of the server."""
-    with Client(address) as client:
-        while True:
-            try:
-                heard += [event.id for event in client.events(run, heard[-1] if heard else 0, until="ended")]
-                return
-            except ServiceError:  # it has no ledger yet
-                time.sleep(0.5)
+        assert ended.starts <= 1 + most_lost
+        assert client.run(name).state == "finished"
+        assert client.export(name).canonical() == client.export("calm").canonical()
+        assert {other.state for other in client.jobs().jobs} == {"done"}

@@ -14,6 +14,7 @@ from service.jobs.board import Board
 from service.jobs.supervisor import Supervisor
 from tests.conftest import MakeModel
 
+BOTH = ["file", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))]
 PATIENCE = 120  # seconds: the machine may be busy
 
 
@@ -70,11 +71,14 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, make_model: MakeModel) -> Iterator[Scene]:
+def scene(request: pytest.FixtureRequest, tmp_path: Path, make_model: MakeModel) -> Iterator[Scene]:
+    """In a file, or in the database that the parameter ``postgres`` asks for (see `BOTH`)."""
+    in_database = getattr(request, "param", "file") == "postgres"
+    database = request.getfixturevalue("postgres").new_database() if in_database else None
     base = make_model("base")
     make_model("one", 1, base)
     make_model("two", 2, base)
-    board = Board(tmp_path)
+    board = Board(tmp_path, database)
     servers = Servers(tmp_path)
     yield Scene(tmp_path, board, servers)
     servers.end()

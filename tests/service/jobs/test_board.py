@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from kinship.errors import LedgerError
+from search.ledger.location import LedgerLocation
 from service.jobs.board import Board
 from service.jobs.errors import Conflict, NotFound, QueueFull
-from service.jobs.table import Version
+from service.jobs.table import VERSION, JobRow, ModelRow, Version, open_tables
+from tests.service.jobs.conftest import BOTH
 
 if TYPE_CHECKING:
     from tests.search.postgres import Server
 
 
-@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))])
+@pytest.fixture(params=BOTH)
 def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Board]:
     database = None
     if request.param == "postgres":
@@ -88,11 +92,32 @@ def test_what_another_server_was_asked_for_is_shown_and_left_alone(board: Board,
     other.close()
 
 
-def test_tables_of_a_newer_version_are_refused(tmp_path: Path) -> None:
-    board = Board(tmp_path)
-    with board.session() as session:
-        session.query(Version).update({"version": "99"})
-        session.commit()
-    board.close()
-    with pytest.raises(LedgerError, match="version 99"):
-        Board(tmp_path)
+def older(board: Board) -> LedgerLocation:
+    """The tables as a version had them that knew less: no row of versions, no models, no count of tries."""
+    submit(board)
+    with board.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM service_version")
+        connection.exec_driver_sql("DROP TABLE model")
+        for column in ("tries", "reached", "hint"):
+            connection.exec_driver_sql(f"ALTER TABLE job DROP COLUMN {column}")
+    return board.location
+
+
+def test_older_tables_are_completed(board: Board) -> None:
+    engine = open_tables(older(board))
+    with Session(engine) as session:
+        row = session.scalars(select(JobRow)).one()
+        assert (row.title, row.state, row.tries, row.reached, row.hint) == ("one", "queued", 0, 0, None)
+        assert session.scalar(select(Version.version)) == VERSION
+        assert session.scalars(select(ModelRow)).all() == []
+    engine.dispose()
+    again = submit(board)
+    assert board.get(again).state == "queued"
+
+
+def test_tables_of_others_are_refused(board: Board) -> None:
+    with board.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE job")
+        connection.exec_driver_sql("CREATE TABLE job (id INTEGER PRIMARY KEY, employer TEXT)")
+    with pytest.raises(LedgerError, match=r"'job' of .* has no 'owner': no service made it"):
+        open_tables(board.location)

@@ -17,7 +17,7 @@ from service.jobs import liveness, supervisor
 from service.jobs.errors import Conflict
 from service.jobs.supervisor import Supervisor
 from service.jobs.table import JobRow, SlotRow
-from tests.service.jobs.conftest import Scene, wait_for
+from tests.service.jobs.conftest import BOTH, Scene, wait_for
 
 
 def process_of(scene: Scene, id: int) -> int | None:
@@ -156,6 +156,7 @@ def test_the_lock_is_held_from_before_the_process_begins_until_it_ends(tmp_path:
     assert not liveness.is_alive(tmp_path)
 
 
+@pytest.mark.parametrize("scene", BOTH, indirect=True)
 def test_one_whose_folder_is_gone_fails_and_keeps_nobody_else_waiting(scene: Scene) -> None:
     gone, other = scene.submit(), scene.board.submit("matrix", "", ["matrix"], device="cpu").id
     shutil.rmtree(scene.board.place(gone))
@@ -164,6 +165,7 @@ def test_one_whose_folder_is_gone_fails_and_keeps_nobody_else_waiting(scene: Sce
     assert "folder" in str(scene.job(gone).error)
 
 
+@pytest.mark.parametrize("scene", BOTH, indirect=True)
 def test_a_second_server_over_one_workspace_is_refused(scene: Scene) -> None:
     with Supervisor(scene.board, ("cpu",)), pytest.raises(Conflict, match="Another server"):
         Supervisor(scene.board, ("cpu",))

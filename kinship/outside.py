@@ -21,6 +21,23 @@ _NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # the wide ones too, which spreadsheets take for them
 _MARKDOWN = re.compile(r"[\\`*\[\]<>#|~$&]|\b_|_\b")
 _NOT_PLAIN = re.compile("[^\x20-\x7e\n]")
+_SECRETS = (
+    (re.compile(r"(://)[^/\s@]+@"), r"\1...@"),
+    (re.compile(r"\b(bearer\s+)[^\s'\"]+", re.IGNORECASE), r"\1..."),
+    (re.compile(r"\bhf_\w+"), "hf_..."),
+    (re.compile(r"((?:password|passwd|token|secret|api_?key)['\"]?\s*[=:]\s*)\S+", re.IGNORECASE), r"\1..."),
+)
+
+
+def without_secrets(text: str) -> str:
+    """``text`` of a library or a traceback without passwords of URLs, tokens, and values that are called so.
+
+    >>> without_secrets("postgresql://ann:pw@db/x password=abc hf_AbC token: q b'Bearer xyz'")
+    "postgresql://...@db/x password=... hf_... token: ... b'Bearer ...'"
+    """
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def on_terminal(text: object) -> str:

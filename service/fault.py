@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import sys
 import tempfile
 import traceback
@@ -10,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
 from kinship.errors import KinshipError
+from kinship.outside import without_secrets
 
 PACKAGES = (
     "model-kinship",
@@ -21,11 +21,6 @@ PACKAGES = (
     "safetensors",
     "lm_eval",
     "datasets",
-)
-_SECRETS = (
-    (re.compile(r"(://)[^/\s@]+@"), r"\1...@"),
-    (re.compile(r"\bhf_\w+"), "hf_..."),
-    (re.compile(r"((?:password|passwd|token|secret|api_?key)['\"]?\s*[=:]\s*)\S+", re.IGNORECASE), r"\1..."),
 )
 
 
@@ -61,17 +56,6 @@ def report_of(error: BaseException) -> str:
         *traceback.format_exception(error),
     ]
     return without_secrets("\n".join(lines)) + "\n"
-
-
-def without_secrets(text: str) -> str:
-    """``text`` without passwords of URLs, tokens, and values that are called so.
-
-    >>> without_secrets("postgresql://ann:pw@db/x password=abc hf_AbC token: q")
-    'postgresql://...@db/x password=... hf_... token: ...'
-    """
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def _version(package: str) -> str:

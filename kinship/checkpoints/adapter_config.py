@@ -1,5 +1,6 @@
 """What an adapter says of itself: its ``adapter_config.json``, and by it the scale, rank and start of each module."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ _CONVERT = (
     "writes a plain LoRA adapter of the original base."
 )
 _STARTS = ("pissa", "olora")
+# What decides how weights are changed and has few values; "false" in quotes would count as true.
+_VALUES: dict[str, tuple[object, ...]] = {
+    **dict.fromkeys(("fan_in_fan_out", "use_dora", "use_rslora", "lora_bias", "ensure_weight_tying"), (False, True)),
+    "bias": ("none", "all", "lora_only"),
+}
 
 
 @dataclass(frozen=True)
@@ -69,18 +75,11 @@ class AdapterConfig:
     @property
     def target_parameters(self) -> list[str]:
         """The ends of names of parameters, weights of no layer, that are changed; raises `MalformedCheckpoint`."""
-        found = self.settings.get("target_parameters") or []
-        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-            raise MalformedCheckpoint(
-                f"{self.folder / CONFIG_NAME}: target_parameters is {str(found)[:200]}; a list of names was expected.",
-                hint=AGAIN,
-            )
-        return found
+        return self._names("target_parameters")
 
     def saves(self, module: str) -> bool:
         """Whether ``module`` was trained as a whole, as a copy of its own: peft compares the ends of names."""
-        saved = self.settings.get("modules_to_save") or []
-        return isinstance(saved, list) and any(isinstance(name, str) and module.endswith(name) for name in saved)
+        return any(module.endswith(name) for name in self._names("modules_to_save"))
 
     def tokens(self, module: str) -> list[int]:
         """The ids of the rows of ``module`` that were trained alone; raises `MalformedCheckpoint`."""
@@ -107,6 +106,14 @@ class AdapterConfig:
                 f"{self.folder / CONFIG_NAME}: alpha of {module} is {alpha!r}; a number was expected.", hint=AGAIN
             )
         return float(alpha) / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
+
+    def _names(self, key: str) -> list[str]:
+        found = self.settings.get(key) or []
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise MalformedCheckpoint(
+                f"{self.folder / CONFIG_NAME}: {key} is {str(found)[:200]}; a list of names was expected.", hint=AGAIN
+            )
+        return found
 
     def _by_pattern(self, key: str, module: str, default: Any) -> Any:
         """peft's rule: the first pattern (a regular expression) that matches the end of a module's name, at a dot."""
@@ -145,5 +152,14 @@ def read_adapter_config(file: Path) -> AdapterConfig:
             hint=_CONVERT,
         )
     else:
+        _require_values(file, settings)
         return config
     raise UnsupportedCheckpoint(f"{file.parent} is not a LoRA adapter that can be applied: {reason}.", hint=MERGE_IT)
+
+
+def _require_values(file: Path, settings: Mapping[str, Any]) -> None:
+    for key, values in _VALUES.items():
+        found = settings.get(key)
+        if found is not None and found not in values:
+            expected = " or ".join(json.dumps(value) for value in values)
+            raise MalformedCheckpoint(f"{file}: {key} is {str(found)[:200]!r}; {expected} was expected.", hint=AGAIN)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kinship.errors import ReferenceNotFound
+from kinship.outside import without_secrets
 
 CONNECTIONS = 8
 
@@ -182,7 +183,7 @@ def _in_our_words(repo: str, revision: str | None) -> Iterator[None]:
             hint=f"Connect, unset HF_HUB_OFFLINE, or give a local folder ({_COUNTED}).",
         ) from error
     except Exception as error:  # whatever else a download can end with: HTTP, TLS, proxies, Xet, disks, ids
-        reason = next(iter(str(error).strip().splitlines()), "no reason given")
+        reason = without_secrets(next(iter(str(error).strip().splitlines()), "no reason given"))
         raise ReferenceNotFound(
             f"{named} could not be downloaded from the Hub ({type(error).__name__}: {reason}).",
             hint="Try again: files that came whole are kept. Or give a local folder.",

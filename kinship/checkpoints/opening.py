@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +17,7 @@ from kinship.checkpoints.header import TensorEntry, read_header
 from kinship.checkpoints.lora import WEIGHTS_NAME, read_adapter
 from kinship.checkpoints.references import Fetch, Reference, locate, parse_reference
 from kinship.checkpoints.tied import unequal_head, untied
-from kinship.errors import MalformedCheckpoint, UnsupportedCheckpoint
+from kinship.errors import KinshipWarning, MalformedCheckpoint, UnsupportedCheckpoint
 from kinship.file_state import FileState, states_of
 
 # GPTQ and AWQ; bitsandbytes in 4 and 8 bits; compressed-tensors.
@@ -117,6 +118,8 @@ def _open_weights(name: str, path: Path, allow_pickle: bool) -> Checkpoint:
             hint="Use the original checkpoint, or dequantise it first.",
         )
     model = _open_files(name, path, _weight_files(path, allow_pickle), config, allow_pickle, beside)
+    if (index := find_file(path, INDEX_NAME)) is not None:
+        _warn_of_absent(index, model)
     if unequal_head(model, config):
         model.config = untied(config)
     return model
@@ -175,14 +178,32 @@ def _pickled_files(folder: Path, allow_pickle: bool) -> list[Path]:
     raise _no_weights(folder)
 
 
-def _indexed_files(folder: Path, index: Path) -> list[Path]:
+def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise MalformedCheckpoint(
             f"{index} has no weight_map of tensor names to file names.", hint="Save the model again."
         )
+    return weight_map
+
+
+def _warn_of_absent(index: Path, model: Checkpoint) -> None:
+    # Not an error: the Hub's converter leaves tied tensors in an index that it drops from the files.
+    try:
+        listed = _weight_map(index)
+    except MalformedCheckpoint as error:
+        warnings.warn(f"{error.message} The weights were read without it.", KinshipWarning, stacklevel=2)
+        return
+    files = {entry.file.name for entry in model.tensors.values()}
+    absent = sorted(name for name, file in listed.items() if file in files and name not in model.tensors)
+    if absent:
+        text = f"{index} names {len(absent)} tensors that its files do not hold, such as {absent[0][:200]!r}."
+        warnings.warn(text, KinshipWarning, stacklevel=2)
+
+
+def _indexed_files(folder: Path, index: Path) -> list[Path]:
     files = []
-    for name in sorted(set(weight_map.values())):
+    for name in sorted(set(_weight_map(index).values())):
         file = find_file(folder, name) if Path(name).name == name and os.path.isfile(folder / name) else None
         if file is None:
             raise MalformedCheckpoint(

@@ -14,6 +14,7 @@ import yaml
 from kinship.checkpoints.folder_files import find_file
 from kinship.checkpoints.hub import hub_endpoint
 from kinship.errors import InvalidConfig, KinshipError, OutputExists, OutputNotWritable
+from kinship.outside import without_secrets
 from kinship.safe_yaml import load_yaml
 from merging.output.folder import SUMS_NAME
 from service.answers.base import Part
@@ -179,7 +180,7 @@ def _in_our_words(repo: str) -> Iterator[None]:
         raise OutputNotWritable(f"{repo} cannot be written in offline mode.", hint="Unset HF_HUB_OFFLINE.") from None
     except Exception as error:  # whatever else an upload can end with: HTTP, TLS, proxies, Xet, metadata, disks
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
-        told = getattr(error, "server_message", None) or str(error)
+        told = without_secrets(getattr(error, "server_message", None) or str(error))
         lines = [f"{type(error).__name__}:", *(line.strip("- ") for line in told.splitlines() if line.strip())]
         reason, hint = _REFUSALS.get(status, (" ".join(lines), "Try again: what was uploaded is not uploaded twice."))
         raise OutputNotWritable(f"{repo} could not be written on the Hub ({reason}).", hint=hint) from error

@@ -1,5 +1,6 @@
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
-from kinship.errors import MalformedCheckpoint, ReferenceNotFound, UnsupportedCheckpoint
+from kinship.errors import KinshipWarning, MalformedCheckpoint, ReferenceNotFound, UnsupportedCheckpoint
 
 MakeModel = Callable[..., Path]
 Tensors = dict[str, torch.Tensor]
@@ -170,6 +171,29 @@ def test_index_may_only_name_files_of_its_folder(tmp_path: Path, shard: str) -> 
     (folder / INDEX_NAME).write_text(json.dumps({"weight_map": {"a": shard}}))
     with pytest.raises(MalformedCheckpoint, match="which is not a file in that folder"):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("files", [["model.safetensors"], ["one.safetensors", "two.safetensors"]])
+def test_what_an_index_names_and_no_file_holds_is_told(tmp_path: Path, files: list[str]) -> None:
+    for file in files:
+        save_file({file: torch.zeros(2)}, tmp_path / file)
+    index = {"weight_map": {file: file for file in files} | {"lost.weight": files[0]}}
+    (tmp_path / INDEX_NAME).write_text(json.dumps(index))
+    with (
+        pytest.warns(KinshipWarning, match=r"names 1 tensors .* such as 'lost\.weight'"),
+        open_checkpoint(tmp_path) as model,
+    ):
+        assert list(model.tensors) == files
+
+
+def test_a_single_file_is_read_beside_an_index_of_older_shards_or_none_at_all(folder: Path) -> None:
+    (folder / INDEX_NAME).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        names = list(open_checkpoint(folder).tensors)
+    (folder / INDEX_NAME).write_text("{")
+    with pytest.warns(KinshipWarning, match="read without it"):
+        assert list(open_checkpoint(folder).tensors) == names
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": {"a": 1}}', '{"weight_map": ["a"]}', "{", "\udcff"])

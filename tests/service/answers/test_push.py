@@ -9,8 +9,9 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
+from kinship.checkpoints.hub import fetch_snapshot
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import InvalidConfig, MalformedCheckpoint
+from kinship.errors import InvalidConfig, MalformedCheckpoint, OutputNotWritable, ReferenceNotFound
 from service.answers.push import local, public_card, push_folder, require_pushable
 from tests.conftest import MakeModel
 from tests.service.conftest import Kinship
@@ -182,7 +183,20 @@ def test_folder_stays_where_the_upload_fails(
     assert not hub.commits
 
 
-@pytest.mark.parametrize("name", ["merge", "a/b/c", "org/a b", "/org/merge", "org/a--..b"])
+def test_a_token_that_no_header_can_carry_is_not_shown(hub: UploadServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_pasted\x0bwith-its-brackets")
+    with pytest.raises(OutputNotWritable) as refusal:
+        require_pushable("org/merge")
+    assert "pasted" not in refusal.value.message
+    with pytest.raises(ReferenceNotFound) as refused:
+        fetch_snapshot("org/merge")
+    assert "pasted" not in refused.value.message
+    assert "brackets" not in refusal.value.message + refused.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["merge", "a/b/c", "org/a b", "/org/merge", "org/a--..b", "org/..", "org/a.git", "-/-", "org/%2e%2e"]
+)
 def test_names_that_are_none_are_refused(hub: UploadServer, name: str) -> None:
     with pytest.raises(InvalidConfig, match="no name"):
         require_pushable(name)

@@ -4,8 +4,9 @@ Each error names the item, what was expected and what was found (``message``) an
 (``hint``). ``code`` is stable and goes into JSON output; the command line prints message and hint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -43,6 +44,17 @@ def about(item: str) -> Iterator[None]:
         yield
     except KinshipError as error:
         raise type(error)(f"{item}: {error.message}", hint=error.hint) from error
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """A hint for the unknown ``key``: the nearest of the ``known`` ones, or all of them.
+
+    >>> nearest("wieght", ["weight", "scale"])
+    "Did you mean 'weight'?"
+    """
+    known = list(known)
+    close = get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(known)}."
 
 
 @contextmanager

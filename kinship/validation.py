@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from re import findall
 from types import NoneType
@@ -11,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from kinship.errors import InvalidConfig, ReferenceNotFound
+from kinship.errors import nearest as nearest
 from kinship.safe_yaml import load_yaml_documents
 
 
@@ -68,17 +68,6 @@ def require_numbers(content: object, source: str) -> None:
         elif isinstance(value, int) and value.bit_length() > 63:
             size = f"an integer of {value.bit_length():,} bits"
             raise InvalidConfig(f"{source}: {place!r} is {size}: expected at most 63.", hint="Give a smaller one.")
-
-
-def nearest(key: str, known: Iterable[str]) -> str:
-    """A hint for the unknown ``key``: the nearest of the ``known`` ones, or all of them.
-
-    >>> nearest("wieght", ["weight", "scale"])
-    "Did you mean 'weight'?"
-    """
-    known = list(known)
-    close = get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(known)}."
 
 
 def invalid(error: ValidationError, source: str, schema: type[BaseModel]) -> InvalidConfig:

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import merging.methods
 from kinship.arrays import Float64
-from kinship.errors import InvalidConfig
-from kinship.validation import nearest
+from kinship.errors import InvalidConfig, nearest
 
 if TYPE_CHECKING:
     import torch

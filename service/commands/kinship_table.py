@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kinship.checkpoints.references import short_names
-from service.terminal import styled
+from service.terminal import UNCUT, Terminal, styled
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,8 +119,8 @@ def _figure(matrix: "KinshipMatrix", value: float, decimals: int) -> str:
 
 def _width(table: "Table", width: int) -> bool:
     """Whether ``table`` has room in ``width`` columns, with nothing cut."""
-    from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console(width=10_000)
+    console = Terminal()
+    console.width = UNCUT
     return Measurement.get(console, console.options, table).maximum <= width

@@ -109,7 +109,7 @@ def require_matrix_files(folder: Path, models: list[str]) -> None:
     assert (folder / "m.png").read_bytes().startswith(b"\x89PNG\r\n")
     found = tags((folder / "m.html").read_text(encoding="utf-8"))
     assert not found.handlers
-    assert found.found.keys() <= {"html", "head", "meta", "style", "body", "div", "script"}
+    assert found.found.keys() <= {"html", "head", "meta", "title", "style", "body", "h1", "p", "div", "script"}
 
 
 def test_matrix(kinship: Kinship, make_model: MakeModel, tmp_path: Path) -> None:

@@ -205,9 +205,12 @@ def test_slerp_read_backwards_is_the_same(seed: int, t: float) -> None:
 # The registry
 
 
-def test_unknown_method_is_refused_naming_the_known() -> None:
+def test_unknown_method_is_refused_naming_the_nearest_or_all() -> None:
     with pytest.raises(InvalidConfig, match="'liner'") as refusal:
         get_method("liner")
+    assert refusal.value.hint == "Did you mean 'linear'?"
+    with pytest.raises(InvalidConfig, match="'xyz'") as refusal:
+        get_method("xyz")
     for name in ("linear", "slerp", "task_arithmetic"):
         assert name in refusal.value.hint
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from kinship import kinship_matrix
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.errors import InputsChanged
 from kinship.measures.comparison import ComparisonOptions, compare
 from kinship.measures.preflight import preflight
 from tests.conftest import MakeModel
@@ -113,7 +114,8 @@ def test_files_that_change_while_they_are_read_are_not_remembered(
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "read_into", disturbed)
-        compare(models, base)
+        with pytest.raises(InputsChanged):
+            compare(models, base)
     assert not compare(models, base).remembered
 
 

@@ -13,7 +13,7 @@ from kinship.measures.options import ComparisonOptions
         ({"vocab": "partly"}, "'vocab' is 'partly'"),
         ({"device": "abacus"}, "'device' is 'abacus'"),
         ({"rank": 0}, "'rank' is 0"),
-        ({"include": "("}, r"'\(' is not a regular expression"),
+        ({"include": "("}, r"'\(' is no regular expression"),
         ({"exlude": "norm"}, "unknown key 'exlude'"),
     ],
 )

@@ -167,14 +167,16 @@ def test_template_may_be_a_single_file(write: Write, template: Path, recipe: Rec
 
 def test_existing_folder_is_kept_unless_forced(write: Write) -> None:
     folder = write()
-    (folder / "note").touch()
     before = (folder / "SHA256SUMS").read_bytes()
     with pytest.raises(OutputExists):
         write({"other": torch.zeros(2)})
+    (folder / "note").touch()
+    with pytest.raises(OutputExists, match="note in it was not written by kinship"):
+        write({"other": torch.zeros(2)}, force=True)
     assert (folder / "SHA256SUMS").read_bytes() == before
+    (folder / "note").unlink()
     write({"other": torch.zeros(2)}, force=True)
     assert set(load_file(folder / "model.safetensors")) == {"other"}
-    assert not (folder / "note").exists()
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 10**6])

@@ -146,7 +146,7 @@ def test_nothing_is_chosen_by_held_out_scores(scene: Scene, variant: str) -> Non
     plain, contrary = scene.export("plain"), scene.export("contrary")
     assert plain["gain_over_best_founder"]["held_out"] != contrary["gain_over_best_founder"]["held_out"]
     for export in (plain, contrary):
-        del export["gain_over_best_founder"]["held_out"]
+        del export["verdict"], export["gain_over_best_founder"]["held_out"]
         for row in export["comparisons"]:
             del row["splits"]["held_out"]
         for individual in export["individuals"]:
@@ -255,7 +255,7 @@ def test_a_candidate_that_fails_costs_only_itself(scene: Scene) -> None:
 
 
 def test_weights_that_overflow_fail_their_candidate_alone(scene: Scene) -> None:
-    config = scene.config(merge={"method": "linear", "parameters": {"scale": 1e42}}, stop={"generations": 2})
+    config = scene.config(merge={"method": "linear", "parameters": {"scale": 1e38}}, stop={"generations": 2})
     assert scene.run("run", config) == "the top 3 stayed the same"
     assert all("NaN or infinity" in str(record.error) for record in offspring(scene.records("run")))
     assert scene.export("run")["best_offspring"] is None

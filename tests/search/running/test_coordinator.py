@@ -255,7 +255,9 @@ def test_a_candidate_that_fails_costs_only_itself(scene: Scene) -> None:
 
 
 def test_weights_that_overflow_fail_their_candidate_alone(scene: Scene) -> None:
-    config = scene.config(merge={"method": "linear", "parameters": {"scale": 1e38}}, stop={"generations": 2})
+    config = scene.config(
+        merge={"method": "task_arithmetic", "parameters": {"weight": 1e20, "lambda": 1e30}}, stop={"generations": 2}
+    )
     assert scene.run("run", config) == "the top 3 stayed the same"
     assert all("NaN or infinity" in str(record.error) for record in offspring(scene.records("run")))
     assert scene.export("run")["best_offspring"] is None

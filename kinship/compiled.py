@@ -12,14 +12,21 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 
-from kinship.errors import KinshipWarning
+from kinship.errors import InvalidConfig, KinshipWarning
 from kinship.temporary import stand_in
 
 
 def kernel(**options: Any) -> Callable[[Any], Any]:
-    """Decorate a function to be compiled by Numba with these ``options``, without Python's lock, and kept."""
+    """Decorate a function to be compiled by Numba with these ``options``, without Python's lock, and kept.
+
+    Raises `InvalidConfig` where Numba was told not to compile.
+    """
 
     def compiled(function: Any) -> Any:
+        if numba.config.DISABLE_JIT:
+            raise InvalidConfig(
+                "NUMBA_DISABLE_JIT is set, but kernels run compiled only.", hint="Unset that environment variable."
+            )
         dispatcher = numba.njit(nogil=True, **options)(function)
         for folder in (None, _temporary):
             try:

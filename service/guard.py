@@ -125,6 +125,8 @@ def _told(error: BaseException) -> int:
     code, found = 1, _as_known(error)
     if found is None and isinstance(error, typer.BadParameter.__mro__[2]):  # click's base of errors of usage
         usage: Any = error
+        if usage.message:  # pydantic's words, of which typer makes an error of usage
+            usage.message = usage.message.replace("Value error, ", "").replace("Input should be", "expected")
         code = int(usage.exit_code)
         if not as_json:
             usage.show()

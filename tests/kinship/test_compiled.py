@@ -6,9 +6,12 @@ import sys
 import warnings
 from pathlib import Path
 
+import numba
 import pytest
 
 from kinship.cache import cache_folder
+from kinship.compiled import kernel
+from kinship.errors import InvalidConfig
 from kinship.temporary import can_be_written, provide_caches, stand_in
 
 PROGRAM = """
@@ -79,3 +82,9 @@ def test_no_home_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwd.getpwuid", unknown)
     with warnings.catch_warnings(action="error"):
         assert cache_folder() is None
+
+
+def test_kernels_are_not_run_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(InvalidConfig, match="NUMBA_DISABLE_JIT is set"):
+        kernel()(abs)

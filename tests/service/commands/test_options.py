@@ -35,3 +35,23 @@ def test_inputs_are_hashed_for_one_command(
     assert kinship(*command, "--verify-inputs").out == plain.out
     assert not sampled
     assert VERIFY not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["matrix", "a", "--base", "b", "--metric", "cosin"],
+            "'--metric': 'cosin' is not one of 'pcc'",
+        ),
+        (
+            ["score", "a", "--tasks", "t", "--limit", "-3"],
+            "'--limit': expected greater than or equal",
+        ),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_value_is_told_in_our_words(kinship: Kinship, words: list[str], said: str, as_json: bool) -> None:
+    told = kinship(*words, *(["--json"] if as_json else []))
+    assert told.code == 2
+    assert said in (told.out if as_json else told.err)

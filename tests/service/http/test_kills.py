@@ -29,7 +29,8 @@ from tests.evaluators.conftest import write_llama
 from tests.service.conftest import Kinship
 from tests.service.jobs.conftest import PATIENCE, wait_for
 
-soak = pytest.mark.soak
+pytestmark = pytest.mark.soak
+
 FRUITLESS = 3  # kills in a row before the search is let get further: at five a job has failed
 CONFIG: dict[str, Any] = {
     "base": "base",
@@ -128,7 +129,7 @@ def service(tmp_path: Path) -> Iterator[Killable]:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found in /proc")
 @pytest.mark.parametrize(
     ("killed", "times"),
-    [("both", 1), *(pytest.param(*counted, marks=soak) for counted in (("server", 20), ("job", 20), ("both", 10)))],
+    [("both", 1), ("server", 20), ("job", 20), ("both", 10)],
 )
 def test_however_often_it_is_killed_it_ends_as_the_calm_run(
     service: Killable, kinship: Kinship, killed: str, times: int

@@ -27,7 +27,7 @@ def test_an_address_changes_with_the_content() -> None:
 def test_what_is_large_is_packed_but_for_files_and_their_parts(pages: TestClient, workspace: Path) -> None:
     ask = {"Accept-Encoding": "gzip"}
     (workspace / "run" / "report.html").write_text("<p>" + "all alike " * 1000)
-    for address in ("/runs/run", "/runs/run/live", "/static/app.js", address_of("vendor/cytoscape.min.js")):
+    for address in ("/runs/run", "/static/app.js", address_of("vendor/cytoscape.min.js")):
         packed, plain = pages.get(address, headers=ask), pages.get(address, headers={"Accept-Encoding": "identity"})
         assert packed.headers.get("content-encoding") == "gzip", address
         assert packed.num_bytes_downloaded < len(plain.content) / 2

@@ -8,6 +8,8 @@ from rich.text import Text
 
 from kinship.outside import on_terminal
 
+NARROWEST = 40  # letters; in less, such as the 1 of a terminal without a size, a table shows nothing
+
 
 class Terminal(Console):
     """Prints strings `on_terminal`, without markup: also those in tables, titles and headers.
@@ -17,6 +19,8 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        if self.width < NARROWEST:
+            self.width = NARROWEST
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See `rich.console.Console.render_str`."""

@@ -143,5 +143,10 @@ class EvaluateSettings(Strict):
             del splits["held_out"]
         for split, ids in splits.items():
             if len(ids) < 2:
-                raise InvalidConfig(f"Task {task} has too few documents for its {split} split: {len(ids)}.")
+                raise InvalidConfig(
+                    f"Task {task} has too few documents for its {split} split: {len(ids)} of {len(documents)} fall to "
+                    "it, and 2 were expected.",
+                    hint="Give it more; documents of the same content fall to one split. With search_fraction: 1 none"
+                    " are held out.",
+                )
         return splits

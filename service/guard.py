@@ -71,6 +71,7 @@ def _prepare() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     provide_caches()
+    os.environ["MPLBACKEND"] = "agg"  # pictures are written, none is shown: one that is not here would end a command
     shown, told = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 from kinship.outside import on_terminal
 
 UNCUT = 10_000
+NARROWEST = 40  # letters; in less, such as the 1 of a terminal without a size, a table shows nothing
 
 
 class Terminal(Console):
@@ -22,6 +23,8 @@ class Terminal(Console):
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
         if not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = UNCUT  # of a file or a pipe, nobody wants lines wrapped or cells cut
+        if self.width < NARROWEST:
+            self.width = NARROWEST
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See `rich.console.Console.render_str`."""

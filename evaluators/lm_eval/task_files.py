@@ -6,6 +6,7 @@ not have is a script that is fetched. Its templates are Jinja, rendered in a san
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def require_consent(folder: Path, *, given: bool) -> None:
         if code and not given:
             raise InvalidConfig(
                 f"The task file {file} runs Python on this machine: {code}.",
-                hint="Say `allow_task_code: true` in evaluate where you trust it and the files beside it.",
+                hint=f"{_near(content)}Say `allow_task_code: true` in evaluate where you trust it and the files "
+                "beside it.",
             )
         included = content.get("include") or []
         waiting += [file.parent / str(name) for name in (included if isinstance(included, list) else [included])]
@@ -68,11 +70,25 @@ def _code(value: Any, place: str) -> Iterator[str]:
                 yield from _code(part, place)
 
 
+def _near(content: Any) -> str:
+    """Which metrics of lm-eval's the misspelt ones of a task file come near."""
+    listed = content.get("metric_list")
+    named = [one.get("metric") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    wrong = [name for name in named if isinstance(name, str) and not _is_known(name)]
+    near = [match for name in wrong for match in get_close_matches(name, _known(), n=1, cutoff=0.8)]
+    return f"Did you mean {', '.join(map(repr, near))}? " if near else ""
+
+
 def _is_known(metric: str) -> bool:
+    return metric in _known()
+
+
+@cache
+def _known() -> frozenset[str]:
     import lm_eval.api.metrics  # noqa: F401 - registers them
     from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY
 
-    return metric in METRIC_REGISTRY or metric in AGGREGATION_REGISTRY
+    return frozenset([*METRIC_REGISTRY, *AGGREGATION_REGISTRY])
 
 
 @contextmanager

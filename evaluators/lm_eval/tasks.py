@@ -122,7 +122,9 @@ def _task_folder(settings: EvaluateSettings, root: Path) -> Path | None:
         return None
     folder = root / Path(settings.task_path).expanduser()
     if not folder.is_dir():
-        raise ReferenceNotFound(f"There is no task folder {folder}.", hint="Correct evaluate.task_path.")
+        raise ReferenceNotFound(
+            f"There is no task folder {folder}.", hint="Correct evaluate.task_path, or --task-path."
+        )
     return folder
 
 
@@ -168,7 +170,17 @@ def _below(here: Path, files: Any) -> Any:
         case list():
             return [_below(here, file) for file in files]
         case _:
-            return files if "://" in str(files) else str(here / str(files))
+            place = here / str(files)
+            if "://" not in str(files) and place.is_file() and not _has_text(place):
+                raise InvalidConfig(
+                    f"The data file {place} has no documents.", hint="Write one, or correct data_files."
+                )
+            return files if "://" in str(files) else str(place)
+
+
+def _has_text(file: Path) -> bool:
+    with file.open("rb") as content:
+        return bool(content.read(4096).strip())
 
 
 def _load(manager: Any, name: str, allow_code: bool) -> dict[str, Any]:

@@ -85,15 +85,17 @@ def align(base: Checkpoint, models: Sequence[Checkpoint], selection: Selection =
         else:
             names.append(name)
     if not names:
+        name, reason = next(iter(left_out.items()), ("", ""))
         raise MismatchedModels(
-            f"{base.id} and {', '.join(model.id for model in models)} have no tensor in common.",
+            f"{base.id} and {', '.join(model.id for model in models)} have no tensor in common"
+            f"{f' that can be compared; {name} is {reason}' if name else ''}.",
             hint="Kinship needs fine-tunes of one base: check that the base is the right one, and any patterns.",
         )
     return Alignment(tuple(names), left_out)
 
 
 def require_same_tensors(base: Checkpoint, models: Sequence[Checkpoint]) -> None:
-    """Raise `MismatchedModels` unless every model holds exactly the tensors of ``base``, in the same shapes."""
+    """Raise `MismatchedModels` unless every model holds exactly the tensors of ``base``: its shapes, its floats."""
     for model in models:
         for name in sorted(base.tensors.keys() ^ model.tensors.keys()):
             owner, other = (base, model) if name in base.tensors else (model, base)
@@ -105,8 +107,14 @@ def require_same_tensors(base: Checkpoint, models: Sequence[Checkpoint]) -> None
                 else "Models that are merged must be fine-tunes of one architecture.",
             )
         for name, entry in base.tensors.items():
-            if model.tensors[name].shape != entry.shape:
+            found = model.tensors[name]
+            if found.shape != entry.shape:
                 raise _shape_mismatch(name, base, model)
+            if found.dtype.is_floating_point != entry.dtype.is_floating_point:
+                raise MismatchedModels(
+                    f"Tensor {name!r} is {found.dtype.name} in {model.id}, but {entry.dtype.name} in {base.id}.",
+                    hint="Integers are no weights: use the checkpoint that this one was made from.",
+                )
 
 
 def _require_same_rows(name: str, base: Checkpoint, model: Checkpoint) -> None:

@@ -20,7 +20,7 @@ from kinship.errors import about
 from kinship.measures.alignment import Alignment, require_same_tensors
 from kinship.measures.gram import GramTable, gram_table
 from kinship.measures.matrix import KinshipMatrix
-from merging.recipe.parameters import Layers, values_for
+from merging.recipe.parameters import Layers, values_for, warn_of_filters
 from merging.recipe.schema import Recipe
 from merging.registry import MergeMethod
 
@@ -113,6 +113,7 @@ class Span:
         """
         method = recipe.check().method
         (part,) = recipe.parts
+        warn_of_filters(part.every_scope, self.names)
         models = [str(entry.model) for entry in part.merged(method)]
         rows = np.stack([self._coefficients(parents[model]) for model in models], axis=1)
         base = None if part.base is None else self._coefficients(parents[str(part.base)])

@@ -20,7 +20,7 @@ from merging.planning.frames import frame_files, frame_model, with_special_ids
 from merging.planning.graph import Leaf, MergeNode, Node, Same, Spec, coefficients, label_of
 from merging.planning.layers import is_before_layers, take_layers
 from merging.planning.vocabulary import align_vocabularies
-from merging.recipe.parameters import Layers, Scope, values_for
+from merging.recipe.parameters import Layers, Scope, values_for, warn_of_filters
 from merging.recipe.schema import Input, Part, Recipe, Source, label
 from merging.registry import MergeMethod
 
@@ -161,6 +161,7 @@ class _Expansion:
             outside.append({name: group.merge(name, 0.0) for name in names if layer_index(name) is None})
             start += count
         found |= {name: node for name, node in outside[0].items() if is_before_layers(name)}
+        warn_of_filters([scope for part in recipe.parts for scope in part.every_scope], found | outside[-1])
         return found | {name: node for name, node in outside[-1].items() if not is_before_layers(name)}
 
     def _group(self, method: MergeMethod, part: Part, start: int, place: str) -> "_Group":

@@ -94,6 +94,11 @@ class Part:
         first = self.inputs[0]
         return first.layer_range[1] - first.layer_range[0] if isinstance(first, Source) else None
 
+    @property
+    def every_scope(self) -> tuple[Scope, ...]:
+        """The parameters of each input, and those around them."""
+        return (*(entry.parameters for entry in self.inputs), *self.scopes)
+
     def merged(self, method: MergeMethod) -> tuple[Input, ...]:
         """The inputs that ``method`` merges: a base that it works from is none of them; one that it starts at is first.
 

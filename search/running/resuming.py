@@ -30,8 +30,9 @@ def require_resumable(
     recorded, given = _without_places(facts.config), _without_places(config)
     for key in given:
         if key != "stop" and given[key] != recorded[key]:
+            place, old, new = _difference(key, recorded[key], given[key])
             raise LedgerError(
-                f"The run in {run} was started with another {key!r}: {recorded[key]}.",
+                f"The run in {run} was started with another {place!r}: {old!r}, not {new!r}.",
                 hint="Resume with the run file it was started with (stop: and workers: may change), or choose another "
                 "--out.",
             )
@@ -48,6 +49,14 @@ def require_resumable(
                 "conditions (versions, device, dtype, batch size) changed.",
                 hint=f"The run was made under: {_listed(facts.conditions)}. Restore that, or start a new run.",
             )
+
+
+def _difference(place: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """The first setting in which two unequal parts of a config differ: its key, and what either has."""
+    while isinstance(old, dict) and isinstance(new, dict):
+        key = next(key for key in [*old, *new] if old.get(key) != new.get(key))
+        place, old, new = f"{place}.{key}", old.get(key), new.get(key)
+    return place, old, new
 
 
 def _without_places(config: RunConfig) -> dict[str, Any]:

@@ -160,6 +160,7 @@ def _study(sampler: str, seed: int, objectives: int) -> "Study":
 def _sampler(name: str, seed: int) -> "BaseSampler":
     from optuna import samplers
 
+    seed %= 2**32  # all that they take
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that some options are experimental
         match name:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from service.answers.base import Answer, Part, named
+from service.answers.matrix import warn_of_the_rest
 
 if TYPE_CHECKING:
     from kinship.measures.matrix import KinshipMatrix
@@ -56,9 +57,12 @@ def advise_pairs(
 ) -> Advice:
     """Every pair of ``models``, fine-tunes of ``base``, the least related first.
 
+    Warns of tensors that were not compared.
     Raises what `kinship.measures.comparison.compare` raises, and `InvalidConfig` for a metric but pcc and cosine.
     """
-    from kinship.measures.comparison import kinship_matrix
+    from kinship.measures.comparison import compare
     from kinship.measures.options import DEFAULTS
 
-    return Advice.of(kinship_matrix(models, base, metric, options or DEFAULTS, progress))
+    found = compare(models, base, metric, options or DEFAULTS, progress)
+    warn_of_the_rest(found)
+    return Advice.of(found.matrix())

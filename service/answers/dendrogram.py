@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from kinship.errors import InvalidConfig
 from service.answers.base import Answer, named
+from service.answers.matrix import warn_of_the_rest
 
 if TYPE_CHECKING:
     from kinship.measures.matrix import KinshipMatrix
@@ -49,11 +50,14 @@ def join_models(
 ) -> Dendrogram:
     """The dendrogram of ``models``, fine-tunes of ``base``.
 
+    Warns of tensors that were not compared.
     Raises `InvalidConfig` for fewer than two models, and what `kinship.measures.comparison.compare` raises.
     """
-    from kinship.measures.comparison import kinship_matrix
+    from kinship.measures.comparison import compare
     from kinship.measures.options import DEFAULTS
 
     if len(models) < 2:
         raise InvalidConfig("A dendrogram needs at least two models.", hint="Give more models.")
-    return Dendrogram.of(kinship_matrix(models, base, metric, options or DEFAULTS, progress), joining)
+    found = compare(models, base, metric, options or DEFAULTS, progress)
+    warn_of_the_rest(found)
+    return Dendrogram.of(found.matrix(), joining)

@@ -1,6 +1,7 @@
 """Kinship of models to each other, and what measuring it would take."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -136,6 +137,19 @@ def measure_matrix(
     if comparison.remembered:
         remembered()
     return Matrix.of(comparison, metric, by)
+
+
+def warn_of_the_rest(comparison: "Comparison") -> None:
+    """Issue a `KinshipWarning` of each thing to beware of: for answers that, unlike `Matrix`, have no place for it."""
+    from kinship.errors import KinshipWarning
+
+    notes = list(comparison.notes)
+    if comparison.share < 1:
+        name, reason = next((n, r) for n, r in comparison.left_out.items() if not r.startswith("tied to"))
+        count = f"{len(comparison.left_out)} tensors were left out, such as {name}: {reason}"
+        notes.append(f"Only {comparison.share:.2%} of the parameters were compared; {count}.")
+    for note in notes:
+        warnings.warn(note, KinshipWarning, stacklevel=3)
 
 
 def plan_matrix(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kinship.errors import LedgerError, OutputExists
+from kinship.errors import LedgerError, OutputExists, ReferenceNotFound
 from service.answers.base import Answer, Part, named
 
 if TYPE_CHECKING:
@@ -110,7 +110,12 @@ def open_run(name: str, *, damaged: bool = False) -> "Ledger":
 
 
 def list_runs(where: str, unreadable: Callable[[Path, LedgerError], None] = lambda folder, error: None) -> Runs:
-    """The runs in and below a folder, or in the database of a URL; ``unreadable`` is told of ledgers that cannot be."""
+    """The runs in and below a folder, or in the database of a URL; ``unreadable`` is told of ledgers that cannot be.
+
+    Raises `ReferenceNotFound` where there is no such folder.
+    """
+    if "://" not in where and not Path(where).is_dir():
+        raise ReferenceNotFound(f"There is no folder {where}.", hint="Give one that runs are in, or a run's own.")
     return Runs(runs=list(_runs(where, unreadable)))
 
 

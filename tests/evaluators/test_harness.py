@@ -289,8 +289,18 @@ def test_a_missing_task_folder_is_refused(tiny: Tiny) -> None:
 
 
 def test_too_few_documents_are_refused(tiny: Tiny) -> None:
-    with pytest.raises(InvalidConfig, match="too few documents for its search split"):
+    with pytest.raises(InvalidConfig, match=r"too few documents for its search split: 0 of \d+") as refusal:
         make_harness(tiny, tasks=["tiny_choice"], search_fraction=1e-6)
+    assert "search_fraction" in refusal.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "\n \n\n"])
+def test_a_task_without_documents_is_refused_by_its_file(tiny: Tiny, content: str, tmp_path: Path) -> None:
+    shutil.copytree(tiny.tasks, tmp_path / "tasks")
+    for file in (tmp_path / "tasks").glob("*.jsonl"):
+        file.write_text(content)
+    with pytest.raises(InvalidConfig, match=r"\.jsonl has no documents"):
+        load_tasks(EvaluateSettings(tasks=["tiny_choice"], task_path=str(tmp_path / "tasks")), tmp_path)
 
 
 def test_a_limit_holds_in_each_split(tiny: Tiny) -> None:

@@ -138,3 +138,10 @@ def test_streams_that_are_closed_or_full(tmp_path: Path) -> None:
     assert outcome.stderr.count("No space left on device") == 2
     assert "no more" in json.loads(outcome.stdout)["message"]
     assert "Exception ignored" not in outcome.stderr
+
+
+def test_pictures_need_no_backend_that_shows_them(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    found: list[str] = []
+    assert guard(lambda: found.append(os.environ["MPLBACKEND"])) == (0, "", "")
+    assert found == ["agg"]

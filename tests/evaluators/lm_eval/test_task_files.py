@@ -38,6 +38,14 @@ def test_code_is_asked_for_before_any_of_it_is_imported(line: str, tmp_path: Pat
     require_consent(folder, given=True)
 
 
+@pytest.mark.parametrize(("metric", "near"), [("exact_mach", "'exact_match'"), ("acc_nrom", "'acc_norm'")])
+def test_a_misspelt_metric_is_told_before_consent_is_asked_for(metric: str, near: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"task: mine\nmetric_list: [{{metric: {metric}}}]\n")
+    with pytest.raises(InvalidConfig) as refusal:
+        require_consent(tmp_path, given=False)
+    assert refusal.value.hint.startswith(f"Did you mean {near}?")
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, "a: &a [*a]", "x: !!python/object/apply:os.system ['true']"])
 def test_task_files_are_bounded(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)

@@ -65,7 +65,7 @@ def test_any_other_shape_is_refused(tmp_path: Path, changes: Tensors) -> None:
 
 def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
     other = model(tmp_path, "other", embed=None, layer=None, norm=None, wholly=torch.zeros(3))
-    with pytest.raises(MismatchedModels, match="no tensor in common"):
+    with pytest.raises(MismatchedModels, match="no tensor in common that can be compared; embed is missing from other"):
         align(model(tmp_path, "base"), [other])
 
 
@@ -90,3 +90,5 @@ def test_merging_needs_the_same_tensors(tmp_path: Path) -> None:
         require_same_tensors(base, [model(tmp_path, "more", head=torch.zeros(2))])
     with pytest.raises(MismatchedModels, match=r"'embed' has shape \[7, 4\] in grown, but \[5, 4\] in base"):
         require_same_tensors(base, [model(tmp_path, "grown", embed=torch.zeros(7, 4))])
+    with pytest.raises(MismatchedModels, match="'embed' is int32 in codes, but float32 in base"):
+        require_same_tensors(base, [model(tmp_path, "codes", embed=torch.zeros(5, 4, dtype=torch.int32))])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from kinship import kinship_matrix
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import InvalidConfig, MismatchedModels
+from kinship.errors import InvalidConfig, KinshipWarning, MismatchedModels
 from kinship.measures.gram import GramTable
 from merging.merge import write_merge
 from merging.offspring.span import Genome, Span, open_span
@@ -206,6 +206,14 @@ def test_missing_required_parameter_names_model_and_tensor(family: Family) -> No
     assert two in refusal.value.message
     assert "'model.embed_tokens.weight'" in refusal.value.message
     assert "'weight'" in refusal.value.message
+
+
+def test_a_filter_that_no_tensor_has_is_told(family: Family) -> None:
+    one, two, _ = family.founders
+    content = weighted("linear", {one: 1.0, two: 1.0})
+    content["models"][1]["parameters"] = {"weight": [{"filter": "mlpp", "value": 0.5}, {"value": 1}]}
+    with pytest.warns(KinshipWarning, match="'mlpp' of 'weight' matches no tensor"):
+        family.breed("child", content)
 
 
 def test_parameters_of_the_recipe_fill_in_for_the_models(family: Family) -> None:

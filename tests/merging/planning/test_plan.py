@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.errors import InvalidConfig, MismatchedModels, OutputNotWritable
+from kinship.errors import InvalidConfig, KinshipWarning, MismatchedModels, OutputNotWritable
 from merging.merge import plan_summary, planned, write_merge
 from merging.output import writer
 from merging.recipe.schema import Recipe, parse_recipe
@@ -184,6 +184,14 @@ def test_models_that_do_not_fit_are_refused_from_headers(
         pass
     assert message in refusal.value.message
     assert hint in refusal.value.hint
+
+
+def test_a_filter_that_no_tensor_has_is_told(models: list[Path]) -> None:
+    weight = [{"filter": "self_atn", "value": 0.5}, {"filter": "mlp", "value": 0.3}, {"filter": "*", "value": 1}]
+    recipe = linear(*models[1:], models=[{"model": str(path), "parameters": {"weight": weight}} for path in models])
+    with pytest.warns(KinshipWarning) as told, planned(recipe):
+        pass
+    assert {str(each.message) for each in told} == {"The filter 'self_atn' of 'weight' matches no tensor."}
 
 
 def test_another_architecture_is_refused(models: list[Path]) -> None:

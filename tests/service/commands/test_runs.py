@@ -78,6 +78,13 @@ def test_verify_tells_what_is_wrong(kinship: Kinship, old: Path) -> None:
     assert "1-1 (search) does not follow from its documents" in wrong.out
 
 
+def test_a_folder_that_is_not_there_has_no_runs_to_list(kinship: Kinship, tmp_path: Path) -> None:
+    told = kinship("runs", "list", tmp_path / "nowhere")
+    assert (told.code, told.out) == (1, "")
+    assert "There is no folder" in told.err
+    assert kinship("runs", "list", tmp_path).code == 0
+
+
 def test_runs_are_compared_document_by_document(kinship: Kinship, scene: Scene, old: Path) -> None:
     first, second = scene.config(stop={"generations": 1}), scene.config(stop={"generations": 3})
     scene.run("first", first)

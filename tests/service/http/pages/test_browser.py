@@ -1,6 +1,7 @@
 """The pages in a real browser: they draw, sort and filter, are accessible, and make no noise."""
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -84,11 +85,13 @@ def test_every_page_draws_is_accessible_and_makes_no_noise(address: str, browser
 def test_the_population_is_sorted_and_filtered_and_the_address_says_so(address: str, browser: "Page") -> None:
     browser.goto(f"{address}{RUN}")
     browser.wait_for_selector(".tabulator-row")
+    from playwright.sync_api import expect
+
     everybody = browser.locator(".tabulator-row").count()
     browser.click(".tabulator-col[tabulator-field=id] .tabulator-col-title")
-    browser.wait_for_function("new URL(location.href).searchParams.get('sort') === 'id'")
+    expect(browser).to_have_url(re.compile(r"[?&]sort=id\b"))
     browser.fill("#find", "1-1")
-    browser.wait_for_function(f"document.querySelectorAll('.tabulator-row').length < {everybody}")
+    expect(browser.locator(".tabulator-row")).not_to_have_count(everybody)
     few = browser.locator(".tabulator-row").count()
     browser.reload()
     browser.wait_for_selector(".tabulator-row")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,8 @@ from kinship.errors import MalformedCheckpoint
 
 # Configs and indices of the largest models stay below a tenth of this.
 MAX_JSON_BYTES = 32 << 20
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 MAX_COMPANION = 1 << 30
 CARD_NAME, MAX_CARD = "README.md", 1 << 20
@@ -47,7 +50,10 @@ def read_json(file: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
             f"{file} has {size} bytes; at most {limit} were expected.", hint="Save the file again."
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if _HALF.search(text):  # a rare escape: it may be half of a letter, which no file can hold
+            json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedCheckpoint(f"{file} is not valid JSON: {error}.", hint="Save the file again.") from None
     if not isinstance(content, dict):
@@ -55,14 +61,19 @@ def read_json(file: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     return content
 
 
-def read_text(folder: Path, name: str, limit: int = MAX_JSON_BYTES) -> str | None:
-    """The text of a file directly in ``folder``, at most ``limit`` characters of it; None where there is none."""
+def read_text(folder: Path, name: str, limit: int = MAX_JSON_BYTES, *, strict: bool = False) -> str | None:
+    """The text of a file directly in ``folder``, at most ``limit`` characters of it; None where there is none.
+
+    What is no UTF-8 is replaced, or, if ``strict``, `MalformedCheckpoint`.
+    """
     file = find_file(folder, name)
     if file is None:
         return None
     try:
-        with open(file, encoding="utf-8", errors="replace") as stream:
+        with open(file, encoding="utf-8", errors="strict" if strict else "replace") as stream:
             return stream.read(limit)
+    except UnicodeDecodeError as error:
+        raise MalformedCheckpoint(f"{file} is no text in UTF-8: {error}.", hint="Save it again.") from None
     except OSError as error:
         raise MalformedCheckpoint(f"{file} cannot be read: {error.strerror}.", hint="Save it again.") from None
 

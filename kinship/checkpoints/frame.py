@@ -68,7 +68,7 @@ def frame_of(model: Checkpoint) -> Frame:
 
 def chat_template_of(model: Checkpoint) -> str | None:
     """How the model's tokenizer writes conversations, as a Jinja template; None where it does not say."""
-    template = read_text(model.path, TEMPLATE_NAME) if model.path.is_dir() else None
+    template = read_text(model.path, TEMPLATE_NAME, strict=True) if model.path.is_dir() else None
     if template is not None:
         return template
     for name in ("chat_template.json", "tokenizer_config.json"):

@@ -200,8 +200,9 @@ class Recipe(Strict):
         """Raise `InvalidConfig` where the method cannot be run on these models with these parameters."""
         method = self.method
         _check_form(self)
+        scaled = self.scales()  # which looks at every part, so it is asked once
         for part in self.parts:
-            _check_models(self, method, part)
+            _check_models(method, part, scaled)
         scopes = [(entry, label(entry.model), True) for part in self.parts for entry in part.inputs]
         wider: Sequence[Recipe | Module | Slice] = [self, *self.modules.values(), *self.slices]
         wider = [*wider, *(part for module in self.modules.values() for part in module.slices)]
@@ -290,8 +291,8 @@ def _check_form(recipe: Recipe) -> None:
             )
 
 
-def _check_models(recipe: Recipe, method: MergeMethod, part: Part) -> None:
-    if (method.needs_base or recipe.scales()) and part.base is None:
+def _check_models(method: MergeMethod, part: Part, scaled: bool) -> None:
+    if (method.needs_base or scaled) and part.base is None:
         raise InvalidConfig(f"{method.name} needs a base model here.", hint="Add base_model: to the recipe.")
     listed = [entry.model for entry in part.inputs]
     if method.base == "merged" and part.base not in listed:
@@ -299,7 +300,7 @@ def _check_models(recipe: Recipe, method: MergeMethod, part: Part) -> None:
             f"base_model {label(part.base or '')!r} is not among the models of this {method.name} merge.",
             hint="Set base_model to the one of the two models that t = 0 stands for.",
         )
-    if method.base == "none" and not recipe.scales() and part.base is not None and part.base not in listed:
+    if method.base == "none" and not scaled and part.base is not None and part.base not in listed:
         raise InvalidConfig(
             f"base_model {label(part.base)!r} has no part in a {method.name} merge.",
             hint="Leave it out; or list it among the models, as mergekit would take it.",

@@ -282,7 +282,9 @@ def test_pipe_as_a_model_is_refused_without_waiting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [INDEX_NAME, "config.json"])
-@pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe", b"", b"[]", b"NaN", b'{"weight_map": ' + b"9" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"[" * 200_000, b"\xff\xfe", b"", b"[]", b"NaN", b'{"weight_map": ' + b"9" * 5000, rb'{"a\ud800": 1}']
+)
 def test_hostile_json_is_refused(folder: Path, name: str, content: bytes) -> None:
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(content)

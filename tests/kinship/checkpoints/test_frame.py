@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.frame import choose_frame, differences, frame_of
-from kinship.errors import InvalidConfig
+from kinship.checkpoints.frame import TEMPLATE_NAME, chat_template_of, choose_frame, differences, frame_of
+from kinship.errors import InvalidConfig, MalformedCheckpoint
 
 
 def model(folder: Path, id: str, *, end: Any = 2, template: str | None = None, extra: int = 0) -> Checkpoint:
@@ -51,3 +51,14 @@ def test_founders_that_differ_are_refused_with_each_difference_and_what_to_write
     assert "`frame: base` or `frame: a` or `frame: b`" in error.value.hint
     with pytest.raises(InvalidConfig, match="none of the models"):
         choose_frame("c", base, founders)
+
+
+def test_a_template_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / TEMPLATE_NAME).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MalformedCheckpoint, match="no text in UTF-8"):
+        chat_template_of(Checkpoint("model", tmp_path, {}, {}))
+
+
+def test_letters_in_two_escapes_are_letters(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "\N{DNA DOUBLE HELIX}"}))
+    assert chat_template_of(Checkpoint("model", tmp_path, {}, {})) == "\N{DNA DOUBLE HELIX}"

@@ -149,3 +149,18 @@ def test_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path, text: str) ->
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidConfig, match=r"broken\.yml"):
         load_recipe(path)
+
+
+def test_parts_are_looked_at_as_often_in_a_long_recipe_as_in_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    scales = Recipe.scales
+
+    def counted(recipe: Recipe) -> bool:
+        nonlocal asked
+        asked += 1
+        return scales(recipe)
+
+    monkeypatch.setattr(Recipe, "scales", counted)
+    slices = [{"sources": [{"model": "a", "layer_range": [0, 2]}]}] * 3000
+    assert len(parse_recipe({"merge_method": "passthrough", "slices": slices}).slices) == 3000
+    assert asked == 1

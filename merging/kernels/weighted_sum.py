@@ -28,8 +28,9 @@ def sum_rows(rows: NDArray[Any], coefficients: NDArray[np.float64], out: NDArray
     rows (R, m) and out (m,) are float32, or bfloat16 as uint16 bit patterns, each on its own. coefficients: (R,)
     float64. A bf16 result is rounded to nearest even. Releases the GIL; needs `TILE` floats beside its arguments.
     """
-    factors = coefficients.astype(np.float32)
-    factors[0] = coefficients.sum()
+    with np.errstate(over="ignore"):  # what overflows is told by the answer
+        factors = coefficients.astype(np.float32)
+        factors[0] = coefficients.sum()
     tiles = np.empty((2, TILE), dtype=np.float32)
     return not _sum(rows, factors, tiles, out)
 

@@ -1,5 +1,7 @@
 """The weighted sum against float64, and its rounding against torch's."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -77,3 +79,10 @@ def test_what_is_not_finite_is_told(number: float, written: type, finite: bool, 
     factors = np.array([1.0, 0.0, 0.0][:count])
     out = np.empty(5000, dtype=written)
     assert sum_rows(rows, factors, out) == (finite and np.isfinite(number))
+
+
+def test_coefficients_beyond_float32_are_told_by_the_answer_alone() -> None:
+    out = np.empty(3, dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not sum_rows(np.ones((2, 3), dtype=np.float32), np.array([1.0, 1e39]), out)

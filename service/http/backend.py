@@ -17,7 +17,7 @@ from service.answers.jobs import Job
 from service.answers.runs import Failures, failures_of
 from service.answers.served import Health, IndividualPage, RunEvent, RunEvents, ServedRun, ServedRuns
 from service.answers.tree import RunLineage, trace_run
-from service.http.individuals import Order, page_of
+from service.http.individuals import Selection, page_of
 from service.http.looking import RunView, Views, served
 from service.http.settings import ServiceSettings
 from service.http.workspace import IN_DATABASE, RunPlace, Workspace, id_in_database
@@ -97,24 +97,9 @@ class Backend:
         """What a run's ledger holds. Raises `NotFound`."""
         return self.views.of(self.workspace.run(id))
 
-    def individuals(
-        self,
-        id: str,
-        *,
-        order: Order = "proposed",
-        generation: int | None = None,
-        role: str | None = None,
-        failed: bool | None = None,
-        parent: str | None = None,
-        search: str | None = None,
-        after: str | None = None,
-        most: int = 100,
-    ) -> IndividualPage:
+    def individuals(self, id: str, selection: Selection) -> IndividualPage:
         """Some of a run's individuals: see `page_of`."""
-        return page_of(
-            self.view(id), order=order, generation=generation, role=role, failed=failed, parent=parent, search=search,
-            after=after, most=most,
-        )  # fmt: skip
+        return page_of(self.view(id), selection)
 
     def individual(self, id: str, individual: str) -> Individual:
         """One individual. Raises `NotFound`."""

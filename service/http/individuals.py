@@ -1,6 +1,7 @@
 """A run's individuals by pages: filtered, in an order, from a cursor on."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from kinship.errors import InvalidConfig
@@ -23,41 +24,46 @@ _KEYS: Mapping[str, Callable[[Record], tuple[Any, ...]]] = {
 }
 
 
-def page_of(
-    view: RunView,
-    *,
-    order: Order = "proposed",
-    generation: int | None = None,
-    role: str | None = None,
-    failed: bool | None = None,
-    parent: str | None = None,
-    search: str | None = None,
-    after: str | None = None,
-    most: int = 100,
-) -> IndividualPage:
+@dataclass(frozen=True)
+class Selection:
     """At most so many individuals that the filters let through, in ``order``, behind the cursor ``after``.
 
     search: part of the id. The cursor is the id of the last one seen, which stays where it is while a run grows, of
-    ``proposed`` at least. Raises `InvalidConfig` for a cursor that is nobody.
+    ``proposed`` at least.
     """
-    chosen = [
-        record
-        for record in view.records
-        if (generation is None or record.generation == generation)
-        and (role is None or record.role == role)
-        and (failed is None or (record.error is not None) == failed)
-        and (parent is None or parent in record.parents)
-        and (search is None or search in record.id)
-    ]
-    if order != "proposed":
-        chosen.sort(key=_KEYS[order])  # a stable sort
-    start = 0
+
+    order: Order = "proposed"
+    generation: int | None = None
+    role: str | None = None
+    failed: bool | None = None
+    parent: str | None = None
+    search: str | None = None
+    after: str | None = None
+    most: int = 100
+
+    def lets_through(self, record: Record) -> bool:
+        """Whether the filters do."""
+        return (
+            (self.generation is None or record.generation == self.generation)
+            and (self.role is None or record.role == self.role)
+            and (self.failed is None or (record.error is not None) == self.failed)
+            and (self.parent is None or self.parent in record.parents)
+            and (self.search is None or self.search in record.id)
+        )
+
+
+def page_of(view: RunView, selection: Selection) -> IndividualPage:
+    """The individuals of a selection. Raises `InvalidConfig` for a cursor that is nobody."""
+    chosen = [record for record in view.records if selection.lets_through(record)]
+    if selection.order != "proposed":
+        chosen.sort(key=_KEYS[selection.order])  # a stable sort
+    start, after = 0, selection.after
     if after is not None:
         start = next((place for place, record in enumerate(chosen, 1) if record.id == after), 0)
         if not start:
             raise InvalidConfig(f"The cursor {after!r} is nobody here.", hint="Take `next` of the page before.")
-    page = chosen[start : start + most]
-    more = start + most < len(chosen)
+    page = chosen[start : start + selection.most]
+    more = start + selection.most < len(chosen)
     return IndividualPage(individuals=view.individuals(page), total=len(chosen), next=page[-1].id if more else None)
 
 

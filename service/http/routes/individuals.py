@@ -10,7 +10,7 @@ from service.answers.export import Individual
 from service.answers.served import IndividualPage
 from service.http.backend import Asked
 from service.http.errors import documented
-from service.http.individuals import MOST, Order
+from service.http.individuals import MOST, Order, Selection
 from service.http.replies import reply
 
 router = APIRouter(tags=["individuals"], responses=documented(404, 422))
@@ -31,11 +31,9 @@ def list_individuals(
     most: Annotated[int, Query(ge=1, le=MOST)] = 100,
 ) -> Response:
     """Some of them: filtered, in an order, from a cursor on."""
-    found = backend.individuals(
-        run, order=order, generation=generation, role=role, failed=failed, parent=parent, search=search, after=after,
-        most=most,
-    )  # fmt: skip
-    return reply(request, found)
+    return reply(
+        request, backend.individuals(run, Selection(order, generation, role, failed, parent, search, after, most))
+    )
 
 
 @router.get("/runs/{run}/individuals/{individual}", response_model=Individual)

@@ -1,6 +1,7 @@
 """What `load_yaml` reads is compared with what PyYAML wrote; what it refuses has hung or crashed other readers."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,12 @@ def test_every_yaml_that_is_read_is_bounded(bomb: str, tmp_path: Path) -> None:
 
 def test_a_tag_of_ones_own_is_made_of_its_scalar() -> None:
     assert load_yaml("f: !function utils.f", {"!function": str.upper}) == {"f": "UTILS.F"}
+
+
+def test_nobody_reads_yaml_otherwise() -> None:
+    """In a file, or a form of the service: what is not bounded takes a kilobyte to fill all memory."""
+    root = Path(__file__).parents[2]
+    packages = ("kinship", "merging", "evaluators", "search", "service")
+    texts = {file: file.read_text(encoding="utf-8") for package in packages for file in (root / package).rglob("*.py")}
+    assert [file for file, text in texts.items() if re.search(r"\byaml\.(\w+_)?load\w*\(", text)] == []
+    assert [file.name for file, text in texts.items() if "yaml.parse(" in text] == ["safe_yaml.py"]

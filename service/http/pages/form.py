@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from kinship.safe_yaml import InvalidYaml, load_yaml
+
 Texts = Mapping[str, str]
 """What was typed, by the dotted path of the field."""
 
@@ -66,10 +68,9 @@ def read(model: type[BaseModel], texts: Texts) -> tuple[dict[str, Any], dict[str
         value: Any = text
         if field.kind != "text":
             try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                mark = getattr(error, "problem_mark", None)
-                errors[field.path] = f"This is no YAML{f', line {mark.line + 1}' if mark else ''}."
+                value = load_yaml(text)
+            except InvalidYaml as error:
+                errors[field.path] = f"This is no YAML: {error}."
                 continue
         *outer, last = field.path.split(".")
         place = content

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from kinship.errors import InvalidConfig, KinshipError
+from kinship.safe_yaml import InvalidYaml, load_yaml
 from service.http import orders
 from service.http.backend import Asked
 from service.http.pages.rendering import page
@@ -58,12 +59,12 @@ def start_merge(backend: Asked, form: Form) -> Response:
     given = dict(form)
     text, name = given.get("recipe", ""), given.get("name", "").strip()
     try:
-        recipe = yaml.safe_load(text)
+        recipe = load_yaml(text)
         if not isinstance(recipe, dict):
             raise InvalidConfig("A recipe is a mapping.", hint="Write `merge_method: linear`, `models:` ...")
         order = orders.merge(MergeRequest(name=name or "merged", recipe=recipe), backend.settings)
         return go_to("jobs", submit(backend, order).id)
-    except yaml.YAMLError as error:
+    except InvalidYaml as error:
         problem = f"This is no YAML: {error}"
     except ValidationError:
         problem = "A name has up to 100 letters, digits, points, hyphens and low lines."

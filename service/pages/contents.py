@@ -33,9 +33,14 @@ class RunContents:
     def open(cls, folder: Path, ledger: str | None = None) -> Self:
         """Read a run (``ledger``: see `Ledger.of_run`); raises `LedgerError` where ``folder`` holds none."""
         with Ledger.of_run(folder, ledger) as run:
-            export = export_run(run)
-            genomes = run.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
-            kinship = Span.over(run.table()).kinship(genomes, export["config"]["strategy"]["metric"])
+            return cls.of(run)
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """Read the run in an open ledger; raises `LedgerError` where it holds none."""
+        export = export_run(ledger)
+        genomes = ledger.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
+        kinship = Span.over(ledger.table()).kinship(genomes, export["config"]["strategy"]["metric"])
         return cls(RunExport.model_validate(export), kinship)
 
     @cached_property

@@ -25,7 +25,6 @@ from merging.offspring.weights import cast, common_dtype
 from merging.output.folder import Told, foreign_in_model, write_model_folder
 from search.config import RunConfig
 from search.history.descent import Descent, renamed
-from search.history.export import export_run
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import Search
 from search.running.events import Observer
@@ -62,11 +61,10 @@ def run_evolution(
         search.run()
         observer("phase", {"phase": "writing"})
         _write_text(folder / "run.yml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        view = RunContents.of(search.ledger)
         best = best_offspring(search.records)
         if best is not None:
-            verdict = str(export_run(search.ledger)["verdict"])
-            write_best(search, best, folder, root, verdict, told)
-    view = RunContents.open(folder, ledger)
+            write_best(search, best, folder, root, view.run.verdict, told)
     _write_text(folder / "export.json", view.run.canonical())
     _write_text(folder / "kinship.csv", view.kinship.to_csv())
     save_figure(heatmap(view.kinship), folder / "kinship.png", force=True)

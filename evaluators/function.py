@@ -55,7 +55,7 @@ class FunctionEvaluator:
     def __init__(
         self, settings: EvaluateSettings, template: Checkpoint, root: Path | None = None, live: LiveModel | None = None
     ) -> None:
-        self._live = live or LiveModel(template, settings.device, settings.dtype)
+        self._live = live or LiveModel(template, settings.device, settings.dtype, settings.text_only)
         self._judges: dict[str, tuple[Judge, list[Any]]] = {}
         self.tasks: list[Task] = []
         self.conditions = conditions(self._live, settings)

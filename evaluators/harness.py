@@ -32,7 +32,7 @@ class Harness:
         root: Path | None = None,
         live: LiveModel | None = None,
     ) -> None:
-        self._live = live or LiveModel(template, settings.device, settings.dtype)
+        self._live = live or LiveModel(template, settings.device, settings.dtype, settings.text_only)
         self._lm = as_lm_eval(self._live, settings)
         shared = decisive(self._live, template, settings)
         if settings.apply_chat_template:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from evaluators.base import Candidate, gives_nan
-from evaluators.model_kinds import Kind, kind_of, loader_of, looks_ahead, minds_padding, sees_ahead
+from evaluators.model_kinds import SEEING, Kind, kind_of, loader_of, looks_ahead, minds_padding, sees_ahead, sees_images
 from kinship.checkpoints.architecture import Architecture
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.sizes import require_held
@@ -28,13 +28,16 @@ class LiveModel:
 
     dtype: ``auto`` is float32 on the CPU and bfloat16 elsewhere. Devices other than the CPU are untested.
     On the CPU, models below `ONE_THREAD_BELOW` parameters run on one thread: more would wait for each other.
-    ``kind``: whether it is causal or sequence-to-sequence. Vision-language models are asked for text alone.
+    ``kind``: whether it is causal or sequence-to-sequence. Vision-language models are asked for text alone,
+    given ``text_only``.
     Memory: one model in ``dtype``. No remote code is run. Raises `InvalidConfig` for a device that is not here,
     `UnsupportedCheckpoint` for a model that makes no text, that transformers cannot make of its folder or whose files
     cannot be turned into parameters here, and `MismatchedModels` as `load` does: before any weight is read.
     """
 
-    def __init__(self, template: Checkpoint, device: str = "cpu", dtype: str | torch.dtype = "auto") -> None:
+    def __init__(
+        self, template: Checkpoint, device: str = "cpu", dtype: str | torch.dtype = "auto", text_only: bool = False
+    ) -> None:
         import transformers
 
         folder = require_model_folder(template)
@@ -44,10 +47,12 @@ class LiveModel:
         config = tie_as_told(config_of(template), template)
         self.kind: Kind = kind_of(template, config)
         loader = loader_of(config)
+        if loader == SEEING and not text_only:
+            raise sees_images(template.id, config.architectures[0])
         with _made_by_transformers(template, "model"):
             model = getattr(transformers, loader).from_config(config, dtype=self.dtype, trust_remote_code=False)
             self.model: Any = model.to(device).eval().requires_grad_(False)
-        if loader == "AutoModelForImageTextToText":
+        if loader == SEEING:
             self._require_text_alone(template)
         if (folder / "generation_config.json").exists():
             with _made_by_transformers(template, "generation config"):

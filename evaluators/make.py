@@ -26,7 +26,7 @@ def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path 
     in_memory = bool(settings.perplexity or settings.functions or (settings.tasks and not settings.written))
     hint = "See whether transformers loads it, and whether lm-eval runs the tasks on it."
     with foreign(UnsupportedCheckpoint, f"{template.id} cannot be made ready to be scored", hint=hint):
-        live = LiveModel(template, settings.device, settings.dtype) if in_memory else None
+        live = LiveModel(template, settings.device, settings.dtype, settings.text_only) if in_memory else None
         if settings.tasks and settings.written:
             parts.append(WrittenHarness(settings, template, root))
         elif settings.tasks:

@@ -20,10 +20,10 @@ HF_BACKENDS = ("hf", "hf-auto", "huggingface")
 
 # Ends of class names; heads that say something of a text, or fill its gaps, and write none.
 _NO_TEXT = re.compile(r"For(MaskedLM|PreTraining|NextSentencePrediction|MultipleChoice|\w*(Classification|Answering))$")
-_SEEING: Loader = "AutoModelForImageTextToText"
+SEEING: Loader = "AutoModelForImageTextToText"
 _TAKEN = (
-    "Scored are models that AutoModelForCausalLM, AutoModelForSeq2SeqLM or AutoModelForImageTextToText loads; any can "
-    "be compared and merged."
+    "Scored are models that AutoModelForCausalLM or AutoModelForSeq2SeqLM loads, and with `text_only: true` in evaluate"
+    " those of AutoModelForImageTextToText; any can be compared and merged."
 )
 
 
@@ -41,7 +41,7 @@ def kind_of(template: Checkpoint, config: Any) -> Kind:
     masked = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.model_type == "xlnet"
     if masked and not config.is_encoder_decoder and not says_so:
         raise sees_ahead(template.id, architecture)
-    known = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or loader_of(config) == _SEEING
+    known = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or loader_of(config) == SEEING
     if not known or config.is_encoder_decoder or _NO_TEXT.search(architecture):
         raise UnsupportedCheckpoint(
             f"{template.id} is a {architecture}, which goes on with no text: it cannot be scored.", hint=_TAKEN
@@ -60,7 +60,7 @@ def loader_of(config: Any) -> Loader:
         return "AutoModelForSeq2SeqLM"
     named, kind = (config.architectures or [None])[0], config.model_type
     if named in _named(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, kind):
-        return "AutoModelForCausalLM" if named in _named(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, kind) else _SEEING
+        return "AutoModelForCausalLM" if named in _named(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, kind) else SEEING
     return "AutoModelForCausalLM"
 
 
@@ -72,10 +72,10 @@ def _named(mapping: Mapping[str, str | tuple[str, ...]], kind: str) -> tuple[str
 def require_hf_backend(template: Checkpoint, config: Any) -> None:
     """Raise `UnsupportedCheckpoint` for a model that makes no text, or that lm-eval's backend ``hf`` does not load."""
     kind_of(template, config)
-    if loader_of(config) == _SEEING:
+    if loader_of(config) == SEEING:
         raise UnsupportedCheckpoint(
             f"{template.id} is a {config.architectures[0]}, which lm-eval's backend hf does not load.",
-            hint="Leave out `written`: in memory it is scored on texts. Or say backend: hf-multimodal.",
+            hint="Say backend: hf-multimodal; or leave out `written`, and in memory `text_only: true` scores its text.",
         )
 
 
@@ -85,6 +85,14 @@ def sees_ahead(model: str, architecture: str) -> UnsupportedCheckpoint:
         f"{model} is a {architecture}, which sees the words on both sides of each: its likelihood of an answer "
         "means nothing.",
         hint=_TAKEN,
+    )
+
+
+def sees_images(model: str, architecture: str) -> UnsupportedCheckpoint:
+    """The error for a vision-language model where nobody said that its text is what is asked for."""
+    return UnsupportedCheckpoint(
+        f"{model} is a {architecture}, which sees images; scores are of text, and show nothing of its sight.",
+        hint="Say `text_only: true` in evaluate to score its text; it can be compared and merged as it is.",
     )
 
 

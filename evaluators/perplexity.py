@@ -30,7 +30,7 @@ class Perplexity:
     def __init__(
         self, settings: EvaluateSettings, template: Checkpoint, root: Path | None = None, live: LiveModel | None = None
     ) -> None:
-        self._live = live or LiveModel(template, settings.device, settings.dtype)
+        self._live = live or LiveModel(template, settings.device, settings.dtype, settings.text_only)
         self._lm = as_lm_eval(self._live, settings)
         self._texts: dict[str, _Text] = {}
         self.tasks: list[Task] = []

@@ -104,6 +104,9 @@ class EvaluateSettings(Strict):
     allow_task_code: bool = Field(
         False, description="consent to task files of task_path that run Python (!function, class, metrics of their own)"
     )
+    text_only: bool = Field(
+        False, description="consent to scoring vision-language models by their text, which shows nothing of their sight"
+    )
     public_benchmarks: Literal["acknowledged"] | None = Field(
         None, description="acknowledged: the search may select on public benchmarks, whose scores then prove little"
     )

@@ -29,7 +29,7 @@ from tests.architectures.family import MODELS, Family
 
 Stage = Callable[[Family], None]
 YES = "yes"
-EVALUATE = {"perplexity": [{"file": "text.txt", "documents": "lines"}]}
+EVALUATE = {"perplexity": [{"file": "text.txt", "documents": "lines"}], "text_only": True}
 
 
 def outcome(stage: Stage, family: Family) -> str:

@@ -101,9 +101,9 @@ def write(make: Callable[[], Any], folder: Path) -> Path:
     return folder
 
 
-def of_a_text(folder: Path) -> Evaluator:
+def of_a_text(folder: Path, **more: Any) -> Evaluator:
     (folder.parent / "text.txt").write_text("abc def\n" * 2 + "gh ab\ncc dd\nee ff\na bb\nabc d\nfg hh\n")
-    settings = make_settings(perplexity=[{"file": str(folder.parent / "text.txt"), "documents": "lines"}])
+    settings = make_settings(perplexity=[{"file": str(folder.parent / "text.txt"), "documents": "lines"}], **more)
     return make_evaluator(settings, open_checkpoint(folder))
 
 
@@ -124,7 +124,7 @@ def test_what_makes_no_text_is_refused_in_a_line(tmp_path: Path, kind: str) -> N
 def test_a_vision_language_model_is_asked_for_text_alone(tmp_path: Path) -> None:
     """By its whole class, whose names its files have; lm-eval's backend hf loads none such."""
     folder = write(VISION_LANGUAGE["llava"], tmp_path / "model")
-    live = LiveModel(open_checkpoint(folder))
+    live = LiveModel(open_checkpoint(folder), text_only=True)
     live.hold(as_candidate(open_checkpoint(folder)))
     model = transformers.LlavaForConditionalGeneration.from_pretrained(folder).eval()
     ids = torch.tensor([[1, 5, 6, 7]])
@@ -135,10 +135,18 @@ def test_a_vision_language_model_is_asked_for_text_alone(tmp_path: Path) -> None
     assert "hf-multimodal" in raised.value.hint
 
 
+def test_nobody_takes_the_score_of_a_text_for_what_a_model_sees(tmp_path: Path) -> None:
+    folder = write(VISION_LANGUAGE["llava"], tmp_path / "model")
+    with pytest.raises(UnsupportedCheckpoint, match="model is a LlavaForConditionalGeneration, which sees") as raised:
+        of_a_text(folder)
+    assert "text_only: true" in (raised.value.hint or "")
+    assert of_a_text(folder, text_only=True).tasks
+
+
 def test_a_vision_language_model_that_needs_an_image_is_refused(tmp_path: Path) -> None:
     folder = write(VISION_LANGUAGE["blip"], tmp_path / "model")
     with pytest.raises(UnsupportedCheckpoint, match="BlipForConditionalGeneration, which goes on with no text"):
-        of_a_text(folder)
+        of_a_text(folder, text_only=True)
 
 
 @pytest.mark.parametrize("kind", RECURRENT | PADDED)

@@ -13,6 +13,7 @@ from kinship.measures.matrix import KinshipMatrix
 from kinship.outside import captions, in_chart, on_terminal
 from kinship.pictures.layout import colour_range as score_range
 from kinship.pictures.layout import layered_layout
+from kinship.pictures.marks import mark_of
 from kinship.pictures.plots import colour_range
 from kinship.trees.dendrogram import leaf_order
 from search.history.lineage import lineage_of
@@ -29,6 +30,7 @@ MOST_DRAWN, OF_MANY = 200, 60  # individuals in a picture of descent: of runs wi
 MOST_LINES = 30  # of a front over three tasks or more
 ORANGE, BLUE, GREY, FAINT = "#D55E00", "#0072B2", "#888888", "#CCCCCC"
 COLOURS: dict[Split, str] = {"search": BLUE, "held_out": ORANGE}
+SYMBOLS = {"o": "circle", "s": "square", "h": "hexagon", "D": "diamond"}
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
@@ -229,7 +231,7 @@ def family_tree(view: RunContents) -> go.Figure:
             "cmax": 100 * high,
             "showscale": True,
             "colorbar": {"title": "score, %"},
-            "symbol": ["square" if graph.nodes[n]["role"] in {"exploration", "random"} else "circle" for n in nodes],
+            "symbol": [SYMBOLS[mark_of(graph.nodes[node]).shape] for node in nodes],
             "line": {"color": "#333", "width": 1},
         },
         customdata=[_hover(view, node) for node in nodes],
@@ -238,9 +240,12 @@ def family_tree(view: RunContents) -> go.Figure:
     depth = len(layout.layers)
     figure.update_layout(**LAYOUT, height=max(150 * min(depth, 10), 60 * depth) + 80, showlegend=False)
     figure.update_xaxes(visible=False)
-    labels = [f"generation {number}" if number else "founders" for number in layout.layers]
     figure.update_yaxes(
-        tickvals=list(range(depth)), ticktext=labels, range=[depth - 0.5, -0.5], showgrid=False, zeroline=False
+        tickvals=list(range(depth)),
+        ticktext=list(layout.layers),
+        range=[depth - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
     )
     return figure
 

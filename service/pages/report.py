@@ -20,6 +20,7 @@ from service.pages.charts import (
 )
 from service.pages.contents import RunContents
 from service.pages.environment import page_environment
+from service.pages.paper import gain_chart, top_chart
 
 MOST_LISTED = 1000  # individuals in the table
 CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
@@ -28,8 +29,8 @@ CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions"
 def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
     """Write the report of one or more runs (by label) to ``path``; about 2 MB, of which Plotly is nearly all."""
     environment = page_environment()
-    environment.filters["points"] = lambda value: "" if value is None else f"{100 * value:.2f}"
-    environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.2f}"
+    environment.filters["figure"] = lambda value: "" if value is None else f"{value:.4f}"
+    environment.filters["signed"] = lambda value: "" if value is None else f"{value:+.4f}"
     page = environment.get_template("report.html").render(
         title=title,
         plotly_js=plotly_script(),
@@ -87,6 +88,14 @@ def _section(label: str, view: RunContents) -> dict[str, Any]:
         "front": [people[id] for id in export["pareto_front"]],
         "front_chart": _chart(front_chart(view)) if export["pareto_front"] else "",
         "heatmap": _chart(kinship_heatmap(view.kinship)),
+        "gain_words": view.run.gain.words,
+        "gain_chart": _chart(gain_chart(view)) if view.run.gain.n else "",
+        "top": view.top,
+        "k": strategy.get("k") if isinstance(strategy := view.run.config.get("strategy"), dict) else None,
+        "top_chart": _chart(top_chart(view)) if view.top else "",
+        "metrics": {name: task.metric for name, task in view.run.tasks.items()},
+        "merges": sorted(offspring, key=lambda person: person["generation"])[:MOST_LISTED],
+        "leaders": set(view.run.best_so_far),
     }
 
 

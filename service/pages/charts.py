@@ -15,6 +15,7 @@ from kinship.pictures.layout import colour_range as score_range
 from kinship.pictures.layout import layered_layout
 from kinship.pictures.marks import mark_of
 from kinship.pictures.plots import colour_range
+from kinship.pictures.profile import pairs_by_group
 from kinship.trees.dendrogram import leaf_order
 from search.history.lineage import lineage_of
 from service.answers.scores import Split
@@ -178,6 +179,32 @@ def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
     figure.update_layout(**LAYOUT, height=side)
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(type="category", autorange="reversed")
+    return figure
+
+
+def pairs_heatmap(groups: Mapping[str, KinshipMatrix], by: str) -> go.Figure:
+    """Kinship of every pair in every group, the closest pairs on top."""
+    first = next(iter(groups.values()))
+    names = list(map(escape, captions(short_names(first.ids))))
+    pairs, values = pairs_by_group(groups)
+    means = np.array([np.nanmean(row) if not np.isnan(row).all() else np.nan for row in values])
+    order = np.argsort(-means if first.spec.higher_is_closer else means, kind="stable")
+    rows = [f"{names[one]} + {names[other]}" for one, other in (pairs[index] for index in order)]
+    figure = go.Figure(
+        go.Heatmap(
+            z=values[order],
+            x=list(map(escape, captions(groups))),
+            y=rows,
+            colorscale="Cividis",
+            reversescale=not first.spec.higher_is_closer,
+            colorbar={"title": first.spec.label},
+            hovertemplate="%{y}<br>%{x}: %{z:.4f}<extra></extra>",
+            texttemplate="%{z:.2f}" if values.size <= MOST_NUMBERED**2 else None,
+        )
+    )
+    figure.update_layout(**LAYOUT, height=min(max(360, 18 * len(rows) + 160), 4000))
+    figure.update_xaxes(type="category", tickangle=-45, title=escape(by))
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True)
     return figure
 
 

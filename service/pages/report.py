@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,11 +16,15 @@ from service.pages.charts import (
     family_tree,
     front_chart,
     kinship_heatmap,
+    pairs_heatmap,
     scores_by_generation,
 )
 from service.pages.contents import RunContents
 from service.pages.environment import page_environment
 from service.pages.paper import gain_chart, top_chart
+
+if TYPE_CHECKING:
+    from service.answers.matrix import Matrix
 
 MOST_LISTED = 1000  # individuals in the table
 CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
@@ -48,6 +52,18 @@ def matrix_page(matrix: KinshipMatrix) -> str:
         page_environment()
         .get_template("matrix.html")
         .render(title=title, plotly_js=plotly_script(), heatmap=_chart(kinship_heatmap(matrix)), tensors=matrix.tensors)
+    )
+
+
+def groups_page(answer: "Matrix", by: str) -> str:
+    """Every pair by every layer, module or tensor (``by``) as a heatmap, above that of whole models."""
+    matrix = answer.matrix()
+    title = f"{matrix.spec.label} to {short_names([matrix.base])[0]} by {by}: {len(matrix.ids)} models"
+    charts = _chart(pairs_heatmap(answer.by_group(), by)) + _chart(kinship_heatmap(matrix))
+    return (
+        page_environment()
+        .get_template("matrix.html")
+        .render(title=title, plotly_js=plotly_script(), heatmap=charts, tensors=matrix.tensors)
     )
 
 

@@ -101,7 +101,7 @@ class _Graph(Answer):
 class RunLineage(_Graph):
     """The lineage that a run recorded."""
 
-    schema_: Literal["kinship.lineage-graph/1"] = named("kinship.lineage-graph/1")
+    schema_: Literal["kinship.lineage-graph/2"] = named("kinship.lineage-graph/2")
 
 
 class FamilyTree(_Graph):

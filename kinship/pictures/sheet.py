@@ -77,6 +77,7 @@ class Sheet:
 
     def drawn(self) -> "Figure":
         """The sheet as a figure of its size."""
+        from matplotlib.collections import LineCollection
         from matplotlib.figure import Figure
         from matplotlib.path import Path
 
@@ -84,13 +85,20 @@ class Sheet:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, self.width), ylim=(self.height + MARGIN, 0))
         axes.axis("off")
+        segments: dict[Stroke, list[Sequence[Point]]] = {}
         for points, stroke in self.strokes:
-            axes.plot(*zip(*points, strict=True), color=stroke.colour, linestyle=stroke.dash, linewidth=stroke.width,
-                      zorder=1, solid_capstyle="butt", solid_joinstyle="round")  # fmt: skip
-        for x, y, size, mark in self.marks:
-            form = Path.unit_circle() if mark.shape == "o" else mark.shape
-            axes.scatter([x], [y], s=(72 * size) ** 2, color=[mark.fill], marker=form, edgecolor=mark.ring,
-                         linewidth=0.8, linestyle=mark.dash, zorder=3)  # fmt: skip
+            segments.setdefault(stroke, []).append(points)
+        for stroke, alike in segments.items():
+            axes.add_collection(LineCollection(alike, colors=stroke.colour, linestyles=[stroke.dash],
+                                               linewidths=stroke.width, zorder=1))  # fmt: skip
+        groups: dict[tuple[str, str], list[tuple[float, float, float, Mark]]] = {}
+        for placed in self.marks:
+            groups.setdefault((placed[3].shape, placed[3].dash), []).append(placed)
+        for (shape, dash), alike in groups.items():
+            x, y, size, marks = zip(*alike, strict=True)
+            form = Path.unit_circle() if shape == "o" else shape
+            axes.scatter(x, y, s=[(72 * each) ** 2 for each in size], color=[mark.fill for mark in marks], marker=form,
+                         edgecolor=marks[0].ring, linewidth=0.8, linestyle=dash, zorder=3)  # fmt: skip
         for left, right, top, bottom in self.bars:
             axes.imshow([[index / 99 for index in range(100)]], cmap="cividis", extent=(left, right, bottom, top),
                         aspect="auto", zorder=2)  # fmt: skip

@@ -141,6 +141,8 @@ def print_runs(answer: "Runs", where: str) -> None:
         score, hours = _number(run.score, "{:.4f}"), f"{run.hours:.2f}"
         table.add_row(name, run.strategy, *counts, run.best or "", score, hours, run.stopped or "not finished")
     console().print(table)
+    if answer.runs:
+        console().print("score: of the best, on the search split of the run's own tasks; higher is better.")
 
 
 def print_individuals(answer: "RunExport", name: str) -> None:

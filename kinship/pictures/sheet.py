@@ -94,11 +94,12 @@ class Sheet:
         groups: dict[tuple[str, str], list[tuple[float, float, float, Mark]]] = {}
         for placed in self.marks:
             groups.setdefault((placed[3].shape, placed[3].dash), []).append(placed)
-        for (shape, dash), alike in groups.items():
-            x, y, size, marks = zip(*alike, strict=True)
+        for (shape, dash), placed_alike in groups.items():
+            across, down, sizes, marks = zip(*placed_alike, strict=True)
             form = Path.unit_circle() if shape == "o" else shape
-            axes.scatter(x, y, s=[(72 * each) ** 2 for each in size], color=[mark.fill for mark in marks], marker=form,
-                         edgecolor=marks[0].ring, linewidth=0.8, linestyle=dash, zorder=3)  # fmt: skip
+            areas, fills = [(72 * size) ** 2 for size in sizes], [mark.fill for mark in marks]
+            axes.scatter(across, down, s=areas, color=fills, marker=form, edgecolor=marks[0].ring, linewidth=0.8,
+                         linestyle=dash, zorder=3)  # fmt: skip
         for left, right, top, bottom in self.bars:
             axes.imshow([[index / 99 for index in range(100)]], cmap="cividis", extent=(left, right, bottom, top),
                         aspect="auto", zorder=2)  # fmt: skip

@@ -54,7 +54,7 @@ def lineage_of(export: Mapping[str, Any], most: int | None = None) -> "Tree":
             score=individual["scores"].get("search", {}).get("value"),
             kinship=individual["kinship_of_parents"],
         )
-        if individual["role"] == "founder":
+        if individual["role"] == "founder" and export["base"] in tree:
             add_descent(tree, export["base"], individual["id"], "finetune", SOURCE)
         for parent in individual["parents"]:
             if parent in tree:

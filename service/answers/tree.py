@@ -222,7 +222,7 @@ def trace_models(
         raise InvalidConfig("Nothing says how descent is to be told.", hint="Ask for recorded, recovered, or both.")
     trees = [recorded_tree(models)] if recorded else []
     for tree in trees:
-        if base in tree:
+        if base is not None and base in tree:
             tree.nodes[base]["role"] = "base"
     if recover:
         from kinship.heritage import recover as recover_descent

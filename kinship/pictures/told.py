@@ -39,9 +39,9 @@ def numbers_of(tree: "Tree") -> dict[str, dict[str, str]]:
         edges = [edge for *_, edge in tree.in_edges(node, data=True)]
         if facts.get("score") is not None:
             texts["score"][node] = f"{facts['score']:.3f}"
-        told = facts.get("kinship") or next((e["kinship"] for e in edges if e.get("kinship") is not None), None)
-        if told is not None:
-            texts["kinship"][node] = f"{told:.2f}"
+        related = [each["kinship"] for each in (facts, *edges) if each.get("kinship") is not None]
+        if related:  # the same at every edge: it is of the parents
+            texts["kinship"][node] = f"{related[0]:.2f}"
         sure = [edge["confidence"] for edge in edges if edge.get("confidence") is not None]
         if sure:
             low, high = f"{min(sure):.2f}", f"{max(sure):.2f}"

@@ -1,6 +1,7 @@
 """Merge gain against kinship, and kinship among the best, against SciPy and by hand."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from service.answers.export import export_of
 from service.answers.gains import Correlation, gains_of, interval, tops_of
 from service.pages.contents import RunContents
 from service.pages.report import write_report
-from tests.search.runs import Scene
+from tests.conftest import MakeModel
+from tests.search.runs import Scene, make_scene
+
+
+@pytest.fixture
+def scene(make_model: MakeModel, tmp_path: Path) -> Scene:
+    return make_scene(make_model, tmp_path)
 
 
 @pytest.mark.parametrize(("n", "slope"), [(4, 0.5), (15, -0.3), (200, 0.0)])

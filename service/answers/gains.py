@@ -42,7 +42,7 @@ class Correlation(Part):
 
         >>> found = Correlation.of([(0, 0), (1, 1), (2, 1), (3, 3)])
         >>> found.words
-        'r = 0.92 (95 % interval -0.19 to 1.00), p = 0.08, n = 4'
+        'r = 0.92 (95 % interval -0.34 to 1.00), p = 0.077, n = 4'
         """
         import numpy as np
         from scipy.special import stdtr

@@ -13,10 +13,14 @@ from kinship.patterns import Pattern
 
 @dataclass(frozen=True)
 class Alignment:
-    """``names``: the tensors compared, sorted. ``left_out``: every other tensor's name with the reason."""
+    """``names``: the tensors compared, sorted. ``left_out``: every other tensor's name with the reason.
+
+    resized: those left out because their numbers of rows differ, as those of vocabularies do.
+    """
 
     names: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    resized: tuple[str, ...] = ()
 
 
 def compared(names: Sequence[str], counts: Sequence[float]) -> str:
@@ -63,6 +67,7 @@ def align(base: Checkpoint, models: Sequence[Checkpoint], selection: Selection =
     everyone = [base, *models]
     names: list[str] = []
     left_out: dict[str, str] = {}
+    resized: list[str] = []
     tied = tied_heads(everyone)
     for name in sorted({name for model in everyone for name in model.tensors}):
         refusal = selection.refusal(name) or tied.get(name)
@@ -77,6 +82,7 @@ def align(base: Checkpoint, models: Sequence[Checkpoint], selection: Selection =
         other = next((index for index, shape in enumerate(shapes) if shape != shapes[0]), None)
         if other is not None:
             _require_same_rows(name, everyone[0], everyone[other])
+            resized.append(name)
             left_out[name] = f"{shapes[other][0]} rows in {everyone[other].id}, {shapes[0][0]} in {base.id}"
         elif not all(model.tensors[name].dtype.is_floating_point for model in everyone):
             left_out[name] = "not floating point"
@@ -91,7 +97,7 @@ def align(base: Checkpoint, models: Sequence[Checkpoint], selection: Selection =
             f"{f' that can be compared; {name} is {reason}' if name else ''}.",
             hint="Kinship needs fine-tunes of one base: check that the base is the right one, and any patterns.",
         )
-    return Alignment(tuple(names), left_out)
+    return Alignment(tuple(names), left_out, tuple(resized))
 
 
 def require_same_tensors(base: Checkpoint, models: Sequence[Checkpoint]) -> None:

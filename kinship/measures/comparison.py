@@ -93,7 +93,7 @@ def compare(
         remembered = not done
         if done < total:  # remembered, or tensors that the metric leaves out
             advance(total - done)
-        notes = moved_tokens(everyone, alignment.names) if options.vocab == "same" else ()
+        notes = moved_tokens(everyone, alignment.names) + _resized(alignment) if options.vocab == "same" else ()
     share = _share(opened_base, table.names, table.left_out)
     return Comparison(metric, table, remembered, notes, share, ModuleKinds(opened_base))
 
@@ -136,7 +136,17 @@ def open_aligned(
         opened, in_part = share_vocabulary(opened)
     alignment = align(opened[0], opened[1:], options.selection)
     in_part = {name: reason for name, reason in in_part.items() if name in alignment.names}
-    return opened, Alignment(alignment.names, dict(sorted((ignored | alignment.left_out | in_part).items())))
+    left_out = dict(sorted((ignored | alignment.left_out | in_part).items()))
+    return opened, Alignment(alignment.names, left_out, alignment.resized)
+
+
+def _resized(alignment: Alignment) -> tuple[str, ...]:
+    """What to say of vocabularies that were left out for their sizes."""
+    if not alignment.resized:
+        return ()
+    listed = " and ".join(alignment.resized[:2]) + (" and others" if alignment.resized[2:] else "")
+    return (f"{listed}: left out, since the models have different numbers of rows (tokens); --vocab shared compares "
+            "the rows of the tokens that all have.",)  # fmt: skip
 
 
 def _share(base: Checkpoint, names: Sequence[str], left_out: Mapping[str, str]) -> float:

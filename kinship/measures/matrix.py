@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kinship.arrays import Float64
 from kinship.errors import InvalidConfig, MalformedCheckpoint
@@ -96,8 +97,11 @@ class KinshipMatrix:
         write_csv(text, [[self.metric, *self.ids], *rows])
         return text.getvalue()
 
-    def save(self, path: Path, suffix: str | None = None) -> None:
-        """Write as ``.json``, ``.csv`` or ``.npz``: as ``suffix`` says, or that of ``path``."""
+    def save(self, path: Path, suffix: str | None = None, **more: NDArray[Any]) -> None:
+        """Write as ``.json``, ``.csv`` or ``.npz``: as ``suffix`` says, or that of ``path``.
+
+        ``more``: arrays that an ``.npz`` holds beside ``values``.
+        """
         match suffix or path.suffix:
             case ".json":
                 path.write_text(self.to_json() + "\n", encoding="utf-8")
@@ -105,7 +109,8 @@ class KinshipMatrix:
                 path.write_text(self.to_csv(), encoding="utf-8")
             case ".npz":
                 with open(path, "wb") as file:
-                    np.savez(file, values=self.values, header=np.array(json.dumps(self.to_dict() | {"values": []})))
+                    header = np.array(json.dumps(self.to_dict() | {"values": []}))
+                    np.savez(file, allow_pickle=False, values=self.values, header=header, **more)
             case other:
                 raise InvalidConfig(f"{path}: no such matrix format as {other!r}.", hint="Use .json, .csv or .npz.")
 

@@ -1,8 +1,6 @@
 """Pictures of a kinship matrix. Colours are readable with every kind of colour vision."""
 
 import sys
-from collections.abc import Mapping
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,39 +86,6 @@ def dendrogram_figure(matrix: KinshipMatrix) -> "Figure":
     similar = matrix.spec.higher_is_closer
     axes.set_xlabel(f"1 - {matrix.spec.label}" if similar else matrix.spec.label)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    return figure
-
-
-@picture
-def profile(groups: Mapping[str, KinshipMatrix], by: str) -> "Figure":
-    """Kinship along the groups (layers, module kinds): a line a pair, or mean and range where there are many pairs."""
-    from matplotlib.figure import Figure
-
-    first = next(iter(groups.values()))
-    names = captions(short_names(first.ids))
-    pairs = list(combinations(range(len(names)), 2))
-    upper = np.triu_indices(len(names), 1)
-    values = np.array([matrix.values[upper] for matrix in groups.values()])
-    figure = Figure(figsize=(min(max(6.0, 0.32 * len(groups) + 3), LARGEST), 4), layout="constrained")
-    axes = figure.subplots()
-    places = np.arange(len(groups))
-    if len(pairs) <= len(LINES):
-        for column, ((one, other), (colour, dash)) in enumerate(zip(pairs, LINES, strict=False)):
-            label = f"{names[one]} + {names[other]}"
-            axes.plot(places, values[:, column], color=colour, linestyle=dash, marker="o", markersize=3, label=label)
-    else:
-        axes.fill_between(places, np.nanmin(values, axis=1), np.nanmax(values, axis=1), color="0.85", label="range")
-        axes.plot(
-            places, np.nanmean(values, axis=1), color=LINES[0][0], marker="o", markersize=3, label="mean of pairs"
-        )
-    step = 1 + len(groups) // MOST_LABELS  # of very many groups some are named
-    labels = captions(groups)[::step]
-    axes.set_xticks(places[::step], labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_ylabel(first.spec.label)
-    axes.set_title(f"Kinship by {in_picture(by)}", fontsize=10)
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -1,7 +1,7 @@
 """Dendrograms: kinship as a hierarchy of clusters."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
 from kinship.measures.matrix import KinshipMatrix
 from kinship.outside import on_terminal
+from kinship.trees.formats import branches
 
 
 def distances(matrix: KinshipMatrix) -> Float64:
@@ -59,6 +60,30 @@ def newick(linkage: Float64, ids: Sequence[str]) -> str:
         texts.append(f"({','.join(f'{texts[side]}:{height - heights[side]:.6g}' for side in sides)})")
         heights.append(height)
     return texts[-1] + ";\n"
+
+
+def dendrogram_lines(linkage: Float64, names: Sequence[str]) -> Iterator[str]:
+    """A dendrogram in SciPy's format (n-1, 4) as lines of a terminal: models, and the heights at which they join.
+
+    >>> print(*dendrogram_lines(np.array([[0, 1, 0.25, 2], [2, 3, 0.5, 3]]), ["a", "b", "c"]), sep="\\n")
+    ─ 0.5000
+      ├─ c
+      └─ 0.2500
+         ├─ a
+         └─ b
+    """
+    count = len(names)
+    stack: list[tuple[int, tuple[bool, ...]]] = [(count + len(linkage) - 1, ())]
+    while stack:
+        place, last = stack.pop()
+        lead = f"  {branches(last)}" if last else "─ "
+        if place < count:
+            yield lead + on_terminal(names[place])
+            continue
+        left, right, height, _ = linkage[place - count].tolist()
+        yield f"{lead}{height:.4f}"
+        sides = sorted((int(left), int(right)))
+        stack += [(side, (*last, side == sides[1])) for side in sides[::-1]]
 
 
 def neighbour_joining(distances: Float64, ids: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import networkx as nx
 
 from kinship.checkpoints.references import short_names
 from kinship.outside import in_picture, in_xml, json_text
+from kinship.trees.graph import outline
 
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
@@ -52,21 +53,10 @@ def to_lines(tree: "Tree") -> Iterator[str]:
 
     Each model has one line; a child of several parents is below the last of them in generation, then in order.
     """
-    place = {id: index for index, id in enumerate(tree)}
-    main = {
-        id: max(tree.predecessors(id), key=lambda parent: (tree.nodes[parent]["generation"], -place[parent]))
-        for id in tree
-        if tree.in_degree(id)
-    }
-    below: dict[str, list[str]] = {}
-    for child, parent in main.items():
-        below.setdefault(parent, []).append(child)
-    stack: list[tuple[str, str, str]] = [(id, "", "") for id in list(tree)[::-1] if id not in main]
-    while stack:
-        id, lead, branch = stack.pop()
-        others = [parent for parent in tree.predecessors(id) if parent != main.get(id)]
-        inferred = id in main and tree.nodes[main[id]].get("latent")
-        about = [edge_text(tree.edges[main[id], id])] if id in main and not inferred else []
+    for id, main, last in outline(tree):
+        others = [parent for parent in tree.predecessors(id) if parent != main]
+        inferred = main is not None and tree.nodes[main].get("latent")
+        about = [edge_text(tree.edges[main, id])] if main is not None and not inferred else []
         about += [f"with {', '.join(others)}"] if others else []
         score = tree.nodes[id].get("score")
         about += [f"score {score:.4f}"] if score is not None else []
@@ -77,23 +67,29 @@ def to_lines(tree: "Tree") -> Iterator[str]:
             else "not given"
         )
         about += [] if tree.nodes[id].get("given", True) else [absent]
-        yield f"{lead}{branch}{id}" + (f"  ({'; '.join(about)})" if about else "")
-        children = sorted(below.get(id, []), key=place.__getitem__)
-        lead += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
-        stack += [
-            (child, lead, "└─ " if index == len(children) - 1 else "├─ ") for index, child in enumerate(children)
-        ][::-1]
+        yield f"{branches(last)}{id}" + (f"  ({'; '.join(about)})" if about else "")
+
+
+def branches(last: Sequence[bool]) -> str:
+    """What stands before the name of one in a tree of lines; ``last``: of each of its ancestors below the root, and of
+    itself, whether it is the last child.
+
+    >>> branches([False, True]) + "grandchild"
+    '│  └─ grandchild'
+    """
+    leads = ["   " if one else "│  " for one in last[:-1]]
+    return "".join(leads) + ("└─ " if last[-1] else "├─ ") if last else ""
 
 
 def edge_text(facts: dict[str, Any]) -> str:
-    """What stands at an edge: the kind of descent, and kinship or confidence where they are known.
+    """What stands at an edge: the kind of descent, kinship of the parents and confidence where they are known.
 
     >>> edge_text({"kind": "merge", "sources": ["lineage.json"], "kinship": 0.25})
-    'merge 0.25'
+    'merge, kinship 0.25'
     """
-    number = next((facts[key] for key in ("kinship", "confidence") if facts.get(key) is not None), None)
-    kind = "" if facts["kind"] == "unknown" else str(facts["kind"])
-    return f"{kind} {number:.2f}".strip() if number is not None else kind or "?"
+    told = ["descent" if facts["kind"] == "unknown" else str(facts["kind"])]
+    told += [f"{key} {facts[key]:.2f}" for key in ("kinship", "confidence") if facts.get(key) is not None]
+    return ", ".join(told)
 
 
 def _flat(facts: dict[str, Any]) -> dict[str, str | int | float | bool]:

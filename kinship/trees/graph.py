@@ -6,7 +6,7 @@ Nodes carry what is known of a model: ``generation``, and perhaps ``family``, ``
 say what among the models given is none (``no_models``: why, by reference).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -80,6 +80,29 @@ def placed(tree: "Tree") -> "Tree":
         if tree.nodes[id].get("generation") is None:
             tree.nodes[id]["generation"] = 1 + max(parents, default=-1)
     return tree
+
+
+def outline(tree: "Tree") -> "Iterator[tuple[str, str | None, tuple[bool, ...]]]":
+    """Every model once, each below one of its parents: the last of them in generation, then in order.
+
+    Yields (id, that parent; None for a root, and for the model and each of its ancestors but the root whether it is the
+    last child).
+    """
+    place = {id: index for index, id in enumerate(tree)}
+    main = {
+        id: max(tree.predecessors(id), key=lambda parent: (tree.nodes[parent]["generation"], -place[parent]))
+        for id in tree
+        if tree.in_degree(id)
+    }
+    below: dict[str, list[str]] = {}
+    for child, parent in main.items():
+        below.setdefault(parent, []).append(child)
+    stack: list[tuple[str, tuple[bool, ...]]] = [(id, ()) for id in list(tree)[::-1] if id not in main]
+    while stack:
+        id, last = stack.pop()
+        yield id, main.get(id), last
+        children = sorted(below.get(id, []), key=place.__getitem__)
+        stack += [(child, (*last, index == len(children) - 1)) for index, child in enumerate(children)][::-1]
 
 
 def as_dict(tree: "Tree") -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _model_card(
     if different:
         front |= {"license": different[0] if len(different) == 1 and len(licences) == len(parents) else "other"}
     rows = "".join(f"| {in_markdown(task)} | {value:.4f} |\n" for task, value in scores.items())
-    table = f"\n| task | score |\n| --- | ---: |\n{rows}" if scores else ""
+    table = f"\n| task | score (higher is better) |\n| --- | ---: |\n{rows}" if scores else ""
     table += f"\n{in_markdown(verdict)}\n" if verdict else ""
     stated = {parent: in_markdown(licences.get(parent, "not stated")) for parent in parents}
     terms = "".join(f"* {in_code(parent)}: {licence}\n" for parent, licence in stated.items()) if licences else ""

@@ -38,12 +38,13 @@ def shown(export: Mapping[str, Any], most: int) -> list[str]:
 def lineage_of(export: Mapping[str, Any], most: int | None = None) -> "Tree":
     """The lineage in a run's export: nodes carry generation, role, score and the kinship of their parents.
 
-    ``most``: of a larger run only what is `shown`; an edge then needs both its ends.
+    The base, whose fine-tunes the founders are by the run's own word, is one of them. ``most``: of a larger run only
+    what is `shown`; an edge then needs both its ends.
     """
     tree: Tree = nx.DiGraph()
     wanted = set(shown(export, most or len(export["individuals"])))
     for individual in export["individuals"]:
-        if individual["id"] == export["base"] or individual["id"] not in wanted:
+        if individual["id"] not in wanted:
             continue
         tree.add_node(
             individual["id"],
@@ -53,6 +54,8 @@ def lineage_of(export: Mapping[str, Any], most: int | None = None) -> "Tree":
             score=individual["scores"].get("search", {}).get("value"),
             kinship=individual["kinship_of_parents"],
         )
+        if individual["role"] == "founder" and export["base"] in tree:
+            add_descent(tree, export["base"], individual["id"], "finetune", SOURCE)
         for parent in individual["parents"]:
             if parent in tree:
                 kinship = individual["kinship_of_parents"]

@@ -19,16 +19,16 @@ def judgement(difference: Mapping[str, Any]) -> str:
 
 
 def figures(difference: Mapping[str, Any]) -> str:
-    """A difference of scores with its interval, in points.
+    """A difference of scores with its interval, in the metric's own unit.
 
     >>> figures({"value": 0.01, "low": -0.002, "high": 0.0215, "level": 0.95, "documents": 300})
-    '+1.00 points (95 % interval -0.20 to +2.15, 300 documents)'
+    '+0.0100 (95 % interval -0.0020 to +0.0215, 300 documents)'
     """
-    value = f"{100 * difference['value']:+.2f} points"
+    value = f"{difference['value']:+.4f}"
     documents = f"{difference['documents']} documents"
     if difference["low"] is None:
         return f"{value} (no interval: a task has a single document)"
-    ends = f"{100 * difference['low']:+.2f} to {100 * difference['high']:+.2f}"
+    ends = f"{difference['low']:+.4f} to {difference['high']:+.4f}"
     return f"{value} ({100 * difference['level']:.0f} % interval {ends}, {documents})"
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from service.answers.base import Answer, Part, named
+from service.answers.gains import Correlation
 from service.answers.runs import Failure, open_run
 from service.answers.scores import Difference, Estimate, Split, SplitScore
 
@@ -111,6 +112,18 @@ class RunExport(_Run):
     def canonical(self) -> str:
         """The text of ``export.json``, the same bytes for equal runs."""
         return _canonical(self)
+
+    @property
+    def metric(self) -> str:
+        """How the run measured kinship."""
+        strategy = self.config.get("strategy")
+        return str(strategy["metric"]) if isinstance(strategy, dict) else ""
+
+    @property
+    def gain(self) -> Correlation:
+        """How the gain of merges went with the kinship of their parents."""
+        pairs = ((one.kinship_of_parents, one.merge_gain) for one in self.individuals)
+        return Correlation.of((kinship, gain) for kinship, gain in pairs if kinship is not None and gain is not None)
 
     @property
     def splits(self) -> list[Split]:

@@ -33,7 +33,7 @@ class TreeNode(Part):
     generation: int
     """One more than the latest parent's."""
     role: str | None = None
-    """Of a run's individual: ``founder``, or why it was proposed."""
+    """``base``; of a run's individual also ``founder``, or why it was proposed."""
     score: float | None = None
     """Of a run's individual, on the search split."""
     kinship: float | None = None
@@ -101,13 +101,13 @@ class _Graph(Answer):
 class RunLineage(_Graph):
     """The lineage that a run recorded."""
 
-    schema_: Literal["kinship.lineage-graph/1"] = named("kinship.lineage-graph/1")
+    schema_: Literal["kinship.lineage-graph/2"] = named("kinship.lineage-graph/2")
 
 
 class FamilyTree(_Graph):
     """The descent of models as their files tell it, alone or with what their weights tell."""
 
-    schema_: Literal["kinship.family/1"] = named("kinship.family/1")
+    schema_: Literal["kinship.family/2"] = named("kinship.family/2")
     findings: list[Finding]
     """What is wrong in the family."""
 
@@ -221,6 +221,9 @@ def trace_models(
     if not (recorded or recover):
         raise InvalidConfig("Nothing says how descent is to be told.", hint="Ask for recorded, recovered, or both.")
     trees = [recorded_tree(models)] if recorded else []
+    for tree in trees:
+        if base is not None and base in tree:
+            tree.nodes[base]["role"] = "base"
     if recover:
         from kinship.heritage import recover as recover_descent
 

@@ -141,6 +141,8 @@ def print_runs(answer: "Runs", where: str) -> None:
         score, hours = _number(run.score, "{:.4f}"), f"{run.hours:.2f}"
         table.add_row(name, run.strategy, *counts, run.best or "", score, hours, run.stopped or "not finished")
     console().print(table)
+    if answer.runs:
+        console().print("score: of the best, on the search split of the run's own tasks; higher is better.")
 
 
 def print_individuals(answer: "RunExport", name: str) -> None:
@@ -166,6 +168,10 @@ def print_individuals(answer: "RunExport", name: str) -> None:
     if answer.pareto_front:
         front = ", ".join(answer.pareto_front[:MOST_NAMED]) + (", ..." if answer.pareto_front[MOST_NAMED:] else "")
         console().print(f"Beaten by nobody on all tasks at once: {front}.", soft_wrap=True)
+    metrics = ", ".join(f"{name} ({task.metric})" for name, task in answer.tasks.items())
+    console().print(f"Scores of {metrics}; higher is better. Kinship is {answer.metric} of the parents, gain the score "
+                    "less the mean of theirs.", soft_wrap=True)  # fmt: skip
+    console().print(f"Kinship against gain: {answer.gain.words}.", soft_wrap=True)
     console().print(f"{answer.verdict} Stopped because {answer.stopped or 'it is not finished'}.")
 
 
@@ -204,7 +210,7 @@ def print_comparison(answer: "ComparedRuns") -> None:
     table.add_row("versus first", *(_versus(row.versus_first.get("held_out")) for row in rows))
     console().print(table)
     console().print("gain: over the run's best founder. versus first: of the best offspring, on held-out documents. "
-                    "Both are paired by document.")  # fmt: skip
+                    "Both are paired by document. Of all scores higher is better.")  # fmt: skip
 
 
 def _score(score: "SplitScore | None") -> str:

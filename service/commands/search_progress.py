@@ -78,7 +78,7 @@ class SearchProgress:
             self._best = (value, error, id)
             about.append(("  best so far", "bold"))
         held_out = "" if facts["split"] == "search" else "  held-out"
-        self._say(f"  {id:<20} {100 * value:6.2f} ± {100 * error:.2f}{held_out}", *about)
+        self._say(f"  {id:<20} {value:7.4f} ± {error:.4f}{held_out}", *about)
         self._advance()
 
     def _on_failed(self, facts: Mapping[str, Any]) -> None:
@@ -107,7 +107,7 @@ class SearchProgress:
         parts = [f"{min(self._done + 1, self._of)} of {self._of}"] if self._of else []
         if self._best:
             value, error, id = self._best
-            parts.append(f"best {id} {100 * value:.2f} ± {100 * error:.2f}")
+            parts.append(f"best {id} {value:.4f} ± {error:.4f}")
         if self._failed:
             parts.append(f"{self._failed} failed")
         return ", ".join([*parts, self._place] if self._place else parts)

@@ -136,12 +136,18 @@ def _dendrogram(
 
 
 def print_dendrogram(answer: "Dendrogram", joining: Joining) -> None:
-    """The joins by their heights; of an unrooted tree its Newick text."""
+    """The tree with the heights of its joins; of an unrooted one its Newick text."""
     if joining == "nj":
         console().print(answer.newick, soft_wrap=True)
         return
-    groups = [[id] for id in answer.ids]
-    for left, right, height, _ in answer.linkage:
-        groups.append(groups[int(left)] + groups[int(right)])
-        sides = [f"{{{', '.join(groups[int(side)])}}}" for side in (left, right)]
-        console().print(f"{height:8.4f}  {' + '.join(sides)}")
+    import numpy as np
+
+    from kinship.checkpoints.references import short_names
+    from kinship.measures.metrics import get_metric
+    from kinship.trees.dendrogram import dendrogram_lines
+
+    metric = get_metric(answer.metric)
+    height = f"1 - {metric.label}" if metric.higher_is_closer else metric.label
+    console().print(f"Joined by average linkage; numbers are {height}: the lower, the closer.", soft_wrap=True)
+    for line in dendrogram_lines(np.array(answer.linkage), short_names(answer.ids)):
+        console().print(line, soft_wrap=True)

@@ -13,7 +13,9 @@ from kinship.measures.matrix import KinshipMatrix
 from kinship.outside import captions, in_chart, on_terminal
 from kinship.pictures.layout import colour_range as score_range
 from kinship.pictures.layout import layered_layout
+from kinship.pictures.marks import mark_of
 from kinship.pictures.plots import colour_range
+from kinship.pictures.profile import pairs_by_group
 from kinship.trees.dendrogram import leaf_order
 from search.history.lineage import lineage_of
 from service.answers.scores import Split
@@ -29,6 +31,7 @@ MOST_DRAWN, OF_MANY = 200, 60  # individuals in a picture of descent: of runs wi
 MOST_LINES = 30  # of a front over three tasks or more
 ORANGE, BLUE, GREY, FAINT = "#D55E00", "#0072B2", "#888888", "#CCCCCC"
 COLOURS: dict[Split, str] = {"search": BLUE, "held_out": ORANGE}
+SYMBOLS = {"o": "circle", "s": "square", "h": "hexagon", "D": "diamond"}
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
@@ -44,12 +47,12 @@ def scores_by_generation(view: RunContents) -> go.Figure:
     seen = [person for person in people if "search" in person.scores]
     figure.add_scatter(
         x=np.array([person.generation for person in seen]),
-        y=np.array([100 * person.scores["search"].value for person in seen]),
+        y=np.array([person.scores["search"].value for person in seen]),
         text=[in_chart(person.id) for person in seen],
         mode="markers",
         name="all, search split",
         marker={"color": BLUE, "size": 9, "opacity": 0.6},
-        hovertemplate="%{text}: %{y:.2f}<extra>search split</extra>",
+        hovertemplate="%{text}: %{y:.4f}<extra>search split</extra>",
     )
     for split in view.run.splits:
         colour = COLOURS[split]
@@ -60,20 +63,20 @@ def scores_by_generation(view: RunContents) -> go.Figure:
         rows += rows[-1:]
         figure.add_scatter(
             x=x,
-            y=[100 * row.value for row in rows],
-            error_y={"array": [100 * (row.stderr or 0.0) for row in rows], "color": colour, "thickness": 1},
+            y=[row.value for row in rows],
+            error_y={"array": [(row.stderr or 0.0) for row in rows], "color": colour, "thickness": 1},
             text=[in_chart(person.id) for person in [*leaders, *leaders[-1:]]],
             mode="lines+markers",
             line={"shape": "hv", "color": colour, "dash": "solid"},
             name=f"best so far, {split.replace('_', '-')} split",
-            hovertemplate="%{text}: %{y:.2f}<extra>" + split.replace("_", "-") + " split</extra>",
+            hovertemplate="%{text}: %{y:.4f}<extra>" + split.replace("_", "-") + " split</extra>",
         )
         founder = view.score(view.run.best_founder, split)
         if founder is not None:
-            figure.add_hline(y=100 * founder.value, line={"color": colour, "dash": "dot", "width": 1})
+            figure.add_hline(y=founder.value, line={"color": colour, "dash": "dot", "width": 1})
     figure.update_layout(**LAYOUT, height=420)
     figure.update_xaxes(title="generation (0: founders)", dtick=1)
-    figure.update_yaxes(title="score, % (dotted: best founder)")
+    figure.update_yaxes(title="score (dotted: best founder)")
     return figure
 
 
@@ -89,14 +92,14 @@ def best_by_evaluations(views: Mapping[str, RunContents]) -> go.Figure:
                 best.append(max(best[-1], score.value) if score and score.complete else best[-1])
         figure.add_scatter(
             x=np.arange(len(best)),
-            y=100 * np.array(best),
+            y=np.array(best),
             mode="lines",
             line={"shape": "hv", "color": colour, "dash": dash, "width": 3},
             name=in_chart(label),
         )
     figure.update_layout(**LAYOUT, height=380)
     figure.update_xaxes(title="offspring evaluated")
-    figure.update_yaxes(title="best score so far, search split, %")
+    figure.update_yaxes(title="best score so far, search split")
     return figure
 
 
@@ -108,7 +111,7 @@ def front_chart(view: RunContents) -> go.Figure:
     front = set(view.run.pareto_front)
     tasks = list(view.run.tasks)
     scored = {
-        id: [100 * person.scores["search"].tasks[task].value for task in tasks]
+        id: [person.scores["search"].tasks[task].value for task in tasks]
         for id, person in view.individuals.items()
         if (score := person.scores.get("search")) and score.complete
     }
@@ -124,10 +127,10 @@ def front_chart(view: RunContents) -> go.Figure:
                 line={"shape": "vh", "color": colour, "width": 1},
                 marker={"color": colour, "size": 7, "opacity": 0.5 if name == "others" else 1.0},
                 name=name,
-                hovertemplate="%{text}: %{x:.2f}, %{y:.2f}<extra></extra>",
+                hovertemplate="%{text}: %{x:.4f}, %{y:.4f}<extra></extra>",
             )
-        figure.update_xaxes(title=f"{in_chart(tasks[0])}, %")
-        figure.update_yaxes(title=f"{in_chart(tasks[1])}, %")
+        figure.update_xaxes(title=in_chart(tasks[0]))
+        figure.update_yaxes(title=in_chart(tasks[1]))
     else:
         best = sorted(front, key=lambda id: (-view.individuals[id].scores["search"].value, id))[:MOST_LINES]
         for place, id in reversed(list(enumerate(best))):  # the best are drawn last, on top
@@ -143,10 +146,10 @@ def front_chart(view: RunContents) -> go.Figure:
                 name=in_chart(id),
                 showlegend=named,
                 text=[in_chart(id)] * len(tasks),
-                hovertemplate="%{text}, %{x}: %{y:.2f}<extra></extra>",
+                hovertemplate="%{text}, %{x}: %{y:.4f}<extra></extra>",
             )
         figure.update_xaxes(type="category")
-        figure.update_yaxes(title="score, %")
+        figure.update_yaxes(title="score")
     figure.update_layout(**LAYOUT, height=420)
     figure.update_layout(legend_traceorder="reversed")
     return figure
@@ -176,6 +179,32 @@ def kinship_heatmap(matrix: KinshipMatrix) -> go.Figure:
     figure.update_layout(**LAYOUT, height=side)
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(type="category", autorange="reversed")
+    return figure
+
+
+def pairs_heatmap(groups: Mapping[str, KinshipMatrix], by: str) -> go.Figure:
+    """Kinship of every pair in every group, the closest pairs on top."""
+    first = next(iter(groups.values()))
+    names = list(map(escape, captions(short_names(first.ids))))
+    pairs, values = pairs_by_group(groups)
+    means = np.array([np.nanmean(row) if not np.isnan(row).all() else np.nan for row in values])
+    order = np.argsort(-means if first.spec.higher_is_closer else means, kind="stable")
+    rows = [f"{names[one]} + {names[other]}" for one, other in (pairs[index] for index in order)]
+    figure = go.Figure(
+        go.Heatmap(
+            z=values[order],
+            x=list(map(escape, captions(groups))),
+            y=rows,
+            colorscale="Cividis",
+            reversescale=not first.spec.higher_is_closer,
+            colorbar={"title": first.spec.label},
+            hovertemplate="%{y}<br>%{x}: %{z:.4f}<extra></extra>",
+            texttemplate="%{z:.2f}" if values.size <= MOST_NUMBERED**2 else None,
+        )
+    )
+    figure.update_layout(**LAYOUT, height=min(max(360, 18 * len(rows) + 160), 4000))
+    figure.update_xaxes(type="category", tickangle=-45, title=escape(by))
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True)
     return figure
 
 
@@ -223,13 +252,13 @@ def family_tree(view: RunContents) -> go.Figure:
         textposition="bottom center",
         marker={
             "size": 20,
-            "color": [math.nan if value is None else 100 * value for value in values],  # nan: no colour
+            "color": [math.nan if value is None else value for value in values],  # nan: no colour
             "colorscale": "Cividis",
-            "cmin": 100 * low,
-            "cmax": 100 * high,
+            "cmin": low,
+            "cmax": high,
             "showscale": True,
-            "colorbar": {"title": "score, %"},
-            "symbol": ["square" if graph.nodes[n]["role"] in {"exploration", "random"} else "circle" for n in nodes],
+            "colorbar": {"title": "score"},
+            "symbol": [SYMBOLS[mark_of(graph.nodes[node]).shape] for node in nodes],
             "line": {"color": "#333", "width": 1},
         },
         customdata=[_hover(view, node) for node in nodes],
@@ -238,9 +267,12 @@ def family_tree(view: RunContents) -> go.Figure:
     depth = len(layout.layers)
     figure.update_layout(**LAYOUT, height=max(150 * min(depth, 10), 60 * depth) + 80, showlegend=False)
     figure.update_xaxes(visible=False)
-    labels = [f"generation {number}" if number else "founders" for number in layout.layers]
     figure.update_yaxes(
-        tickvals=list(range(depth)), ticktext=labels, range=[depth - 0.5, -0.5], showgrid=False, zeroline=False
+        tickvals=list(range(depth)),
+        ticktext=list(layout.layers),
+        range=[depth - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
     )
     return figure
 
@@ -254,9 +286,9 @@ def _hover(view: RunContents, id: str) -> str:
         lines.append(f"their kinship: {person.kinship_of_parents:.3f}")
     for split, entry in person.scores.items():
         partly = "" if entry.complete else f" (estimated: stopped after {entry.documents} documents)"
-        lines.append(f"{split.replace('_', '-')}: {100 * entry.value:.2f}{partly}")
+        lines.append(f"{split.replace('_', '-')}: {entry.value:.4f}{partly}")
     if person.merge_gain is not None:
-        lines.append(f"merge gain: {100 * person.merge_gain:+.2f}")
+        lines.append(f"merge gain: {person.merge_gain:+.4f}")
     if person.error:
         lines.append(f"failed: {escape(on_terminal(person.error))}")
     return "<br>".join(lines)

@@ -1,8 +1,9 @@
 """What a report shows of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from search.history.lineage import shown
 from search.ledger.ledger import Ledger
 from search.strategies.recipes import BASE
 from service.answers.export import Individual, RunExport
+from service.answers.gains import TopKinship, related_tops, tops_of
 from service.answers.scores import Split, SplitScore
 
 MOST_RELATED = 200
@@ -23,11 +25,13 @@ MOST_RELATED = 200
 class RunContents:
     """A run's canonical export, and the kinship of its individuals, computed from their genomes.
 
-    Of a large run, kinship is that of `search.history.lineage.shown` individuals.
+    Of a large run, kinship is that of `search.history.lineage.shown` individuals. top: kinship among the best
+    k, by generation.
     """
 
     run: RunExport
     kinship: KinshipMatrix
+    top: Sequence[TopKinship] = ()
 
     @classmethod
     def open(cls, folder: Path, ledger: str | None = None) -> Self:
@@ -39,9 +43,13 @@ class RunContents:
     def of(cls, ledger: Ledger) -> Self:
         """Read the run in an open ledger; raises `LedgerError` where it holds none."""
         export = export_run(ledger)
-        genomes = ledger.genomes(id for id in shown(export, MOST_RELATED) if id != BASE)
-        kinship = Span.over(ledger.table()).kinship(genomes, export["config"]["strategy"]["metric"])
-        return cls(RunExport.model_validate(export), kinship)
+        records, strategy = ledger.records(), export["config"]["strategy"]
+        span, metric = Span.over(ledger.table()), strategy["metric"]
+        kinship = span.kinship(ledger.genomes(id for id in shown(export, MOST_RELATED) if id != BASE), metric)
+        tops = tops_of(records, strategy["k"])
+        best = ledger.genomes(id for id in dict.fromkeys(chain(*tops.values())) if id != BASE)
+        top = related_tops(tops, span.kinship(best, metric)) if len(best) > 1 else []
+        return cls(RunExport.model_validate(export), kinship, top)
 
     @cached_property
     def individuals(self) -> Mapping[str, Individual]:

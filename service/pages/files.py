@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".svg")
 FORMATS = {
     "matrix": (".csv", ".json", ".npz", ".html", *PICTURES),
-    "groups": (".csv", *PICTURES),
+    "groups": (".csv", ".json", ".npz", ".html", *PICTURES),
     "tree": (".html", *PICTURES, ".json", ".graphml", ".mmd"),
     "dendrogram": (*PICTURES, ".nwk"),
 }
@@ -59,7 +59,7 @@ def save_figure(figure: "Figure", path: Path, *, force: bool = False) -> None:
 def save_matrix(answer: "Matrix", path: Path, *, force: bool = False) -> None:
     """Write a matrix, or kinship by group where the answer has that."""
     if answer.by:
-        _save_groups(answer.by_group(), answer.by, path, force=force)
+        _save_groups(answer, answer.by, path, force=force)
     elif path.suffix in PICTURES:
         from kinship.pictures.plots import heatmap
 
@@ -112,14 +112,34 @@ def _tree_text(answer: "Descent", suffix: str, title: str) -> str:
             return answer.to_json() + "\n"
 
 
-def _save_groups(groups: "dict[str, KinshipMatrix]", by: str, path: Path, *, force: bool) -> None:
-    """As a picture, or as ``.csv``: a row for each group and pair."""
+def _save_groups(answer: "Matrix", by: str, path: Path, *, force: bool) -> None:
+    """Kinship within each group, whatever the format; ``.json`` is the answer, and has that of whole models too."""
+    groups = answer.by_group()
     if path.suffix in PICTURES:
-        from kinship.pictures.plots import profile
+        from kinship.pictures.profile import profile
 
         save_figure(profile(groups, by), path, force=force)
         return
-    with output_file(path, force=force) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with output_file(path, force=force) as partial:
+        match path.suffix:
+            case ".json":
+                partial.write_text(answer.to_json() + "\n", encoding="utf-8")
+            case ".npz":
+                import numpy as np
+
+                stacked = np.stack([group.values for group in groups.values()])
+                answer.matrix().save(partial, ".npz", groups=stacked, labels=np.array(list(groups)), by=np.array(by))
+            case ".html":
+                from service.pages.report import groups_page
+
+                partial.write_text(groups_page(answer, by), encoding="utf-8")
+            case _:
+                _write_rows(groups, by, partial)
+
+
+def _write_rows(groups: "dict[str, KinshipMatrix]", by: str, path: Path) -> None:
+    """CSV with a row for each group and pair."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
         write_csv(file, [[by, "one", "other", next(iter(groups.values())).metric]])
         for label, matrix in groups.items():
             pairs = combinations(enumerate(matrix.ids), 2)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,10 +16,15 @@ from service.pages.charts import (
     family_tree,
     front_chart,
     kinship_heatmap,
+    pairs_heatmap,
     scores_by_generation,
 )
 from service.pages.contents import RunContents
 from service.pages.environment import page_environment
+from service.pages.paper import gain_chart, top_chart
+
+if TYPE_CHECKING:
+    from service.answers.matrix import Matrix
 
 MOST_LISTED = 1000  # individuals in the table
 CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
@@ -28,8 +33,8 @@ CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions"
 def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
     """Write the report of one or more runs (by label) to ``path``; about 2 MB, of which Plotly is nearly all."""
     environment = page_environment()
-    environment.filters["points"] = lambda value: "" if value is None else f"{100 * value:.2f}"
-    environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.2f}"
+    environment.filters["figure"] = lambda value: "" if value is None else f"{value:.4f}"
+    environment.filters["signed"] = lambda value: "" if value is None else f"{value:+.4f}"
     page = environment.get_template("report.html").render(
         title=title,
         plotly_js=plotly_script(),
@@ -47,6 +52,18 @@ def matrix_page(matrix: KinshipMatrix) -> str:
         page_environment()
         .get_template("matrix.html")
         .render(title=title, plotly_js=plotly_script(), heatmap=_chart(kinship_heatmap(matrix)), tensors=matrix.tensors)
+    )
+
+
+def groups_page(answer: "Matrix", by: str) -> str:
+    """Every pair by every layer, module or tensor (``by``) as a heatmap, above that of whole models."""
+    matrix = answer.matrix()
+    title = f"{matrix.spec.label} to {short_names([matrix.base])[0]} by {by}: {len(matrix.ids)} models"
+    charts = _chart(pairs_heatmap(answer.by_group(), by)) + _chart(kinship_heatmap(matrix))
+    return (
+        page_environment()
+        .get_template("matrix.html")
+        .render(title=title, plotly_js=plotly_script(), heatmap=charts, tensors=matrix.tensors)
     )
 
 
@@ -87,6 +104,14 @@ def _section(label: str, view: RunContents) -> dict[str, Any]:
         "front": [people[id] for id in export["pareto_front"]],
         "front_chart": _chart(front_chart(view)) if export["pareto_front"] else "",
         "heatmap": _chart(kinship_heatmap(view.kinship)),
+        "gain_words": view.run.gain.words,
+        "gain_chart": _chart(gain_chart(view)) if view.run.gain.n else "",
+        "top": view.top,
+        "k": strategy.get("k") if isinstance(strategy := view.run.config.get("strategy"), dict) else None,
+        "top_chart": _chart(top_chart(view)) if view.top else "",
+        "metrics": {name: task.metric for name, task in view.run.tasks.items()},
+        "merges": sorted(offspring, key=lambda person: person["generation"])[:MOST_LISTED],
+        "leaders": set(view.run.best_so_far),
     }
 
 

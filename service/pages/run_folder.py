@@ -9,6 +9,7 @@ DIR/lineage.png|svg   the family tree
 DIR/report.html       everything to look at
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def write_best(
         lineage=lineage,
         parents=[references[id] for id in parents],
         licences={references[id]: terms[id] for id in parents if id in terms},
-        scores=_card_scores(best, held_out=search.config.evaluate.search_fraction < 1),
+        scores=_card_scores(best, facts.tasks, held_out=search.config.evaluate.search_fraction < 1),
         verdict=verdict,
         force=True,
         told=told,
@@ -117,10 +118,11 @@ def label_of(config: RunConfig) -> str:
     return config.strategy.variant if config.strategy.name == "topk" else config.strategy.name
 
 
-def _card_scores(best: Record, *, held_out: bool) -> dict[str, float]:
+def _card_scores(best: Record, tasks: Mapping[str, Mapping[str, str]], *, held_out: bool) -> dict[str, float]:
+    """Scores by task, metric and split; ``tasks``: with the metric of each."""
     split: Split = "held_out" if "held_out" in best.scores else "search"
     label = split.replace("_", "-") if held_out else "search, nothing held out"
-    return {f"{task} ({label})": value for task, value in best.scores[split].tasks.items()}
+    return {f"{task}, {tasks[task]['metric']} ({label})": value for task, value in best.scores[split].tasks.items()}
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from kinship.checkpoints.references import short_names
 from kinship.outside import in_picture, json_text
+from kinship.pictures.marks import STROKES, mark_of
 from kinship.trees.formats import edge_text, families
 from kinship.trees.graph import as_dict
 from service.answers.tree import Descent, findings_of
@@ -12,6 +13,8 @@ from service.pages.environment import page_environment
 
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
+
+SHAPES = {"o": "ellipse", "s": "rectangle", "h": "hexagon", "D": "diamond"}
 
 
 def tree_page(answer: Descent, title: str) -> str:
@@ -35,7 +38,10 @@ def tree_page(answer: Descent, title: str) -> str:
 
 
 def tree_content(tree: "Tree") -> dict[str, Any]:
-    """Nodes and edges with what the page adds: names, families by their first member, who is best, words at edges."""
+    """Nodes and edges with what the page adds: names, families by their first member, who is best, words at edges.
+
+    How kinds of models and of descent look is the same as in pictures (`kinship.pictures.marks`).
+    """
     content = as_dict(tree)
     family = {id: group[0] for group in families(tree) for id in group}
     several = len(set(family.values())) > 1
@@ -46,6 +52,12 @@ def tree_content(tree: "Tree") -> dict[str, Any]:
         if several:
             node.setdefault("family", family[node["id"]])
         node["best"] = bool(scores) and node.get("score") == max(scores)
+        node["shape"] = SHAPES[mark_of(node).shape]
     for edge in content["edges"]:
         edge["text"] = edge_text(edge)
+    content["kinds"] = {
+        kind: {"colour": stroke.colour, "width": stroke.width, "dash": [] if stroke.dash == "-" else stroke.dash[1]}
+        for kind, stroke in STROKES.items()
+        if any(edge["kind"] == kind for edge in content["edges"])
+    }
     return content

@@ -29,7 +29,7 @@ function curve() {
       leader = one;
       best.push([count, one]);
     }
-    if (one.generation > 0 && known(one.value)) { dots.x.push(count); dots.y.push(100 * one.value); dots.text.push(one.id); }
+    if (one.generation > 0 && known(one.value)) { dots.x.push(count); dots.y.push(one.value); dots.text.push(one.id); }
   }
   return { best, dots, count, leader };
 }
@@ -38,17 +38,17 @@ function drawCurve() {
   const show = () => {
     const { best, dots, count, leader } = curve();
     if (!leader) return { empty: "No score yet." };
-    const steps = [...best, [count, leader]], x = steps.map(([place]) => place), y = steps.map(([, one]) => 100 * one.value);
-    const error = steps.map(([, one]) => 100 * (one.stderr || 0)), from = Math.max(0, dots.x.length - MOST_DOTS);
+    const steps = [...best, [count, leader]], x = steps.map(([place]) => place), y = steps.map(([, one]) => one.value);
+    const error = steps.map(([, one]) => one.stderr || 0), from = Math.max(0, dots.x.length - MOST_DOTS);
     const band = { mode: "lines", line: { width: 0, shape: "hv" }, hoverinfo: "skip", showlegend: false };
     return {
       traces: [
         { x, y: y.map((value, index) => value - error[index]), ...band },
         { x, y: y.map((value, index) => value + error[index]), ...band, fill: "tonexty", fillcolor: `${ink("blue")}33` },
-        { x: dots.x.slice(from), y: dots.y.slice(from), text: dots.text.slice(from), name: "candidates", mode: "markers", marker: { color: ink("faint"), size: 5 }, hovertemplate: "%{text}: %{y:.2f}<extra></extra>" },
-        { x, y, text: steps.map(([, one]) => one.id), name: "best so far", mode: "lines+markers", line: { shape: "hv", color: ink("blue"), width: 2.5 }, marker: { size: 6 }, hovertemplate: "%{text}: %{y:.2f} after %{x}<extra></extra>" },
+        { x: dots.x.slice(from), y: dots.y.slice(from), text: dots.text.slice(from), name: "candidates", mode: "markers", marker: { color: ink("faint"), size: 5 }, hovertemplate: "%{text}: %{y:.4f}<extra></extra>" },
+        { x, y, text: steps.map(([, one]) => one.id), name: "best so far", mode: "lines+markers", line: { shape: "hv", color: ink("blue"), width: 2.5 }, marker: { size: 6 }, hovertemplate: "%{text}: %{y:.4f} after %{x}<extra></extra>" },
       ],
-      layout: { xaxis: { title: { text: "offspring evaluated" }, rangemode: "tozero" }, yaxis: { title: { text: "score, points" } } },
+      layout: { xaxis: { title: { text: "offspring evaluated" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } } },
     };
   };
   const listed = () => ({
@@ -64,13 +64,13 @@ function drawGain() {
     const all = born();
     if (all.length < 2) return { empty: "Not enough offspring with a score yet." };
     const x = all.map((one) => one.kinship), low = Math.min(...x), high = Math.max(...x);
-    const dots = { x, y: all.map((one) => 100 * one.gain), text: all.map((one) => one.id), mode: "markers", name: "offspring", marker: { color: ink("blue"), size: 6, opacity: 0.7 }, hovertemplate: "%{text}: kinship %{x:.3f}, gain %{y:.2f}<extra></extra>" };
+    const dots = { x, y: all.map((one) => one.gain), text: all.map((one) => one.id), mode: "markers", name: "offspring", marker: { color: ink("blue"), size: 6, opacity: 0.7 }, hovertemplate: "%{text}: kinship %{x:.3f}, gain %{y:.4f}<extra></extra>" };
     const line = gain && known(gain.slope) ? [{ x: [low, high], y: [low, high].map((value) => gain.intercept + gain.slope * value), mode: "lines", name: "least squares", line: { color: ink("orange"), dash: "dash" }, hoverinfo: "skip" }] : [];
-    return { traces: [dots, ...line], layout: { xaxis: { title: { text: "kinship of the parents" } }, yaxis: { title: { text: "gain, points" } } } };
+    return { traces: [dots, ...line], layout: { xaxis: { title: { text: "kinship of the parents" } }, yaxis: { title: { text: "gain" } } } };
   };
   const p = gain && known(gain.p) ? (gain.p < 0.001 ? "p < 0.001" : `p = ${gain.p.toFixed(3)}`) : "";
   $("#gain figcaption").textContent = gain && known(gain.r)
-    ? `Gain: score less the mean of the parents' scores. Pearson r = ${gain.r.toFixed(3)}, ${p} (two-sided), n = ${gain.n}; offspring of one run are not independent, so take p as a guide.`
+    ? `Gain: score less the mean of the parents' scores. Pearson r = ${gain.r.toFixed(2)}${known(gain.low) ? ` (95 % interval ${gain.low.toFixed(2)} to ${gain.high.toFixed(2)})` : ""}, ${p} (two-sided), n = ${gain.n}; offspring of one run are not independent, so take p as a guide.`
     : "Gain: score less the mean of the parents' scores. The correlation needs three offspring that differ.";
   const listed = () => ({
     columns: [{ name: "offspring" }, { name: "parents" }, { name: "kinship of parents", number: true }, { name: "gain", number: true }],
@@ -86,12 +86,12 @@ function drawFront() {
     if (!members().length) return { empty: related ? "No fully scored individual yet." : "Being computed." };
     if (tasks.length === 2) {
       const others = people.filter((one) => one.complete && !front.includes(one.id)), sorted = members().sort((one, other) => one.tasks[0] - other.tasks[0]);
-      const trace = (all, name, colour, mode) => ({ x: all.map((one) => 100 * one.tasks[0]), y: all.map((one) => 100 * one.tasks[1]), text: all.map((one) => one.id), name, mode, line: { color: colour, shape: "vh" }, marker: { color: colour, size: 7 } });
-      return { traces: [trace(others, "others", ink("faint"), "markers"), trace(sorted, "front", ink("orange"), "lines+markers")], layout: { xaxis: { title: { text: `${tasks[0]}, points` } }, yaxis: { title: { text: `${tasks[1]}, points` } } } };
+      const trace = (all, name, colour, mode) => ({ x: all.map((one) => one.tasks[0]), y: all.map((one) => one.tasks[1]), text: all.map((one) => one.id), name, mode, line: { color: colour, shape: "vh" }, marker: { color: colour, size: 7 } });
+      return { traces: [trace(others, "others", ink("faint"), "markers"), trace(sorted, "front", ink("orange"), "lines+markers")], layout: { xaxis: { title: { text: tasks[0] } }, yaxis: { title: { text: tasks[1] } } } };
     }
     const best = members().sort((one, other) => other.value - one.value).slice(0, 30);
-    const traces = best.map((one, index) => ({ x: tasks, y: one.tasks.map((value) => 100 * value), name: one.id, showlegend: index < 4, mode: index < 4 ? "lines+markers" : "lines", line: { color: index < 4 ? ink(["blue", "orange", "green", "pink"][index]) : ink("faint"), width: index < 4 ? 2 : 1, dash: ["solid", "dash", "dot", "dashdot"][index] || "solid" } }));
-    return { traces: traces.reverse(), layout: { yaxis: { title: { text: "score, points" } }, legend: { orientation: "h", y: 1.14, traceorder: "reversed" } } };
+    const traces = best.map((one, index) => ({ x: tasks, y: one.tasks, name: one.id, showlegend: index < 4, mode: index < 4 ? "lines+markers" : "lines", line: { color: index < 4 ? ink(["blue", "orange", "green", "pink"][index]) : ink("faint"), width: index < 4 ? 2 : 1, dash: ["solid", "dash", "dot", "dashdot"][index] || "solid" } }));
+    return { traces: traces.reverse(), layout: { yaxis: { title: { text: "score" } }, legend: { orientation: "h", y: 1.14, traceorder: "reversed" } } };
   };
   const listed = () => ({
     columns: [{ name: "id" }, { name: "score", number: true }, ...tasks.map((name) => ({ name, number: true }))],

@@ -1,4 +1,4 @@
-"""The strategy replays the main run of Hu et al., arXiv 2410.12613v3, Table 9 (Mistral-7B).
+"""The strategy replays the main run of Hu et al., arXiv 2410.12613v3, Table 9 (Mistral-7B): `examples/paper_table9.py`.
 
 The table lists the vanilla run and the run with kinship mixed, a child of both under one name, so each variant is told
 the scores of the children that it asks for itself. It gives no parents: those below follow from scores and gains.
@@ -12,79 +12,15 @@ What cannot be matched:
 - 3-3 fits 2-1+2-exp to 0.095 only; it is matched here because it is one of the three pairs that the rule leaves.
 """
 
-import math
-from collections.abc import Mapping
+import runpy
+from pathlib import Path
 
 import pytest
 
-from search.strategies.base import Individual, Proposal
-from search.strategies.settings import MergeSettings, StrategySettings
-from search.strategies.topk import TopKGreedy
-from tests.search.strategies.test_topk import context
+from search.strategies.base import Proposal
 
-FOUNDERS = {"MetaMath": 63.72, "Instruct": 61.82, "Open-chat": 66.28}
-
-# Name, average score, parents.
-CHILDREN = [
-    ("1-1", 62.17, "MetaMath", "Instruct"),
-    ("1-2", 64.02, "Instruct", "Open-chat"),
-    ("1-3", 66.84, "MetaMath", "Open-chat"),
-    ("2-1", 68.72, "Open-chat", "1-3"),
-    ("2-2", 61.47, "1-2", "1-3"),
-    ("2-3", 61.32, "Open-chat", "1-2"),
-    ("2-exp", 68.11, "Instruct", "1-3"),
-    ("3-1", 68.59, "Open-chat", "2-1"),
-    ("3-2", 67.74, "1-3", "2-1"),
-    ("3-3", 69.06, "2-1", "2-exp"),
-    ("3-4", 68.61, "1-3", "2-exp"),
-    ("3-exp", 68.15, "1-1", "2-1"),
-    ("4-1", 68.51, "2-1", "3-1"),
-    ("4-2", 68.04, "2-1", "3-2"),
-    ("4-3", 68.53, "3-1", "3-2"),
-    ("4-4", 68.75, "2-1", "3-3"),
-    ("4-5", 68.39, "2-1", "3-4"),
-]
-NAMES = {frozenset((one, other)): name for name, _, one, other in CHILDREN}
-SCORES = {name: score for name, score, _, _ in CHILDREN}
-
-# Kinship (PCC) of the pairs that were merged, as published.
-PUBLISHED_KINSHIP = {
-    "1-1": 0.01, "1-2": -0.02, "1-3": 0.05, "2-1": 0.93, "2-2": 0.57, "2-3": 0.58, "2-exp": -0.02, "3-1": 0.95,
-    "3-2": 0.93, "3-3": 0.24, "3-4": 0.32, "3-exp": 0.03, "4-1": 0.98, "4-2": 0.98, "4-3": 0.94, "4-4": 0.54,
-    "4-5": 0.66,
-}  # fmt: skip
-
-# Pairs that were not merged have no published kinship. The replay needs that the published partner was the least
-# related of its pool (-0.02 in generation 2, 0.03 in generation 3); these two values say no more than that.
-ASSUMED_KINSHIP = {("1-3", "MetaMath"): 0.5, ("2-1", "1-2"): 0.5}
-
-
-def replay(
-    variant: str, generations: int, pool: str = "previous", more: Mapping[tuple[str, str], float] | None = None
-) -> list[list[Proposal]]:
-    """What the strategy asks for, by generation; an unknown pair has no kinship and is never chosen."""
-    known = {pair: PUBLISHED_KINSHIP[name] for pair, name in NAMES.items()}
-    known |= {frozenset(pair): value for pair, value in (ASSUMED_KINSHIP | dict(more or {})).items()}
-    search = TopKGreedy(
-        StrategySettings.model_validate({"name": "topk", "variant": variant, "k": 3, "partner_pool": pool}),
-        MergeSettings(),
-        context(
-            [Individual(id, 0, score) for id, score in FOUNDERS.items()],
-            lambda one, other: known.get(frozenset((one, other)), math.nan),
-        ),
-    )
-    asked: list[list[Proposal]] = []
-    for generation in range(1, generations + 1):
-        asked.append(search.ask())
-        if generation < generations:
-            names = [NAMES[frozenset(proposal.parents)] for proposal in asked[-1]]
-            search.tell(
-                [
-                    Individual(name, generation, SCORES[name], proposal.parents)
-                    for name, proposal in zip(names, asked[-1], strict=True)
-                ]
-            )
-    return asked
+PAPER = runpy.run_path(str(Path(__file__).parents[2] / "examples/paper_table9.py"))
+NAMES, replay = PAPER["NAMES"], PAPER["replay"]
 
 
 def names(proposals: list[Proposal], role: str = "greedy") -> set[str]:
@@ -144,3 +80,22 @@ def test_the_other_pools_do_not_ask_for_the_partner_published_in_generation_3(po
     to_instruct = {("2-1", "Instruct"): -0.02, ("1-3", "1-1"): 0.5}
     assert names(replay("kinship", 3, pool, to_instruct)[2], "exploration") == {"2-1+Instruct"}
     assert names(replay("kinship", 3, "previous", to_instruct)[2], "exploration") == {"3-exp"}
+
+
+def test_the_published_gains_follow_from_scores_and_parents() -> None:
+    # Table 3 of the paper; 3-3 fits to 0.095.
+    published = {
+        "1-1": -0.60, "1-2": -0.03, "1-3": 1.84, "2-1": 2.16, "2-2": -3.96, "2-3": -3.83, "3-1": 1.09, "3-2": -0.04,
+        "3-4": 1.13, "4-1": -0.14, "4-2": -0.19, "4-3": 0.37, "4-4": -0.14, "4-5": -0.27,
+    }  # fmt: skip
+    for child, gain in published.items():
+        assert PAPER["gain"](child) == pytest.approx(gain, abs=0.011)
+
+
+def test_the_example_prints_both_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    PAPER["main"]()
+    shown = capsys.readouterr().out
+    assert shown.count("Top-3 greedy merging") == 2
+    assert "2-exp           1-3 x Instruct            exploration      -0.02   68.11   +3.78" in shown
+    assert "3-3+3-4" in shown
+    assert "n = 17" in shown

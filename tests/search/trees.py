@@ -6,8 +6,9 @@ from typing import Any
 
 def individual(id: str, generation: int, *parents: str, score: float | None = 0.5) -> dict[str, Any]:
     scores = {} if score is None else {"search": {"value": score}}
+    role = "greedy" if parents else "base" if id == "base" else "founder"
     return {
-        "id": id, "generation": generation, "role": "greedy" if parents else "founder", "parents": list(parents),
+        "id": id, "generation": generation, "role": role, "parents": list(parents),
         "kinship_of_parents": 0.25 if parents else None, "scores": scores,
     }  # fmt: skip
 

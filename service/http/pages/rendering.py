@@ -24,21 +24,21 @@ def page(template: str, here: str, *, status: int = 200, **content: Any) -> HTML
 
 
 def points(value: float | None) -> str:
-    """A share, in hundredths.
+    """A score, in its metric's own unit.
 
     >>> points(0.61234), points(None)
-    ('61.23', '')
+    ('0.6123', '')
     """
-    return "" if value is None else f"{100 * value:.2f}"
+    return "" if value is None else f"{value:.4f}"
 
 
 def signed(value: float | None) -> str:
-    r"""A difference of shares, in hundredths, with a real minus.
+    r"""A difference of scores, with a real minus.
 
     >>> signed(-0.012), signed(0.5)
-    ('\u22121.20', '+50.00')
+    ('\u22120.0120', '+0.5000')
     """
-    return "" if value is None else f"{100 * value:+.2f}".replace("-", "\u2212")
+    return "" if value is None else f"{value:+.4f}".replace("-", "\u2212")
 
 
 def duration(seconds: float | None) -> str:

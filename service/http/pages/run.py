@@ -7,11 +7,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from search.ledger.ledger import Ledger
+from service.answers.gains import Correlation, gains_of
 from service.answers.served import ServedRun
 from service.http.artefacts import list_files, run_folder
 from service.http.backend import Asked, Backend
 from service.http.looking import RunView
-from service.http.pages.figures import COLUMNS, correlation, front_of, gains_of, kinship_of, rows_of, settled
+from service.http.pages.figures import COLUMNS, front_of, kinship_of, rows_of, settled
 from service.http.pages.rendering import by_folder, duration, page
 from service.http.replies import reply_json
 
@@ -39,7 +40,7 @@ def show_live(request: Request, run: str, backend: Asked, first: Annotated[int, 
         "first": first,
         "rows": rows,
         "settled": settled(view.records),
-        "gain": correlation(gains_of(view)),
+        "gain": Correlation.of(gains_of(view.records)).content(),
         "tasks": _tasks(view),
     }
     return reply_json(request, content)

@@ -40,7 +40,7 @@ def test_graphml_of_names_that_xml_cannot_hold(tree: "nx.DiGraph[str]") -> None:
 def test_mermaid(tree: "nx.DiGraph[str]") -> None:
     text = to_mermaid(tree)
     assert text.splitlines()[0] == "flowchart TD"
-    assert '    m0 -->|"finetune 0.75"| m1' in text
+    assert '    m0 -->|"finetune, confidence 0.75"| m1' in text
     assert '    m2["&quot;b&quot;"]' in text
     assert '    m3["c · 0.500"]' in text
     assert "    class m1 named" in text
@@ -50,8 +50,8 @@ def test_mermaid(tree: "nx.DiGraph[str]") -> None:
 def test_lines_for_a_terminal(tree: "nx.DiGraph[str]") -> None:
     assert list(to_lines(tree)) == [
         "org/base  (mit)",
-        "├─ org/a  (finetune 0.75; not given)",
-        '│  └─ org/c  (merge 0.50; with org/"b"; score 0.5000)',
+        "├─ org/a  (finetune, confidence 0.75; not given)",
+        '│  └─ org/c  (merge, kinship 0.50; with org/"b"; score 0.5000)',
         '└─ org/"b"  (lora)',
         "else/alone",
     ]

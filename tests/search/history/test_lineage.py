@@ -17,10 +17,13 @@ def test_lineage_of_a_run(scene: Scene) -> None:
     scene.run("run", evaluator=scene.evaluator(failing("1-2")))
     export = scene.export("run")
     graph = lineage_of(export)
-    assert set(graph) == {i["id"] for i in export["individuals"]} - {"base"}
-    assert set(graph.edges) == {(parent, i["id"]) for i in export["individuals"] for parent in i["parents"]}
+    assert set(graph) == {i["id"] for i in export["individuals"]}
+    born = {(parent, i["id"]) for i in export["individuals"] for parent in i["parents"]}
+    founders = {i["id"] for i in export["individuals"] if i["role"] == "founder"}
+    assert set(graph.edges) == born | {("base", founder) for founder in founders}
+    assert {graph.edges["base", founder]["kind"] for founder in founders} == {"finetune"}
     assert nx.is_directed_acyclic_graph(graph)
-    assert {graph.in_degree(node) for node in graph} == {0, 2}
+    assert {graph.in_degree(node) for node in graph} == {0, 1, 2}
     assert graph.nodes["1-2"]["score"] is None
     for i in export["individuals"]:
         if i["id"] not in ("base", "1-2"):
@@ -30,13 +33,20 @@ def test_lineage_of_a_run(scene: Scene) -> None:
             assert (node["generation"], node["role"]) == (i["generation"], i["role"])
 
 
+def layer_of(facts: dict[str, Any]) -> str:
+    """The base has a layer of its own."""
+    if facts["role"] == "base":
+        return "base"
+    return f"generation {facts['generation']}" if facts["generation"] else "founders"
+
+
 def check_layout(graph: Any, layout: Layout) -> int:
     """Check all that a layout promises; returns how many edges skip a generation."""
     assert set(layout.nodes) == set(graph)
     assert set(layout.edges) == set(graph.edges)
     for node, (x, y) in layout.nodes.items():
         assert 0 < x < 1
-        assert y == graph.nodes[node]["generation"]
+        assert layout.layers[int(y)] == layer_of(graph.nodes[node])
     assert len(set(layout.nodes.values())) == len(layout.nodes)
     for (parent, child), route in layout.edges.items():
         assert route[0] == layout.nodes[parent]
@@ -81,7 +91,7 @@ def test_a_layout_of_founders_alone() -> None:
     graph = lineage_of({"base": "base", "individuals": [individual("base", 0), individual("a", 0), individual("b", 0)]})
     layout = layered_layout(graph)
     assert check_layout(graph, layout) == 0
-    assert {y for _, y in layout.nodes.values()} == {0.0}
+    assert {node: y for node, (_, y) in layout.nodes.items()} == {"base": 0.0, "a": 1.0, "b": 1.0}
 
 
 def test_a_layout_does_not_depend_on_the_hash_seed() -> None:

@@ -32,7 +32,7 @@ def test_without_an_interval_nothing_is_decided() -> None:
     found = {"value": 0.5, "low": None, "high": None, "level": None, "documents": 1}
     assert sentence({"held_out": found}) == (
         "On held-out documents, 2-1 is not distinguishable from the best founder, a: "
-        "+50.00 points (no interval: a task has a single document)."
+        "+0.5000 (no interval: a task has a single document)."
     )
     assert sentence({}) == "The run has no held-out comparison yet."
     assert sentence({}, whole=True) == "Nothing is held out (search_fraction: 1)."
@@ -49,4 +49,4 @@ def test_a_run_is_judged_by_its_own_comparison(scene: Scene, sign: float) -> Non
         if (row["individual"], row["versus"]) == (export["best_offspring"], export["best_founder"])
     ]
     assert WORDS[judgement(row["splits"]["held_out"])] in export["verdict"]
-    assert f"{100 * row['splits']['held_out']['low']:+.2f} to" in export["verdict"]
+    assert f"{row['splits']['held_out']['low']:+.4f} to" in export["verdict"]

@@ -35,9 +35,14 @@ def test_recorded_descent(models: list[Path], tmp_path: Path) -> None:
     assert lines == [f"{models[0]}  (cc-by-nc-4.0)", f"└─ {models[1]}  (finetune; mit)", str(models[2])]
     assert "is under mit; its ancestors are under cc-by-nc-4.0" in " ".join(result.stderr.split())
     told = json.loads(tree(*models, "--recorded", "--json").stdout)
-    assert told["schema"] == "kinship.family/1"
+    assert told["schema"] == "kinship.family/2"
     assert [(edge["parent"], edge["child"]) for edge in told["edges"]] == [(str(models[0]), str(models[1]))]
     assert [finding["kind"] for finding in told["findings"]] == ["licence"]
+
+
+def test_the_base_has_a_role_and_so_a_row_of_its_own(models: list[Path]) -> None:
+    told = json.loads(tree(*models, "--recorded", "--base", models[0], "--json").stdout)
+    assert [node.get("role") for node in told["nodes"]] == ["base", None, None]
 
 
 def test_recorded_and_recovered_are_one_tree(models: list[Path]) -> None:
@@ -63,7 +68,7 @@ def test_every_format(models: list[Path], tmp_path: Path) -> None:
     result = tree(*models, "--recorded", *options)
     assert result.exit_code == 0, result.exception
     assert nx.read_graphml(tmp_path / "tree.graphml").number_of_edges() == 1
-    assert json.loads((tmp_path / "tree.json").read_text())["schema"] == "kinship.family/1"
+    assert json.loads((tmp_path / "tree.json").read_text())["schema"] == "kinship.family/2"
     assert "flowchart" in (tmp_path / "tree.mmd").read_text()
     assert all(path.stat().st_size > 50 for path in outputs)
     assert isinstance(tree(*models, "--recorded", *options).exception, OutputExists)

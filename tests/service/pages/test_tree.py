@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pytest
 
 from kinship.trees.graph import add_descent, add_member, placed
@@ -36,7 +37,7 @@ def test_the_page_needs_nothing_else(tree: "nx.DiGraph[str]") -> None:
     content = json.loads(data)
     assert [node["id"] for node in content["nodes"]] == list(tree)
     assert [node["best"] for node in content["nodes"]] == [False, False, True]
-    assert [edge["text"] for edge in content["edges"]] == ["finetune 0.75", "merge 0.50"]
+    assert [edge["text"] for edge in content["edges"]] == ["finetune, confidence 0.75", "merge, kinship 0.50"]
     assert any("its ancestors are under cc-by-nc-4.0" in finding["text"] for finding in content["findings"])
 
 
@@ -57,7 +58,7 @@ def drawn(page: str, says: str, folder: Path) -> tuple[str, str]:
     file.write_text(page.replace("</body>", f"<script>document.title = {says}</script></body>"))
     result = subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile", "--dump-dom",
-         "--virtual-time-budget=10000", file.as_uri()],
+         "--window-size=1400,900", "--virtual-time-budget=10000", file.as_uri()],
         capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     (title,) = re.findall("<title>(.*?)</title>", result.stdout)
@@ -96,3 +97,30 @@ def test_a_browser_draws_it(tree: "nx.DiGraph[str]", tmp_path: Path) -> None:
     assert title == "org/base,#00224e org/a&lt;/script&gt;&lt;b&gt;,#e8e8e8 org/c,#fee838"
     assert "0.2500" in document
     assert "1 found" not in document
+
+
+@pytest.mark.parametrize(
+    "count", [27, pytest.param(100, marks=pytest.mark.soak), pytest.param(300, marks=pytest.mark.soak)]
+)
+def test_names_can_be_read_and_do_not_overlap(count: int, tmp_path: Path) -> None:
+    tree: nx.DiGraph[str] = nx.DiGraph()
+    for child in range(1, count):
+        parent = f"organisation-name/Model-Name-7B-Instruct-v0.{child // 6}-merge"
+        id = f"organisation-name/Model-Name-7B-Instruct-v0.{child}-merge"
+        add_descent(tree, parent, id, "lora" if child % 3 else "finetune", "weights", confidence=0.9)
+        add_member(tree, id, given=True)
+    says = (
+        "JSON.stringify(familyTree.nodes().map(n => { const box = n.renderedBoundingBox({includeNodes: false}),"
+        " size = parseFloat(n.style('font-size')) * familyTree.zoom();"
+        " return [n.data('label'), size, box.x1, box.y1, box.x2, box.y2]; }))"
+    )
+    told, document = drawn(tree_page(FamilyTree.of(placed(tree)), "A family"), says, tmp_path)
+    found = [row for row in json.loads(told.replace("&quot;", '"')) if row[0]]
+    assert len(found) >= min(count, 40)
+    assert {round(size) for _, size, *_ in found} == {12}  # pixels
+    boxes = np.array([row[2:] for row in found])
+    deep = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    overlap = deep.min(axis=2)
+    np.fill_diagonal(overlap, -1)
+    assert overlap.max() < 4  # pixels; the background of a name is a little larger than it
+    assert len(re.findall('stroke-dasharray="[^"]+"', document)) >= 1  # kinds differ by dash

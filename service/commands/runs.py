@@ -166,6 +166,8 @@ def print_individuals(answer: "RunExport", name: str) -> None:
     if answer.pareto_front:
         front = ", ".join(answer.pareto_front[:MOST_NAMED]) + (", ..." if answer.pareto_front[MOST_NAMED:] else "")
         console().print(f"Beaten by nobody on all tasks at once: {front}.", soft_wrap=True)
+    if answer.exploration:
+        console().print(answer.exploration_told)
     console().print(f"{answer.verdict} Stopped because {answer.stopped or 'it is not finished'}.")
 
 

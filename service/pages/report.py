@@ -64,6 +64,7 @@ def _section(label: str, view: RunContents) -> dict[str, Any]:
     return {
         "label": label,
         "verdict": view.run.verdict,
+        "exploration": view.run.exploration_told,
         "stopped": export["stopped"] or "not finished",
         "offspring": len(offspring),
         "generations": max((person["generation"] for person in offspring), default=0),

@@ -35,8 +35,8 @@ from search.strategies.base import Context, Individual
 from search.strategies.recipes import BASE
 from search.strategies.settings import MergeSettings, StrategySettings
 from search.strategies.topk import TopKGreedy
-from service.commands.demo import MASTERED, MERGE
 from service.demo.family import DEMO, TINY, FamilySettings, make_family
+from service.demo.searches import MASTERED, MERGE
 
 K = 3
 GENERATIONS = 10

@@ -34,7 +34,8 @@ import torch
 from common import CannotRunError, Cost, in_turn, make_models, print_costs, run
 from safetensors import safe_open
 from safetensors.torch import save_file
-from scipy.stats import spearmanr
+
+from search.history.rank_correlation import rank_correlation
 
 DISK = 4e9
 PAIRS = list(combinations(range(4), 2))
@@ -276,10 +277,12 @@ def study(lens: MergeLens, demo: Path | None) -> None:
     print(f"Rank correlations over {len(children)} pairs of the demo's founders")
     for name in table[0]:
         values = [row[name] for row in table]
-        with_gain, with_kinship = (spearmanr(values, them)[0] for them in (gains, [row["kinship"] for row in table]))
+        pairs = [(child["parents"][0], child["parents"][1]) for child in children]
+        with_gain = rank_correlation(values, gains, pairs)
+        with_kinship = rank_correlation(values, [row["kinship"] for row in table], pairs)
         print(
-            f"  {name:16} {min(values):8.3f} to {max(values):8.3f}   with merge gain {with_gain:+.2f}   "
-            f"with kinship {with_kinship:+.2f}"
+            f"  {name:16} {min(values):8.3f} to {max(values):8.3f}   with merge gain {with_gain or 'undefined'}   "
+            f"with kinship {with_kinship or 'undefined'}"
         )
 
 

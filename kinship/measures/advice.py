@@ -6,6 +6,7 @@ from itertools import combinations
 
 from kinship.errors import InvalidConfig
 from kinship.measures.matrix import KinshipMatrix
+from kinship.measures.metrics import get_metric
 
 EVIDENCE = (
     "Kinship is weak evidence. In the published merges (Hu et al., arXiv 2410.12613) it correlates with merge gain at "
@@ -37,12 +38,18 @@ def advise(matrix: KinshipMatrix) -> list[Advice]:
 
     Raises `InvalidConfig` for a metric on which the bands are not defined.
     """
-    if matrix.spec.unrelated != 0.0:  # the bands are on its scale
-        raise InvalidConfig(
-            f"Advice needs a similarity by pcc or cosine, not the {matrix.spec.label}.", hint="Use --metric pcc."
-        )
+    require_similarity(matrix.metric)
     pairs = [(matrix[pair], pair) for pair in combinations(matrix.ids, 2)]
     return [Advice(pair, value, *_band(value)) for value, pair in sorted(pairs) if not math.isnan(value)]
+
+
+def require_similarity(metric: str) -> None:
+    """Raise `InvalidConfig` for a metric on which the bands are not defined."""
+    spec = get_metric(metric)
+    if spec.unrelated != 0.0:  # the bands are on its scale
+        raise InvalidConfig(
+            f"Advice needs a similarity by pcc or cosine, not the {spec.label}.", hint="Use --metric pcc."
+        )
 
 
 def _band(value: float) -> tuple[str, str]:

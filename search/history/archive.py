@@ -22,7 +22,7 @@ from search.history.export import export_run, to_json
 from search.ledger.ledger import Entry, Ledger, RunFacts, StoredChild
 from search.ledger.records import Failed, Record, Summary
 
-SCHEMA = "kinship.run-full/3"
+SCHEMA = "kinship.run-full/4"
 
 
 def archive(ledger: Ledger) -> dict[str, Any]:

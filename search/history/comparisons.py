@@ -1,7 +1,8 @@
 """Differences between individuals of a run in what the search selects on, paired by document, with intervals."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Protocol
 
 from evaluators.scores.aggregates import differences, gain
 from evaluators.scores.intervals import Sample, paired_differences
@@ -12,6 +13,40 @@ from search.ledger.records import Record, best_offspring, best_so_far
 from search.strategies.recipes import BASE
 
 MOST_LEADERS = 10
+
+
+class Made(Protocol):
+    """What `first_alike` looks at of an individual, be it of a ledger or of an export."""
+
+    @property
+    def generation(self) -> int:
+        """0: base and founders."""
+        ...
+
+    @property
+    def identity(self) -> str | None:
+        """Of its weights; None where they could not be merged."""
+        ...
+
+    @property
+    def recipe(self) -> Mapping[str, Any] | None:
+        """How it was merged."""
+        ...
+
+
+def first_alike(runs: Sequence[Iterable[Made]]) -> list[int | None]:
+    """For each run the place of the first before it that made the same models, generation by generation, of the same
+    founders, so that they are one run; None where there is none, or where nothing was made yet.
+    """
+    courses = [_course(run) for run in runs]
+    first = [courses.index(course) if len(course) > 1 else place for place, course in enumerate(courses)]
+    return [other if other < place else None for place, other in enumerate(first)]
+
+
+def _course(run: Iterable[Made]) -> list[list[str]]:
+    ordered = sorted(run, key=lambda made: made.generation)
+    generations = groupby(ordered, key=lambda made: made.generation)
+    return [sorted(made.identity or f"failed: {made.recipe}" for made in group) for _, group in generations]
 
 
 def score_of(ledger: Ledger, facts: RunFacts, record: Record, split: Split) -> Score:

@@ -13,12 +13,13 @@ from kinship.outside import json_text
 from merging.offspring.span import Span
 from search.history.comparisons import Differences, comparisons
 from search.history.descent import Descent
+from search.history.exploration import explorations
 from search.history.verdict import verdict
 from search.ledger.ledger import Ledger
 from search.ledger.records import Record, best_offspring, best_so_far, front
 from search.strategies.recipes import BASE
 
-SCHEMA = "kinship.run/3"
+SCHEMA = "kinship.run/4"
 
 
 def export_run(ledger: Ledger) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
         "comparisons": rows,
         "verdict": verdict(offspring.id if offspring else None, best_founder, rows, whole=whole),
+        "exploration": explorations(records, facts.config),
         "pareto_front": front(records) if len(facts.tasks) > 1 else [],
         "individuals": [describe(record, by_id) for record in records],
     }

@@ -25,6 +25,7 @@ from merging.offspring.basis import Absent, Basis
 from merging.offspring.span import Genome, Span
 from merging.offspring.weights import materialise
 from search.config import RunConfig
+from search.history.exploration import offered
 from search.ledger.individuals import Individuals
 from search.ledger.ledger import Ledger, RunFacts
 from search.ledger.location import (
@@ -44,6 +45,7 @@ from search.running.resuming import require_proposed, require_resumable
 from search.running.stopping import Progress, reason_to_stop
 from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Proposal
+from search.strategies.make import resolved_name
 from search.strategies.recipes import BASE
 
 CHILDREN = "children"  # the folder of children outside the span
@@ -245,7 +247,7 @@ class Search:
                 return self._exhausted()
             if self.config.stop.evaluations is not None:
                 proposals = proposals[: max(self.config.stop.evaluations - progress.evaluations, len(there))]
-            offspring = self._generation(progress.generation, proposals, there, progress.top(RIVALS))
+            offspring = self._generation(progress, proposals, there)
             strategy.tell([record.individual() for record in offspring])
             progress.add(offspring)
             self._prune(progress.told)
@@ -256,20 +258,22 @@ class Search:
         return reason_to_stop(self.config.stop, spent, lambda: self._individuals.kinship(top))
 
     def _exhausted(self) -> str:
-        if self.config.strategy.name == "topk":
+        if resolved_name(self.config.strategy, self.config.merge) == "topk":
             return f"the top {self.config.strategy.k} stayed the same"
         return f"the strategy {self.config.strategy.name!r} has nothing more to propose"
 
     def _generation(
-        self, generation: int, proposals: Sequence[Proposal], recorded: Sequence[Record], rivals: Sequence[str]
+        self, progress: Progress, proposals: Sequence[Proposal], recorded: Sequence[Record]
     ) -> list[Record]:
-        """Make and score what of a generation is not on record; returns all of it."""
+        """Make and score what of the next generation is not on record; returns all of it."""
+        generation, rivals = progress.generation, progress.top(RIVALS)
         require_proposed(self.ledger.location, generation, proposals, recorded)
         records = self._individuals.records
         ids = [record.id for record in recorded]
         new = proposals[len(recorded) :]
         if new or not all(record.done for record in recorded):
-            self._observer("generation", {"generation": generation, "offspring": len(proposals)})
+            facts = {"generation": generation, "offspring": len(proposals)}
+            self._observer("generation", facts | offered(progress.told, self.config))
         if new:
             batch = 1 + max(record.batch for record in records.values())
             brood = self._breeder.offspring(new, generation, len(ids) + 1, batch)
@@ -280,7 +284,7 @@ class Search:
         for batch in sorted({records[id].batch for id in ids if not records[id].done}):
             self._score([id for id in ids if records[id].batch == batch], rivals)
         if new:
-            self._note("generation", {"generation": generation})
+            self._note("generation", {"generation": generation} | offered(progress.told, self.config))
         return [records[id] for id in ids]
 
     def _score(self, ids: Sequence[str], rivals: Sequence[str]) -> None:

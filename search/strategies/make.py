@@ -3,8 +3,15 @@
 from typing import assert_never
 
 from search.strategies.base import Context, Strategy
-from search.strategies.settings import MergeSettings, StrategySettings
+from search.strategies.settings import MergeSettings, Resolved, StrategySettings
 from search.strategies.span_points import BY_WEIGHTS
+
+
+def resolved_name(settings: StrategySettings, merge: MergeSettings) -> Resolved:
+    """Which strategy is meant: ``auto`` is Bayesian search for merges by weights, Top-k greedy merging for others."""
+    if settings.name != "auto":
+        return settings.name
+    return "bayesian" if merge.method in BY_WEIGHTS else "topk"
 
 
 def make_strategy(
@@ -13,11 +20,8 @@ def make_strategy(
     """The strategy that ``settings`` ask for. ``budget``: evaluations of offspring there are; None where not limited.
 
     Only what the strategy needs is imported. Raises `InvalidConfig` where it cannot work by this merge method.
-    ``auto`` is the Bayesian search for merges by weights, and Top-k greedy merging for all others.
     """
-    name = settings.name
-    if name == "auto":
-        name = "bayesian" if merge.method in BY_WEIGHTS else "topk"
+    name = resolved_name(settings, merge)
     strategy: Strategy
     match name:
         case "topk":

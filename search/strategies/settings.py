@@ -10,7 +10,8 @@ from merging.recipe.parameters import check_setting
 from merging.recipe.schema import Setting
 from merging.registry import MergeMethod, get_method, methods
 
-Name = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "auto"]
+Resolved = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian"]
+Name = Resolved | Literal["auto"]
 
 # Keys that only some strategies know; the others are known to all.
 _KEYS: dict[str, set[str]] = {
@@ -46,7 +47,7 @@ class StrategySettings(Strict):
     partner_pool: Literal["previous", "all", "outside"] = Field(
         "previous",
         description="topk: where the added partner comes from: the generation before the best models' (as the paper's "
-        "runs did), all models, or all outside the top k",
+        "runs did), all models, or all outside the top k; all models, where the best has met everybody in it",
     )
     scale_steps: int = Field(
         0,

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from search.strategies.base import Context, Individual, Population, Proposal, Role
+from search.strategies.partners import Choice, Pair, choice_of, new_pairs
 from search.strategies.recipes import recipe_for
 from search.strategies.settings import MergeSettings, StrategySettings
-
-Pair = tuple[str, str]
 
 
 class TopKGreedy:
@@ -41,10 +40,8 @@ class TopKGreedy:
             return [self._proposal(pair, "greedy") for pair in combinations(self._population.ranked(), 2)]
         if set(self.top) == self._previous_top:
             return []
-        merged = self._population.merged_pairs()
-        pairs = [pair for pair in combinations(self.top, 2) if frozenset(pair) not in merged]
-        taken = merged | {frozenset(pair) for pair in pairs}
-        return [*(self._proposal(pair, "greedy") for pair in pairs), *self._exploration(taken)]
+        pairs = new_pairs(self._population, self._settings.k)
+        return [*(self._proposal(pair, "greedy") for pair in pairs), *self._exploration()]
 
     def tell(self, results: Sequence[Individual]) -> None:
         """See `Strategy.tell`."""
@@ -56,34 +53,23 @@ class TopKGreedy:
     def _proposal(self, pair: Pair, role: Role) -> Proposal:
         return Proposal(recipe_for(pair, self._merge), role)
 
-    def _exploration(self, taken: set[frozenset[str]]) -> list[Proposal]:
-        """The best model with a partner from the pool, of those it was not merged with yet."""
-        if self._settings.variant == "vanilla" or not self.top:
+    def _exploration(self) -> list[Proposal]:
+        """The best model with one of those it may get; see `choice_of`."""
+        choice = choice_of(self._population, self._settings, self._generation)
+        if choice is None or not choice.partners:
             return []
-        best = self.top[0]
-        partners = [id for id in self._pool() if id != best and frozenset((best, id)) not in taken]
         if self._settings.variant == "random":
             # Seeded by generation, so that a resumed run draws the same partner.
             draw = random.Random(f"{self._seed}:{self._generation}")
-            return [self._proposal((best, draw.choice(partners)), "random")] if partners else []
-        partner = self._chosen(best, partners)
-        return [self._proposal((best, partner), "exploration")] if partner else []
+            return [self._proposal((choice.best, draw.choice(choice.partners)), "random")]
+        partner = self._chosen(choice)
+        return [self._proposal((choice.best, partner), "exploration")] if partner else []
 
-    def _chosen(self, best: str, partners: Sequence[str]) -> str | None:
+    def _chosen(self, choice: Choice) -> str | None:
         """The partner by kinship or complementarity; None where no partner has such a value."""
         if self._settings.variant == "complementary":
-            values = {id: -self._context.complementarity(best, id) for id in partners}
+            values = {id: -self._context.complementarity(choice.best, id) for id in choice.partners}
         else:
-            values = {id: self._context.closeness(best, id) for id in partners}
+            values = {id: self._context.closeness(choice.best, id) for id in choice.partners}
         known = {id: value for id, value in values.items() if not math.isnan(value)}
-        return min(self._population.by_weights(known), key=lambda id: known[id], default=None)
-
-    def _pool(self) -> list[str]:
-        match self._settings.partner_pool:
-            case "previous":
-                pool = set(self._population.generation(self._generation - 2))
-            case "outside":
-                pool = set(self._population.ranked()) - set(self.top)
-            case _:
-                pool = set(self._population.ranked())
-        return self._population.by_weights(pool)
+        return min(known, key=lambda id: known[id], default=None)

@@ -11,6 +11,7 @@ from service.answers.scores import Difference, Estimate, Split
 
 if TYPE_CHECKING:
     from evaluators.scores.score import Score
+    from search.ledger.records import Record
 
 
 class Winner(Part):
@@ -35,9 +36,11 @@ class ComparedRun(Part):
     """What a run found, at what cost."""
 
     run: str
-    """Folder, or URL and name, as given."""
+    """Folder as given, or URL, without its password, and name."""
     strategy: str
     """Its name."""
+    variant: str | None
+    """Of Top-k greedy merging: which partner is added; null for other strategies."""
     seed: int
     """Of everything random in the search."""
     evaluations: int
@@ -50,6 +53,8 @@ class ComparedRun(Part):
     """Of work."""
     stopped: str | None
     """Why; null: it is not finished."""
+    identical_to: str | None
+    """An earlier run of the list that made the same models, generation by generation; null for none."""
     best_offspring: Winner | None
     """On the search split."""
     versus_first: dict[Split, Difference | Incomparable]
@@ -59,7 +64,7 @@ class ComparedRun(Part):
 class ComparedRuns(Answer):
     """Several runs side by side."""
 
-    schema_: Literal["kinship.runs-compare/1"] = named("kinship.runs-compare/1")
+    schema_: Literal["kinship.runs-compare/2"] = named("kinship.runs-compare/2")
     runs: list[ComparedRun]
     """In the order named."""
 
@@ -68,6 +73,7 @@ class ComparedRuns(Answer):
 class _Read:
     facts: dict[str, Any]
     scores: "dict[Split, Score]"
+    records: "list[Record]"
 
 
 def compare_runs(runs: Sequence[str]) -> ComparedRuns:
@@ -77,11 +83,17 @@ def compare_runs(runs: Sequence[str]) -> ComparedRuns:
     """
     if len(runs) < 2:
         raise InvalidConfig("There is one run to compare.", hint="Name two or more.")
+    from search.history.comparisons import first_alike
+
     read = [_read(run) for run in runs]
     return ComparedRuns(
         runs=[
-            ComparedRun(**each.facts, versus_first={} if each is read[0] else _differences(each, read[0]))
-            for each in read
+            ComparedRun(
+                **each.facts,
+                identical_to=None if same is None else read[same].facts["run"],
+                versus_first={} if each is read[0] else _differences(each, read[0]),
+            )
+            for each, same in zip(read, first_alike([each.records for each in read]), strict=True)
         ]
     )
 
@@ -90,11 +102,13 @@ def _read(name: str) -> _Read:
     from evaluators.scores.splits import SPLITS
     from search.history.comparisons import Differences
     from search.ledger.records import best_offspring, ranked
+    from search.strategies.make import resolved_name
 
     with open_run(name) as ledger:
         facts = ledger.facts()
         if facts is None:
             raise LedgerError(f"{ledger.location} holds no run yet.", hint="Start it with `kinship evolve`.")
+        strategy = facts.config.strategy
         records = ledger.records()
         best = best_offspring(records)
         founder = next((record for record in ranked(records) if record.generation == 0), None)
@@ -108,8 +122,9 @@ def _read(name: str) -> _Read:
         counted = [record for record in records if record.twin is None and "search" in record.scores]
         return _Read(
             {
-                "run": name,
-                "strategy": facts.config.strategy.name,
+                "run": str(ledger.location) if "://" in name else name,  # whose password is nobody's to read
+                "strategy": strategy.name,
+                "variant": strategy.variant if resolved_name(strategy, facts.config.merge) == "topk" else None,
                 "seed": facts.config.seed,
                 "evaluations": sum(record.generation > 0 for record in records),
                 "documents": sum(int(record.scores["search"].facts["documents"]) for record in counted),
@@ -119,6 +134,7 @@ def _read(name: str) -> _Read:
                 "best_offspring": winner,
             },
             scores,
+            records,
         )
 
 

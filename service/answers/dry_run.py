@@ -19,7 +19,7 @@ from search.config import RunConfig
 from search.running.founders import open_founders
 from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Context, Individual, Proposal
-from search.strategies.make import make_strategy
+from search.strategies.make import make_strategy, resolved_name
 from search.strategies.recipes import BASE
 from service.answers.base import Answer, named
 
@@ -149,7 +149,7 @@ def _offspring(config: RunConfig, table: GramTable) -> tuple[list[Proposal], _Of
     )  # fmt: skip
     strategy = make_strategy(config.strategy, config.merge, context, config.seed, config.stop.evaluations)
     proposals = strategy.ask()
-    k, topk = config.strategy.k, config.strategy.name == "topk"
+    k, topk = config.strategy.k, resolved_name(config.strategy, config.merge) == "topk"
     later = k * (k - 1) // 2 + (config.strategy.variant != "vanilla") if topk else len(proposals)
     generations = config.stop.most_generations
     most = None if generations is None else len(proposals) + later * (generations - 1)

@@ -21,7 +21,7 @@ class Leader(Part):
 
 
 class _Event(Answer):
-    schema_: Literal["kinship.event/1"] = named("kinship.event/1")
+    schema_: Literal["kinship.event/2"] = named("kinship.event/2")
     event: str
 
 
@@ -69,6 +69,12 @@ class Generation(_Event):
     """Its number; the first is 1."""
     offspring: int
     """How many."""
+    best: str | None = None
+    """Whom a partner may be added to, where the strategy adds one."""
+    pool: str | None = None
+    """Where partners come from."""
+    partners: int | None = None
+    """How many there are to choose from."""
 
 
 class Results(_Event):

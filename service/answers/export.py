@@ -69,6 +69,21 @@ class RunComparison(Part):
     """By how much the one is better, on each split that both were scored on to the end."""
 
 
+class Exploration(Part):
+    """Whom the best model could have been given as a partner."""
+
+    generation: int
+    """In which it got one, or might have."""
+    best: str
+    """The best model before it."""
+    pool: Literal["previous", "all", "outside"]
+    """Where partners came from: ``all`` where the run file's pool left nobody."""
+    partners: int
+    """How many there were to choose from."""
+    chosen: str | None
+    """Who it was; null for none."""
+
+
 class _Run(Answer):
     config: dict[str, JsonValue]
     """The run file as understood, without ``workers``, which change nothing."""
@@ -98,6 +113,8 @@ class _Run(Answer):
     """Of the best offspring and the latest leaders."""
     verdict: str
     """In words: is the best offspring better than the best founder, on documents the search never saw?"""
+    exploration: list[Exploration]
+    """Of Top-k greedy merging with a partner, from generation 2 on; else empty."""
     pareto_front: list[str]
     """Ids, best on the search split of several tasks; empty for one."""
 
@@ -105,7 +122,7 @@ class _Run(Answer):
 class RunExport(_Run):
     """Everything a run found, nothing of when, where or in how many attempts: equal runs have equal bytes."""
 
-    schema_: Literal["kinship.run/3"] = named("kinship.run/3")
+    schema_: Literal["kinship.run/4"] = named("kinship.run/4")
     individuals: list[Individual]
     """In the order proposed."""
 
@@ -124,6 +141,15 @@ class RunExport(_Run):
         """How the gain of merges went with the kinship of their parents."""
         pairs = ((one.kinship_of_parents, one.merge_gain) for one in self.individuals)
         return Correlation.of((kinship, gain) for kinship, gain in pairs if kinship is not None and gain is not None)
+
+    @property
+    def exploration_told(self) -> str:
+        """Whether there was a choice of partners, in words; empty where none are added."""
+        from search.history.exploration import told
+
+        strategy = self.config["strategy"]
+        assert isinstance(strategy, dict)
+        return told([vars(row) for row in self.exploration], str(strategy["partner_pool"]))
 
     @property
     def splits(self) -> list[Split]:
@@ -191,7 +217,7 @@ class DiaryEntry(Part):
 class RunArchive(_Run):
     """All of a run, which its ledger can be rebuilt from. It tells when and where, so equal runs differ in it."""
 
-    schema_: Literal["kinship.run-full/3"] = named("kinship.run-full/3")
+    schema_: Literal["kinship.run-full/4"] = named("kinship.run-full/4")
     individuals: list[ArchivedIndividual]
     """In the order proposed."""
     budget: int | None

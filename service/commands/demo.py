@@ -1,9 +1,9 @@
-"""`kinship demo`: a trained family, its kinship, three searches side by side, one report."""
+"""`kinship demo`: a trained family, its kinship, searches with their control side by side, one report."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,19 +11,15 @@ from kinship.errors import OutputExists
 from service.commands.options import Force
 from service.console import console, progress_bar
 
-VARIANTS = ("vanilla", "kinship", "random")
 FAMILY = "family"
-TITLE = "model-kinship demo: three searches over one family"
-
-# Chosen on development seeds of the family, never on the seed that ships: see docs/demo.md.
-MERGE: dict[str, Any] = {"method": "linear", "parameters": {"scale": 1.2}}
-
-# The base does this at 99 %, on most seeds: nothing is left to gain, so it is practised but not scored.
-MASTERED = {"demo_reverse"}
+TITLE = "model-kinship demo: searches over one family"
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where the family, the runs and the report go.")] = Path("demo"),
+    controls: Annotated[
+        int, typer.Option(min=1, max=100, help="How often the control, a random partner, is run, each by its own seed.")
+    ] = 3,
     force: Force = False,
 ) -> None:
     """Train a small family of models and run everything on it.
@@ -31,16 +27,19 @@ def demo(
     Ends with the path of a report to open.
     """
     with _prepare(out, force=force):
-        _run(out)
+        _run(out, controls)
 
 
-def _run(out: Path) -> None:
+def _run(out: Path, controls: int) -> None:
     from evaluators.cache import ScoreCache
-    from search.config import parse_config
+    from service.answers.comparison import compare_runs
     from service.answers.matrix import measure_matrix
     from service.commands.matrix import print_table
+    from service.commands.runs import print_comparison
     from service.commands.search_progress import observed
-    from service.demo.family import DEMO, make_family
+    from service.demo.family import DEMO
+    from service.demo.reproducible import make_family_alike
+    from service.demo.searches import searches
     from service.pages.files import save_matrix
     from service.pages.report import write_report
     from service.pages.run_folder import run_evolution
@@ -53,7 +52,7 @@ def _run(out: Path) -> None:
             rate = f"{label} {speed:.0f} steps/s" if speed else label
             bar.update(task, completed=step, total=total, amount=rate)
 
-        family = make_family(out / FAMILY, DEMO, progress)
+        family = make_family_alike(out / FAMILY, DEMO, progress)
     console().print(f"Family of {1 + len(family.founders)} models in {family.folder}")
 
     matrix = measure_matrix([str(path) for path in family.founders], str(family.base))
@@ -61,24 +60,20 @@ def _run(out: Path) -> None:
         save_matrix(matrix, out / f"kinship.{suffix}", force=True)
     print_table(matrix.matrix())
 
-    tasks = [name for name in family.task_names if name not in MASTERED]
     cache = ScoreCache(out / "scores.sqlite")
-    views = {}
-    for variant in VARIANTS:
-        config = parse_config(
-            {
-                "base": str(Path(FAMILY) / family.base.name),
-                "founders": [str(Path(FAMILY) / founder.name) for founder in family.founders],
-                "merge": MERGE,
-                "evaluate": {"tasks": tasks, "task_path": f"{FAMILY}/tasks", "batch_size": 256},
-                "strategy": {"variant": variant},
-            }
-        )
+    views, folders = {}, []
+    for search in searches(controls):
         console().print()
-        console().print(f"Search, {variant} variant")
+        console().print(f"Search, {search.label}")
+        folder = out / search.folder
         with observed(as_json=False) as observer:
-            views[variant] = run_evolution(config, out / f"run-{variant}", root=out, cache=cache, observer=observer)
-        console().print(views[variant].run.verdict)
+            config = search.config(family, out)
+            view = run_evolution(config, folder, root=out, cache=cache, observer=observer)
+        console().print(*filter(None, [view.run.exploration_told, view.run.verdict]))
+        views[search.label] = view
+        folders.append(str(folder))
+    console().print()
+    print_comparison(compare_runs(folders))
 
     report = out / "report.html"
     write_report(report, views, TITLE, force=True)

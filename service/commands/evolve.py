@@ -72,6 +72,8 @@ def evolve(
                           f"--out {out} --resume", soft_wrap=True)  # fmt: skip
             raise
     if not as_json:
+        if found.run.exploration:
+            console().print(found.run.exploration_told)
         console().print(found.run.verdict)
         console().print(f"Report: {out / 'report.html'}", soft_wrap=True)
 

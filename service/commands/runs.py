@@ -172,6 +172,8 @@ def print_individuals(answer: "RunExport", name: str) -> None:
     console().print(f"Scores of {metrics}; higher is better. Kinship is {answer.metric} of the parents, gain the score "
                     "less the mean of theirs.", soft_wrap=True)  # fmt: skip
     console().print(f"Kinship against gain: {answer.gain.words}.", soft_wrap=True)
+    if answer.exploration:
+        console().print(answer.exploration_told)
     console().print(f"{answer.verdict} Stopped because {answer.stopped or 'it is not finished'}.")
 
 
@@ -196,8 +198,8 @@ def print_comparison(answer: "ComparedRuns") -> None:
     table = Table("")
     rows = answer.runs
     for row in rows:
-        table.add_column(row.run.rpartition("#")[2] if "#" in row.run else Path(row.run).absolute().name)
-    table.add_row("strategy", *(row.strategy for row in rows))
+        table.add_column(_run_name(row.run))
+    table.add_row("strategy", *(f"{row.strategy}, {row.variant}" if row.variant else row.strategy for row in rows))
     for key in ("seed", "evaluations", "documents", "failed"):
         table.add_row(key, *(f"{getattr(row, key):,}" for row in rows))
     table.add_row("hours", *(f"{row.hours:.2f}" for row in rows))
@@ -209,8 +211,15 @@ def print_comparison(answer: "ComparedRuns") -> None:
     table.add_row("gain, held out", *(_figure(gain, sign=True) for gain in gains))
     table.add_row("versus first", *(_versus(row.versus_first.get("held_out")) for row in rows))
     console().print(table)
+    for row in rows:
+        if row.identical_to is not None:
+            console().print(f"{_run_name(row.run)} is identical to run {_run_name(row.identical_to)}: the same merges.")
     console().print("gain: over the run's best founder. versus first: of the best offspring, on held-out documents. "
                     "Both are paired by document. Of all scores higher is better.")  # fmt: skip
+
+
+def _run_name(run: str) -> str:
+    return run.rpartition("#")[2] if "#" in run else Path(run).absolute().name
 
 
 def _score(score: "SplitScore | None") -> str:

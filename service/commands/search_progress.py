@@ -60,6 +60,8 @@ class SearchProgress:
             self._begin("Held-out documents", len(facts["individuals"]))
 
     def _on_generation(self, facts: Mapping[str, Any]) -> None:
+        if "partners" in facts:
+            self._say(f"  {facts['partners']} partners of {facts['best']} to choose from ({facts['pool']})")
         self._begin(f"Generation {facts['generation']}", facts["offspring"])
 
     def _on_scored(self, facts: Mapping[str, Any]) -> None:

@@ -21,7 +21,8 @@ from service.demo.skills import SKILLS, exercises, write_tasks
 
 Progress = Callable[[str, int, int], None]
 
-FORMAT = 1  # raise it when the same settings come to give other models
+FORMAT = 2  # raise it when the same settings come to give other models
+RECORD = "family.json"
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 CHARACTERS = "\n =0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -120,7 +121,7 @@ def make_family(folder: Path, settings: FamilySettings = DEMO, progress: Progres
         task_names=tuple(f"demo_{name}" for name in settings.skills),
     )
     description = json.dumps({"format": FORMAT} | asdict(settings), indent=2) + "\n"
-    record = folder / "family.json"
+    record = folder / RECORD
     if record.is_file() and record.read_text(encoding="utf-8") == description:
         return family
     with output_folder(folder) as partial, _one_quiet_thread():

@@ -11,8 +11,22 @@ from kinship.validation import nearest
 from merging.recipe.schema import parse_recipe
 from search.config import RunConfig
 from service.answers.jobs import JobKind
-from service.http.references import require_config, require_evaluation, require_recipe, require_reference
-from service.http.requests import ComparisonRequest, MatrixRequest, MergeRequest, PlanRequest, ScoreRequest, TreeRequest
+from service.http.references import (
+    require_config,
+    require_evaluation,
+    require_recipe,
+    require_reference,
+    require_scores,
+)
+from service.http.requests import (
+    AdviceRequest,
+    ComparisonRequest,
+    MatrixRequest,
+    MergeRequest,
+    PlanRequest,
+    ScoreRequest,
+    TreeRequest,
+)
 from service.http.settings import ServiceSettings
 from service.jobs.supervisor import LIGHT
 
@@ -45,9 +59,11 @@ def matrix(request: MatrixRequest, settings: ServiceSettings) -> Order:
     return Order(kind, title, ["matrix", *options, "--json", "--", *request.models], device=device)
 
 
-def advise(request: ComparisonRequest, settings: ServiceSettings) -> Order:
+def advise(request: ComparisonRequest | AdviceRequest, settings: ServiceSettings) -> Order:
     """`kinship advise`. Raises `Refused`, `InvalidConfig`."""
     _require(request, settings)
+    if isinstance(request, AdviceRequest) and request.scores is not None:
+        require_scores(request.scores, settings)
     options = [*request.arguments(), f"--vocab={request.vocab}", "--json"]
     title = f"Which of {_counted(request.models)} to merge"
     return Order("advise", title, ["advise", *options, "--", *request.models], device=LIGHT)

@@ -48,6 +48,13 @@ def require_path(given: str, settings: ServiceSettings) -> str:
     return given
 
 
+def require_scores(given: str, settings: ServiceSettings) -> str:
+    """``given``, a file with scores or a run's folder in the workspace, no database. Raises `Refused`."""
+    if "://" in given:
+        raise _refused(given)
+    return require_path(given, settings)
+
+
 def require_config(config: RunConfig, settings: ServiceSettings) -> RunConfig:
     """``config``, which may be run. Raises `Refused`."""
     for reference in config.references.values():

@@ -51,6 +51,18 @@ class ComparisonRequest(Strict):
         return [f"--base={self.base}", f"--metric={self.metric}"]
 
 
+class AdviceRequest(ComparisonRequest):
+    """Pairs to be ranked for merging."""
+
+    scores: ModelName | None = Field(
+        None, description="of the models: a CSV, `kinship score --json`, or a run's folder, in the workspace"
+    )
+
+    def arguments(self) -> list[str]:
+        """Of a command."""
+        return [*super().arguments(), *([f"--scores={self.scores}"] if self.scores is not None else [])]
+
+
 class MatrixRequest(ComparisonRequest):
     """A kinship matrix to be measured."""
 

@@ -10,6 +10,7 @@ import yaml
 from kinship.checkpoints.references import short_names
 from kinship.measures.matrix import KinshipMatrix
 from kinship.output import output_file
+from search.history.comparisons import first_alike
 from service.pages.charts import (
     best_by_evaluations,
     drawn,
@@ -40,9 +41,16 @@ def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, fo
         plotly_js=plotly_script(),
         comparison=_chart(best_by_evaluations(views)) if len(views) > 1 else "",
         runs=[_section(label, view) for label, view in views.items()],
+        identical=_identical(views),
     )
     with output_file(path, force=force) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def _identical(views: Mapping[str, RunContents]) -> list[tuple[str, str]]:
+    """Labels of runs that are an earlier one again."""
+    labels, alike = list(views), first_alike([view.run.individuals for view in views.values()])
+    return [(label, labels[same]) for label, same in zip(labels, alike, strict=True) if same is not None]
 
 
 def matrix_page(matrix: KinshipMatrix) -> str:
@@ -81,6 +89,7 @@ def _section(label: str, view: RunContents) -> dict[str, Any]:
     return {
         "label": label,
         "verdict": view.run.verdict,
+        "exploration": view.run.exploration_told,
         "stopped": export["stopped"] or "not finished",
         "offspring": len(offspring),
         "generations": max((person["generation"] for person in offspring), default=0),

@@ -29,6 +29,7 @@ from search.history.descent import Descent, renamed
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import Search
 from search.running.events import Observer
+from search.strategies.make import resolved_name
 from service.answers.replaced import inputs_of_run
 from service.pages.charts import drawn
 from service.pages.contents import RunContents
@@ -115,7 +116,8 @@ def write_best(
 
 def label_of(config: RunConfig) -> str:
     """What a run is called among others: the strategy, of Top-k greedy merging its variant."""
-    return config.strategy.variant if config.strategy.name == "topk" else config.strategy.name
+    topk = resolved_name(config.strategy, config.merge) == "topk"
+    return config.strategy.variant if topk else config.strategy.name
 
 
 def _card_scores(best: Record, tasks: Mapping[str, Mapping[str, str]], *, held_out: bool) -> dict[str, float]:

@@ -268,7 +268,7 @@ def test_evolve_from_run_file_to_report(kinship: Kinship, run_file: Path, family
     outcome = kinship("evolve", run_file, "--out", out, "--cache", cache, "--json")
     assert outcome.code == 0, outcome.err
     events = [json.loads(line) for line in outcome.out.splitlines()]
-    assert {event["schema"] for event in events} == {"kinship.event/1"}
+    assert {event["schema"] for event in events} == {"kinship.event/2"}
     assert events[-1]["event"] == "finished"
     export = json.loads((out / "export.json").read_text())
     best = export["best_offspring"]

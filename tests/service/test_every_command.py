@@ -203,7 +203,7 @@ def test_exports_and_events_are_answers_too(kinship: Kinship, make_model: MakeMo
     def observer(name: str, facts: Any) -> None:
         event = answers.event_of(name, facts)
         lines.append(event.to_json(indent=None))
-        assert event.content() == {"schema": "kinship.event/1", "event": name, **facts}
+        assert event.content() == {"schema": "kinship.event/2", "event": name, **facts}
         assert answers.read_event(lines[-1]) == event
 
     def before(id: str, number: int) -> None:

@@ -11,7 +11,7 @@ from service.http.backend import Asked
 from service.http.errors import documented
 from service.http.idempotency import Once, accepted
 from service.http.requests import (
-    ComparisonRequest,
+    AdviceRequest,
     MatrixRequest,
     MergeRequest,
     ScoreRequest,
@@ -36,7 +36,7 @@ def measure_matrix(body: Annotated[MatrixRequest, Body(**example(**MODELS))], ba
 
 
 @router.post("/kinship/advice", status_code=202, response_model=Job, tags=["kinship"])
-def advise_pairs(body: Annotated[ComparisonRequest, Body(**example(**MODELS))], backend: Asked, once: Once) -> Response:
+def advise_pairs(body: Annotated[AdviceRequest, Body(**example(**MODELS))], backend: Asked, once: Once) -> Response:
     """Which pairs to merge: an `Advice`."""
     return accepted(submit(backend, orders.advise(body, backend.settings), *once))
 

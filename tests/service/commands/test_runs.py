@@ -8,6 +8,8 @@ import pytest
 
 from search.ledger.location import LEDGER_NAME
 from search.running.coordinator import Search
+from service.pages.contents import RunContents
+from service.pages.report import write_report
 from tests.conftest import MakeModel
 from tests.search.postgres import Server
 from tests.search.runs import Scene, failing, make_scene, put_small_run
@@ -91,7 +93,7 @@ def test_runs_are_compared_document_by_document(kinship: Kinship, scene: Scene, 
     scene.run("second", second, scene.evaluator(failing("1-2")))
     names = [scene.folder / "first", scene.folder / "second", old]
     told = json.loads(kinship("runs", "compare", *names, "--json").out)
-    assert told["schema"] == "kinship.runs-compare/1"
+    assert told["schema"] == "kinship.runs-compare/2"
     one, two, other = told["runs"]
     exports = [scene.export(name) for name in ("first", "second")]
     for row, export in zip((one, two), exports, strict=True):
@@ -114,6 +116,35 @@ def test_runs_are_compared_document_by_document(kinship: Kinship, scene: Scene, 
     assert f"{two['versus_first']['held_out']['value']:+.4f} ± " in shown
     assert other["versus_first"]["held_out"]["documents"] == 5
     assert kinship("runs", "compare", names[0]).code == 1
+
+
+def test_runs_that_made_the_same_merges_are_called_identical(kinship: Kinship, scene: Scene) -> None:
+    """The seed of a search that draws nothing changes nothing, and neither does a variant without a choice."""
+    scene.run("vanilla", scene.config(strategy={"variant": "vanilla"}))
+    scene.run("again", scene.config(strategy={"variant": "vanilla"}, seed=7))
+    scene.run("kinship", scene.config(strategy={"variant": "kinship", "partner_pool": "all"}))
+    scene.run("shorter", scene.config(strategy={"variant": "vanilla"}, stop={"generations": 1}))
+    names = [str(scene.folder / name) for name in ("kinship", "vanilla", "again", "shorter")]
+    told = json.loads(kinship("runs", "compare", *names, "--json").out)["runs"]
+    assert [row["identical_to"] for row in told] == [None, None, names[1], None]
+    shown = " ".join(kinship("runs", "compare", *names).out.split())
+    assert "again is identical to run vanilla: the same merges." in shown
+    assert shown.count("identical to") == 1
+    views = {Path(name).name: RunContents.open(Path(name)) for name in names}
+    write_report(scene.folder / "report.html", views, "Runs")
+    page = (scene.folder / "report.html").read_text()
+    assert "again is identical to run vanilla" in page
+    assert views["kinship"].run.exploration_told in page.replace("&#39;", "'")
+
+
+def test_show_says_how_many_partners_there_were(kinship: Kinship, scene: Scene) -> None:
+    scene.run("run", scene.config(strategy={"variant": "random"}))
+    rows = scene.export("run")["exploration"]
+    shown = " ".join(kinship("runs", "show", scene.folder / "run").out.split())
+    assert "Partners to choose from, by generation: 2: " in shown
+    assert len(rows) == 2
+    scene.run("vanilla", scene.config(strategy={"variant": "vanilla"}))
+    assert "Partners" not in kinship("runs", "show", scene.folder / "vanilla").out
 
 
 @pytest.mark.xdist_group("postgres")

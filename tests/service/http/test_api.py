@@ -16,7 +16,7 @@ from service import answers
 from service.answers.base import Answer
 from service.client import AsyncClient, Client, ServiceError
 from service.http import orders
-from service.http.requests import ComparisonRequest, MatrixRequest, MergeRequest, TreeRequest
+from service.http.requests import AdviceRequest, ComparisonRequest, MatrixRequest, MergeRequest, TreeRequest
 from service.http.settings import ServiceSettings
 from service.http.workspace import Workspace
 from service.jobs.launch import placed
@@ -53,10 +53,15 @@ def test_a_job_prints_what_the_same_question_on_the_command_line_does(
     settings, models = ServiceSettings(service.folder), ["one", "two"]
     recipe = {"merge_method": "linear", "models": [{"model": name, "parameters": {"weight": 1}} for name in models]}
     pair: dict[str, Any] = {"models": models, "base": "base"}
+    Path("scores.csv").write_text("model,score\none,0.5\ntwo,0.25\n")
     told: list[tuple[orders.Order, Answer]] = [
         (orders.matrix(MatrixRequest(**pair), settings), answers.measure_matrix(models, "base")),
         (orders.matrix(MatrixRequest(**pair, dry_run=True), settings), answers.plan_matrix(models, "base")),
         (orders.advise(ComparisonRequest(**pair), settings), answers.advise_pairs(models, "base")),
+        (
+            orders.advise(AdviceRequest(**pair, scores="scores.csv"), settings),
+            answers.advise_pairs(models, "base", scores="scores.csv"),
+        ),
         (orders.tree(TreeRequest(**pair), settings), answers.trace_models(models, "base")),
         (orders.tree(TreeRequest(**pair, kind="both"), settings), answers.trace_models(models, "base", recover=True)),
         (orders.tree(TreeRequest(**pair, kind="dendrogram"), settings), answers.join_models(models, "base")),

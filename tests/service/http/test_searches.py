@@ -147,6 +147,7 @@ def test_a_server_over_it_tells_no_password(lab: Lab) -> None:
     settings = ServiceSettings(lab.scene.folder, port=0, database=lab.database, slots=("cuda:0",))  # nothing starts
     with contextmanager(serving)(settings) as service:
         paths = ["/health", "/runs", "/runs/run", "/runs/run/export", "/runs/run/lineage", "/jobs", "/jobs/1"]
+        paths.append("/compared-runs?run=run&run=run")
         for path in [*paths, "/models", "/runs/run/individuals", "/runs/run/events", "/runs/run/artefacts"]:
             reply = service.get(path)
             assert reply.status == 200, (path, reply.body)

@@ -25,7 +25,7 @@ def show_individual(run: str, individual: str, backend: Asked) -> Response:
         against = rivals(ledger, records, individual)
         coefficients = coefficients_of(ledger, individual)
         failures = [one for one in backend.failures(run).failures if one.id == individual]
-    recipe = yaml.safe_dump(backend.recipe(run, individual), sort_keys=False) if coefficients else ""
+    recipe = backend.recipe(run, individual).to_yaml() if coefficients else ""
     return page(
         "individual", "/", run=run, name=name_of(run), person=found, rivals=against, failures=failures, recipe=recipe,
         proposed=yaml.safe_dump(found.recipe, sort_keys=False) if found.recipe else "", coefficients=coefficients,

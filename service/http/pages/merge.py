@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from kinship.errors import InvalidConfig, KinshipError
-from kinship.safe_yaml import InvalidYaml, load_yaml
+from kinship.safe_yaml import InvalidYaml, load_yaml_documents
+from merging.recipe.documents import united
 from service.http import orders
 from service.http.backend import Asked
 from service.http.pages.rendering import page
@@ -28,29 +29,15 @@ def show_merge(
     individual: str | None = None,
 ) -> Response:
     """The form: with a recipe for these models, or with that of a run's individual."""
-    name, recipe = "", dict[str, Any]()
     if run is not None and individual is not None:
-        config = backend.export(run).config
-        founders = config["founders"]
-        assert isinstance(founders, dict)
-        references = {"base": config["base"], **founders}
-        recipe = dict(backend.recipe(run, individual))
-        models = recipe["models"]
-        assert isinstance(models, list)
-        recipe["models"] = [
-            entry | {"model": references.get(str(entry["model"]), entry["model"])}
-            for entry in models
-            if isinstance(entry, dict)
-        ]
-        name = individual
-    else:
-        recipe = {
-            "merge_method": "linear",
-            "models": [{"model": one, "parameters": {"weight": 1.0}} for one in model or ["MODEL", "MODEL"]],
-        }
-        if base:
-            recipe |= {"merge_method": "task_arithmetic", "base_model": base, "parameters": {"normalize": True}}
-    return _form(yaml.safe_dump(recipe, sort_keys=False), name)
+        return _form(backend.recipe(run, individual).to_yaml(), individual)
+    recipe: dict[str, Any] = {
+        "merge_method": "linear",
+        "models": [{"model": one, "parameters": {"weight": 1.0}} for one in model or ["MODEL", "MODEL"]],
+    }
+    if base:
+        recipe |= {"merge_method": "task_arithmetic", "base_model": base, "parameters": {"normalize": True}}
+    return _form(yaml.safe_dump(recipe, sort_keys=False), "")
 
 
 @router.post("/merge")
@@ -59,7 +46,8 @@ def start_merge(backend: Asked, form: Form) -> Response:
     given = dict(form)
     text, name = given.get("recipe", ""), given.get("name", "").strip()
     try:
-        recipe = load_yaml(text)
+        documents = load_yaml_documents(text)
+        recipe = documents[0] if len(documents) == 1 else united(documents, "The recipe")
         if not isinstance(recipe, dict):
             raise InvalidConfig("A recipe is a mapping.", hint="Write `merge_method: linear`, `models:` ...")
         order = orders.merge(MergeRequest(name=name or "merged", recipe=recipe), backend.settings)

@@ -2,12 +2,17 @@
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
 
+from kinship.safe_yaml import load_yaml_documents
+from merging.recipe.documents import united
+from merging.recipe.schema import load_recipe, parse_recipe
 from search.config import RunConfig
 from service.answers.runs import RunSummary
 from service.answers.served import RunState, ServedRun
@@ -194,6 +199,26 @@ def test_a_merge_becomes_a_job_and_a_mistake_keeps_the_recipe(pages: TestClient)
     done = pages.post("/merge", data={"recipe": json.dumps(recipe), "name": "both"}, follow_redirects=False)
     assert done.status_code == 303
     assert "Merge both" in pages.get(done.headers["location"]).text
+
+
+def test_a_recipe_of_several_merges_is_merged_as_it_stands_on_the_page(pages: TestClient, workspace: Path) -> None:
+    export = pages.get("/api/v1/runs/run/export").json()
+    nested = next(person["id"] for person in export["individuals"] if person["generation"] == 2 and person["identity"])
+    shown = re.search(r"<textarea[^>]*>(.*?)</textarea>", pages.get(f"/merge?run=run&individual={nested}").text, re.S)
+    assert shown
+    recipe = unescape(shown[1])
+    assert "\n---\n" in recipe
+    assert unescape(pages.get(f"{RUN}/individuals/{nested}").text).count(recipe.strip()) == 1
+    config = export["config"]
+    for number, path in enumerate([config["base"], *config["founders"].values()]):  # what the run was made of is gone
+        recipe = recipe.replace(path, ("base", "one", "two", "one")[number])
+    assert pages.post("/merge", data={"recipe": recipe.replace("---", "--- [", 1), "name": "x"}).status_code == 422
+    twice = recipe.replace("name:", "called:")
+    assert pages.post("/merge", data={"recipe": twice, "name": "x"}).status_code == 422
+    done = pages.post("/merge", data={"recipe": recipe, "name": nested}, follow_redirects=False)
+    assert done.status_code == 303, done.text
+    (kept,) = (workspace / "jobs").glob("*/recipe.yml")
+    assert load_recipe(kept) == parse_recipe(united(load_yaml_documents(recipe), "the recipe"))
 
 
 @pytest.mark.parametrize("model", ["../secret", "/etc", "base/../../secret"])

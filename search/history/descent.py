@@ -1,13 +1,14 @@
 """How an individual came about: the merges on the way from base and founders, and one recipe for them all."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from merging.offspring.basis import child_seed
 from merging.offspring.span import Genome, Span
 from merging.recipe.documents import with_models
 from merging.recipe.schema import Recipe, parse_recipe
+from search.ledger.ledger import Ledger, RunFacts
 from search.ledger.records import Record
 
 
@@ -25,8 +26,20 @@ class Descent:
     genome: Callable[[str], Genome]
     seed: int
 
+    @classmethod
+    def recorded(cls, ledger: Ledger, facts: RunFacts, records: Sequence[Record]) -> Self:
+        """By what is on record of a run; genomes are read as they are asked for."""
+        by_id = {record.id: record for record in records}
+
+        def genome(id: str) -> Genome:
+            return ledger.genomes([id])[id]
+
+        return cls(Span.over(ledger.table()), by_id, facts.digests, genome, facts.config.seed)
+
     def recipe(self, id: str) -> Recipe:
         """How to make an individual of base and founders: one linear merge if it is one, else recipes inside recipes.
+
+        That of a founder is itself with weight 1.
 
         A child outside the span, made by TIES say, is the merge that it was proposed as; what lies between is kept in
         float32 there, and in the models' dtype by the search.
@@ -63,7 +76,8 @@ class Descent:
             return known[id]
         recipe = self.span.recipe_of(self.genome(id))
         only = [str(entry.model) for entry in recipe.models]
-        content = self.records[id].recipe if only == [id] else recipe.to_dict()
+        made_apart = only == [id] and id not in self.founders
+        content = self.records[id].recipe if made_apart else recipe.to_dict()
 
         def inside(model: Any) -> Any:
             if model in self.founders:

@@ -10,7 +10,6 @@ from typing import Any
 from evaluators.scores.score import as_dict
 from kinship.errors import LedgerError
 from kinship.outside import json_text
-from merging.offspring.span import Span
 from search.history.comparisons import Differences, comparisons
 from search.history.descent import Descent
 from search.history.exploration import explorations
@@ -33,8 +32,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     best = leaders[-1] if leaders else None
     offspring = best_offspring(records)
     by_id = {record.id: record for record in records}
-    span = Span.over(ledger.table())
-    descent = Descent(span, by_id, facts.digests, lambda id: ledger.genomes([id])[id], facts.config.seed)
+    descent = Descent.recorded(ledger, facts, records)
     between = Differences(ledger, facts, by_id)
     gain = between.gain(offspring.id, founders[-1]) if offspring and founders else {}
     rows = comparisons(between, records)

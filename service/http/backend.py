@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from fastapi import Depends, Request
-from pydantic import JsonValue
 
 from search.ledger.ledger import Ledger
 from service.answers.comparison import ComparedRuns, compare_runs
@@ -25,8 +24,10 @@ from service.jobs.board import Board
 from service.jobs.errors import NotFound
 from service.jobs.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from merging.recipe.schema import Recipe
+
 MOST_EVENTS = 500
-CHILDREN = "children"  # of a run's folder: see `search.running.coordinator`
 
 
 @dataclass
@@ -108,21 +109,22 @@ class Backend:
             raise NotFound(f"The run {id} has no individual {individual!r}.", hint=f"GET /api/v1/runs/{id}/individuals")
         return found
 
-    def recipe(self, id: str, individual: str) -> dict[str, JsonValue]:
-        """How to make an individual from base and founders in one linear merge, in the workspace. Raises `NotFound`."""
-        from merging.offspring.span import Span
+    def recipe(self, id: str, individual: str) -> "Recipe":
+        """How to make an individual of base and founders, named from the workspace: see `Descent.recipe`.
+
+        Raises `NotFound`.
+        """
+        from search.history.descent import Descent, renamed
 
         self.individual(id, individual)
         with self._ledger(id) as ledger:
-            genomes, facts = ledger.genomes([individual]), ledger.facts()
-            if individual not in genomes or facts is None:
+            facts = ledger.facts()
+            if facts is None or individual not in ledger.genomes([individual]):
                 raise NotFound(f"{individual} was not merged: it has no recipe.", hint="See its error.")
-            content: dict[str, Any] = Span.over(ledger.table()).recipe_of(genomes[individual]).to_dict()
+            recipe = Descent.recorded(ledger, facts, self.view(id).records).recipe(individual)
         folder = self.workspace.run(id).folder
-        for entry in content["models"]:
-            reference = facts.config.references.get(entry["model"], f"{CHILDREN}/{entry['model']}.safetensors")
-            entry["model"] = self.workspace.named(reference, folder)
-        return content
+        names = {model: self.workspace.named(path, folder) for model, path in facts.config.references.items()}
+        return renamed(recipe, names)
 
     def export(self, id: str) -> RunExport:
         """All that a run found, as `kinship runs show --json` prints it."""

@@ -105,7 +105,7 @@ def _state(place: RunPlace, view: RunView, job: Job | None) -> RunState:
     if told == "failed":
         return "failed"
     if view.summary is None:
-        return "new"
+        return "paused" if told == "paused" else "new"
     return "paused" if view.diary and view.diary[-1] == "paused" else "interrupted"
 
 

@@ -30,7 +30,8 @@ export function duration(seconds) {
 
 /** JSON of this server; an error is thrown in the words of its answer. */
 export async function json(address, options = {}) {
-  const response = await fetch(address, { headers: { Accept: "application/json", ...options.headers }, ...options });
+  const response = await fetch(address, { headers: { Accept: "application/json", ...options.headers }, ...options })
+    .catch(() => { throw new Error("The server does not answer."); });
   const text = await response.text();
   let content = null;
   try { content = text ? JSON.parse(text) : null; } catch { /* no JSON: told below */ }
@@ -91,6 +92,9 @@ export function trouble(text, place = $("#main")) {
   place.prepend(made);
 }
 
+/** What was wrong is over. */
+export const calm = (place = $("#main")) => $(".notice.trouble", place)?.remove();
+
 /** Sorting by a click on a head, for tables that the server has written. */
 function sortable(made) {
   $$("thead th", made).forEach((head, column) => {
@@ -135,6 +139,19 @@ function prepare(root) {
     made.textContent = seconds < 10 ? "now" : `${duration(seconds)} ago`;
   });
 }
+
+// A form is sent once, however often its button is pressed; who comes back to it can send it again.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if ((event.submitter?.formMethod || form.method) !== "post" || event.defaultPrevented) return;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "yes";
+  if (event.submitter) event.submitter.setAttribute("aria-busy", "true");
+});
+window.addEventListener("pageshow", () => $$("form[data-sent]").forEach((form) => {
+  delete form.dataset.sent;
+  $$("[aria-busy]", form).forEach((button) => button.removeAttribute("aria-busy"));
+}));
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-post]");

@@ -68,7 +68,7 @@ export class Family {
       }
     });
     if (this.cy.nodes().length !== before) {
-      const arrange = (rankSep) => this.cy.layout({ name: "dagre", rankDir: "TB", nodeSep: 14, edgeSep: 4, rankSep, animate: false, fit: true, padding: 18 }).run();
+      const arrange = (rankSep) => this.cy.layout({ name: "dagre", rankDir: "TB", nodeSep: 8, edgeSep: 4, nodeDimensionsIncludeLabels: true, rankSep, animate: false, fit: true, padding: 18 }).run();
       arrange(50);
       const box = this.cy.elements().boundingBox(), missing = (box.w * this.place.clientHeight) / this.place.clientWidth / box.h;
       if (missing > 1.2) arrange(50 + (72 * (missing - 1))); // generations as far apart as fills the frame

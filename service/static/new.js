@@ -10,6 +10,8 @@ async function check() {
     const path = place.id.slice(2), words = errors[path] || "", field = document.getElementById(`f-${path}`);
     if (/needed/.test(words) && ![...touched].some((name) => name === path || name.startsWith(`${path}.`))) continue; // nobody was there yet
     if (place.textContent !== words) place.textContent = words;
+    const section = place.closest("details");
+    if (words && section) section.open = true;
     if (field) { if (words) field.setAttribute("aria-invalid", "true"); else field.removeAttribute("aria-invalid"); }
   }
   const general = errors[""] && touched.size ? errors[""] : "";

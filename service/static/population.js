@@ -15,11 +15,11 @@ export class Population {
     const order = (new URL(location.href).searchParams.get("sort") || "-value").match(/^(-?)(.+)$/);
     const columns = [
       { title: "id", field: "id", frozen: innerWidth > 700, minWidth: 90, sorter: "alphanum", formatter: (cell) => this._link(cell.getValue()) },
-      number("generation", "generation", String, { minWidth: 80 }),
-      { title: "role", field: "role", minWidth: 90, formatter: (cell) => { const one = cell.getData(); return text(one.error ? `✕ failed: ${one.error}` : one.twin ? `${one.role}, weights of ${one.twin}` : one.role, one.error ? "bad" : ""); } },
-      { title: "parents", field: "parents", minWidth: 130, sorter: (one, other) => one.join() < other.join() ? -1 : 1, formatter: (cell) => text(cell.getValue().join(" × ")) },
       score("search", "value", "stderr"), score("held-out", "held_out", "held_out_stderr"),
+      number("generation", "generation", String, { minWidth: 80 }),
+      { title: "parents", field: "parents", minWidth: 130, sorter: (one, other) => one.join() < other.join() ? -1 : 1, formatter: (cell) => text(cell.getValue().join(" × ")) },
       number("gain", "gain", signed, { minWidth: 80 }), number("kinship of parents", "kinship", (value) => decimals(value), { minWidth: 110 }),
+      { title: "role", field: "role", minWidth: 90, formatter: (cell) => { const one = cell.getData(); return text(one.error ? `✕ failed: ${one.error}` : one.twin ? `${one.role}, weights of ${one.twin}` : one.role, one.error ? "bad" : ""); } },
     ];
     this._column = (task, index) => number(task, `task${index}`, points, { minWidth: 80 });
     columns.push(...this.tasks.map(this._column));
@@ -52,21 +52,45 @@ export class Population {
     return made;
   }
 
-  update(changed) {
+  /** changed: who is new or differs; best: the id of the best, whose row is bold. */
+  update(changed, best) {
     const flat = changed.map((one) => ({ ...one, ...Object.fromEntries(one.tasks.map((value, index) => [`task${index}`, value])) }));
     flat.forEach((one) => this.rows.set(one.id, one));
     this.pending = [...(this.pending || []), ...flat];
     this.working = (this.working || Promise.resolve()).then(async () => {
-      if (!this.table) { this.pending = []; await this._make(); return; }
+      if (!this.table) { this.pending = []; this.best = best; await this._make(); return; }
       const now = this.pending;
       this.pending = [];
       if (!now.length) return;
-      const holder = $(".tabulator-tableholder", this.place), top = holder.scrollTop, left = holder.scrollLeft;
+      const back = this._place(new Set(now.map((one) => one.id)));
+      this.table.blockRedraw(); // drawn once, in the new order
+      const led = this.best;
+      this.best = best;
       await this.table.updateOrAddData(now);
       this.table.setSort(this.table.getSorters().map(({ field, dir }) => ({ column: field, dir })));
-      holder.scrollTop = top; holder.scrollLeft = left; // who reads stays there
+      this.table.restoreRedraw();
+      if (led !== best) for (const row of [led, best].map((id) => id && this.table.getRow(id))) if (row) row.reformat();
+      await back();
     });
     return this.working;
+  }
+
+  /** Where somebody reads: what is returned scrolls there again, to the same rows, wherever these have got to. */
+  _place(changed) {
+    const holder = $(".tabulator-tableholder", this.place), top = holder.scrollTop, left = holder.scrollLeft;
+    const edge = () => holder.getBoundingClientRect().top, above = (row) => row.getElement().getBoundingClientRect().top - edge();
+    const seen = top > 0 ? this.table.getRows("visible").filter((row) => above(row) + row.getElement().offsetHeight > 0) : [];
+    const anchor = seen.find((row) => !changed.has(row.getIndex())), offset = anchor ? above(anchor) : 0;
+    const focused = holder.contains(document.activeElement) ? document.activeElement.textContent : null;
+    return async () => {
+      if (anchor && this.table.getRows("active").includes(anchor)) {
+        await this.table.scrollToRow(anchor, "top", true);
+        holder.scrollTop += above(anchor) - offset;
+      } else holder.scrollTop = top;
+      holder.scrollLeft = left;
+      const link = focused && [...holder.querySelectorAll("a")].find((one) => one.textContent === focused);
+      if (link) link.focus({ preventScroll: true });
+    };
   }
 
   filter(search, only) {

@@ -1,5 +1,5 @@
 // The page of a run: what is new comes as increments, at most twice a second, whatever the search does.
-import { $, decimals, duration, element, embedded, json, known, points, post, remember, say, signed, table, trouble } from "./app.js";
+import { $, calm, decimals, duration, element, embedded, json, known, points, post, remember, say, signed, table, trouble } from "./app.js";
 import { chart, heatmap, ink, pairs } from "./charts.js";
 import { Family } from "./family.js";
 import { Population } from "./population.js";
@@ -7,7 +7,7 @@ import { Population } from "./population.js";
 const { run, tasks: begun, after, live: first } = embedded("page-data");
 const here = `/runs/${encodeURIComponent(run)}`, api = `/api/v1/runs/${encodeURIComponent(run)}`;
 const PAUSE = 500; // ms between two requests, while events come
-const MOST_DOTS = 2000; // candidates drawn behind the curve: the latest
+const MOST_DOTS = 2000; // candidates drawn one by one: the latest
 const MOST_EVENTS = 300;
 const ACTIVE = ["running", "queued", "pausing"];
 const people = []; // every individual, in the order proposed
@@ -61,7 +61,7 @@ function drawCurve() {
 function drawGain() {
   const born = () => people.filter((one) => known(one.kinship) && known(one.gain));
   const show = () => {
-    const all = born();
+    const all = born().slice(-MOST_DOTS);
     if (all.length < 2) return { empty: "Not enough offspring with a score yet." };
     const x = all.map((one) => one.kinship), low = Math.min(...x), high = Math.max(...x);
     const dots = { x, y: all.map((one) => one.gain), text: all.map((one) => one.id), mode: "markers", name: "offspring", marker: { color: ink("blue"), size: 6, opacity: 0.7 }, hovertemplate: "%{text}: kinship %{x:.3f}, gain %{y:.4f}<extra></extra>" };
@@ -85,7 +85,7 @@ function drawFront() {
   const show = () => {
     if (!members().length) return { empty: related ? "No fully scored individual yet." : "Being computed." };
     if (tasks.length === 2) {
-      const others = people.filter((one) => one.complete && !front.includes(one.id)), sorted = members().sort((one, other) => one.tasks[0] - other.tasks[0]);
+      const others = people.filter((one) => one.complete && !front.includes(one.id)).slice(-MOST_DOTS), sorted = members().sort((one, other) => one.tasks[0] - other.tasks[0]);
       const trace = (all, name, colour, mode) => ({ x: all.map((one) => one.tasks[0]), y: all.map((one) => one.tasks[1]), text: all.map((one) => one.id), name, mode, line: { color: colour, shape: "vh" }, marker: { color: colour, size: 7 } });
       return { traces: [trace(others, "others", ink("faint"), "markers"), trace(sorted, "front", ink("orange"), "lines+markers")], layout: { xaxis: { title: { text: tasks[0] } }, yaxis: { title: { text: tasks[1] } } } };
     }
@@ -165,19 +165,20 @@ async function refresh(from = settled) {
   if (ACTIVE.includes(state) && live.state === "finished" && from > 0) await refresh(0); // with the held-out scores
   if (!listening && live.strategy) listen(); // of a run that has not begun there is no stream
   if (!changed.length) return;
-  population.update(changed, people.length);
+  population.update(changed, live.best);
   family.update(people, live.best, live.strategy === "topk");
   drawCurve(); drawGain();
   relate();
 }
 
-let waiting = false, again = false;
-/** As often as it is called, one request at a time and no more than two a second. */
+let waiting = false, again = false, lost = false;
+/** As often as it is called, one request at a time, no more than two a second, and most of the time none. */
 async function soon() {
   if (waiting) { again = true; return; }
   waiting = true;
-  try { await refresh(); } catch (error) { trouble(error.message); }
-  setTimeout(() => { waiting = false; if (again) { again = false; soon(); } }, PAUSE);
+  const started = performance.now();
+  try { await refresh(); if (lost) { calm(); lost = false; } } catch (error) { lost = true; trouble(error.message); }
+  setTimeout(() => { waiting = false; if (again) { again = false; soon(); } }, Math.max(PAUSE, 4 * (performance.now() - started)));
 }
 
 // Events

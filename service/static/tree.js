@@ -7,6 +7,7 @@
   const SCALE = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
   const SET = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#bbbbbb"];
   const NONE = "#e8e8e8";
+  const MOST_LABELLED = 30; // edges
   // The page's colours, light or dark; a file of its own is always light.
   const css = (name, otherwise) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || otherwise;
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -252,6 +253,7 @@
     const link = document.createElement("a");
     link.href = cy.png({ full: true, scale: 2, bg: css("paper", "#ffffff"), maxWidth: 8000, maxHeight: 8000 }); link.download = "family-tree.png"; link.click();
   });
+  if (edges.length > MOST_LABELLED) { element("labels").checked = false; cy.edges().addClass("plain"); }
   element("direction").value = data.nodes.length > 24 || data.nodes.some((node) => node.name.length > 20) ? "LR" : "TB";
   paint(); arrange(); resize(); label();
   window.familyTree = cy;

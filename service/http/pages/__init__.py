@@ -2,11 +2,11 @@
 
 from fastapi import FastAPI
 
-from service.http.pages import compare, failures, home, individual, jobs, kinship, merge, new_run, run, trees
+from service.http.pages import compare, failures, home, individual, jobs, kinship, merge, model, new_run, run, trees
 from service.http.pages.assets import Assets
 from service.http.pages.compression import Compression
 
-ROOMS = (home, new_run, run, individual, compare, kinship, merge, trees, jobs)
+ROOMS = (home, new_run, run, individual, compare, kinship, merge, trees, model, jobs)
 
 
 def install(app: FastAPI) -> None:

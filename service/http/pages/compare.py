@@ -1,6 +1,7 @@
 """Runs side by side."""
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -20,8 +21,10 @@ def show_compare(backend: Asked, run: Annotated[list[str] | None, Query(max_leng
     chosen = list(dict.fromkeys(run or []))
     compared = backend.compare(chosen).runs if len(chosen) > 1 else []
     runs = [one.id for one in backend.runs().runs if one.summary is not None]
+    asked = urlencode({"run": chosen}, doseq=True)
     return page(
-        "compare", "/compare", chosen=chosen, runs=runs, compared=list(zip(chosen, compared, strict=False)),
+        "compare", "/compare", json=f"compared-runs?{asked}" if compared else None,
+        chosen=chosen, runs=runs, compared=list(zip(chosen, compared, strict=False)),
         curves=[{"run": id, "name": name_of(id), "steps": curve_of(backend, id)} for id in chosen] if compared else [],
         name_of=name_of,
     )  # fmt: skip

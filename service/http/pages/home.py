@@ -6,10 +6,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.http.backend import Asked, Backend
-from service.http.models import list_models, remember
+from service.http.models import list_models
 from service.http.pages.rendering import page
 from service.http.pages.run import error_of, left, view_of
-from service.http.pages.typed import Form, go_to
 
 router = APIRouter()
 
@@ -19,20 +18,13 @@ ACTIVE = ("queued", "running", "pausing", "cancelling", "lost")
 @router.get("/")
 def show_home(backend: Asked) -> Response:
     """Runs with their states, models, the queue."""
-    return page("home", "/", **_content(backend))
+    return page("home", "/", json="runs", **_content(backend))
 
 
 @router.get("/home/live")
 def show_live(backend: Asked) -> Response:
     """What of it changes, for a page that is open."""
     return page("home_live", "/", **_content(backend))
-
-
-@router.post("/models")
-def remember_model(backend: Asked, form: Form) -> Response:
-    """Remember a reference, such as one to the Hub."""
-    remember(backend, dict(form).get("reference", "").strip())
-    return go_to("")
 
 
 def _content(backend: Backend) -> dict[str, Any]:

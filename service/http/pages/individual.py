@@ -1,6 +1,7 @@
 """The page of one individual of a run."""
 
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from fastapi import APIRouter
@@ -25,9 +26,10 @@ def show_individual(run: str, individual: str, backend: Asked) -> Response:
         against = rivals(ledger, records, individual)
         coefficients = coefficients_of(ledger, individual)
         failures = [one for one in backend.failures(run).failures if one.id == individual]
-    recipe = yaml.safe_dump(backend.recipe(run, individual), sort_keys=False) if coefficients else ""
+    recipe = backend.recipe(run, individual).to_yaml() if coefficients and found.parents else ""
     return page(
-        "individual", "/", run=run, name=name_of(run), person=found, rivals=against, failures=failures, recipe=recipe,
+        "individual", "/", json=f"runs/{quote(run)}/individuals/{quote(individual)}",
+        run=run, name=name_of(run), person=found, rivals=against, failures=failures, recipe=recipe,
         proposed=yaml.safe_dump(found.recipe, sort_keys=False) if found.recipe else "", coefficients=coefficients,
         children=[record.id for record in records if individual in record.parents],
     )  # fmt: skip

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from service.http.artefacts import job_folder, list_files
 from service.http.backend import Asked
 from service.http.pages.rendering import by_folder, page
+from service.jobs.launch import RESULT
 
 router = APIRouter()
 
@@ -17,7 +18,7 @@ SHOWN = {"kinship.family/": "/trees", "kinship.heritage/": "/trees", "kinship.ma
 @router.get("/jobs")
 def show_jobs(backend: Asked) -> Response:
     """Every job: those that wait in their order, then the others, the latest first."""
-    return page("jobs", "/jobs", jobs=backend.jobs.all().jobs)
+    return page("jobs", "/jobs", json="jobs", jobs=backend.jobs.all().jobs)
 
 
 @router.get("/jobs/live")
@@ -37,10 +38,12 @@ def show_job(job: int, backend: Asked) -> Response:
     return page(
         "job",
         "/jobs",
+        json=f"jobs/{job}",
         job=found,
         log=backend.jobs.log(job),
         result=result,
         shown=shown,
         files=files,
+        place=backend.jobs.place(job) / RESULT,
         address=f"/api/v1/jobs/{job}/artefacts",
     )

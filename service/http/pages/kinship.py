@@ -47,7 +47,8 @@ def show_kinship(
         except KinshipError as problem:
             error = Error.of(problem)
     return page(
-        "kinship", "/kinship", status=422 if error else 200, base=base, models=models, metric=metric, plan=plan,
+        "kinship", "/kinship", json=f"jobs/{job}/result" if job is not None else None,
+        status=422 if error else 200, base=base, models=models, metric=metric, plan=plan,
         error=error, matrix=matrix, data=_data(matrix) if matrix else None,
         known=known(backend),
         advice=Advice.of(matrix.matrix()) if matrix and len(models) > 1 and metric != "euclidean" else None,

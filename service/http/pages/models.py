@@ -1,7 +1,9 @@
 """Models as pages name them, and what a page may measure while somebody waits."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from service.answers.matrix import Matrix, MatrixPlan, measure_matrix, plan_matrix
 from service.http.backend import Backend
@@ -21,6 +23,15 @@ def located(backend: Backend, reference: str) -> str:
     folder = backend.settings.folder.absolute()
     parts = require_reference(reference, backend.settings).split("+")
     return "+".join(str(folder / part) if _is_there(folder / part) else part for part in parts)
+
+
+def named(backend: Backend, content: Any) -> Any:
+    """Plain data in which folders of the workspace are told from there, the opposite of `located`."""
+    if isinstance(content, str):
+        return content.replace(f"{backend.settings.folder.absolute()}{os.sep}", "")
+    if isinstance(content, Mapping):
+        return {key: named(backend, value) for key, value in content.items()}
+    return [named(backend, value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def measured(

@@ -16,7 +16,7 @@ from service.answers.dry_run import SearchPlan
 from service.http import orders
 from service.http.backend import Asked, Backend
 from service.http.pages import task_names
-from service.http.pages.form import errors_of, read, sections_of, texts_of
+from service.http.pages.form import Section, errors_of, read, sections_of, texts_of
 from service.http.pages.models import known, measured
 from service.http.pages.rendering import page
 from service.http.pages.run import name_of
@@ -27,6 +27,8 @@ from service.http.searches import start_run, submit
 router = APIRouter()
 
 FIRST = ("base", "founders", "evaluate.tasks", "evaluate.task_path")  # fields that have a place of their own
+EARLY = ("stop", "strategy", "merge")  # sections that most people look at
+EXAMPLES = {"founders": "org/name\nfolder/model", "evaluate.tasks": "arc_easy\nhellaswag"}
 
 
 @router.get("/new")
@@ -125,13 +127,21 @@ def _form(
     errors: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> Response:
-    sections = list(sections_of(RunConfig))
+    whole, *sections = sections_of(RunConfig)
+    sections.sort(key=lambda section: EARLY.index(section.path) if section.path in EARLY else len(EARLY))
+    sections.append(whole)
     fields = {field.path: field for section in sections for field in section.fields}
     return page(
         "new", "/new", status=status, texts=texts, errors=errors or {}, chosen=chosen, name=name, fields=fields,
-        sections=sections, first=FIRST, models=known(backend),
-        settled={section.path for section in sections if any(texts.get(field.path) for field in section.fields)},
+        sections=sections, first=FIRST, examples=EXAMPLES, models=known(backend),
+        opened={section.path for section in sections if _is_told(section, texts) or _is_told(section, errors or {})},
     )  # fmt: skip
+
+
+def _is_told(section: Section, texts: Mapping[str, str]) -> bool:
+    """Whether any of it, but what has a place of its own, is among ``texts``."""
+    paths = [section.path or "-", *(field.path for field in section.fields if field.path not in FIRST)]
+    return any(texts.get(path) for path in paths)
 
 
 def _content(form: Typed) -> tuple[dict[str, Any], dict[str, str]]:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def page(template: str, here: str, *, status: int = 200, **content: Any) -> HTMLResponse:
-    """The template ``web/NAME.html`` filled in; ``here``: the entry of the menu that it belongs to."""
-    made = _environment().get_template(f"web/{template}.html").render(here=here, **content)
+def page(template: str, here: str, *, status: int = 200, json: str | None = None, **content: Any) -> HTMLResponse:
+    """The template ``web/NAME.html`` filled in.
+
+    here: the entry of the menu that it belongs to. json: below ``/api/v1``, where the same is plain data.
+    """
+    made = _environment().get_template(f"web/{template}.html").render(here=here, json=json, **content)
     return HTMLResponse(made, status, {"Cache-Control": "no-store"})
 
 

@@ -27,7 +27,10 @@ def show_run(run: str, backend: Asked) -> Response:
     view = view_of(backend, run)
     content = live(backend, run)
     after = max(0, backend.last_event(run) - RECENT) if view.records else 0
-    return page("run", "/", run=run, name=content["name"], live=content, tasks=_tasks(view), after=after)
+    return page(
+        "run", "/", json=f"runs/{quote(run)}",
+        run=run, name=content["name"], live=content, tasks=_tasks(view), after=after,
+    )  # fmt: skip
 
 
 @router.get("/runs/{run}/live")

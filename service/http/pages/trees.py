@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from service.answers.error import Error
 from service.answers.tree import Descent, FamilyTree, RecoveredHeritage, findings_of, trace_models
 from service.http import orders
 from service.http.backend import Asked, Backend
-from service.http.pages.models import known, located
+from service.http.pages.models import known, located, named
 from service.http.pages.rendering import page
 from service.http.pages.run import name_of
 from service.http.pages.typed import Form, every, go_to
@@ -44,11 +45,14 @@ def show_tree(
             descent, title = _recorded(backend, [*([base] if base else []), *model]), "As recorded in the models' files"
     except KinshipError as problem:
         error = Error.of(problem)
+    json_of_run = f"runs/{quote(run)}/lineage" if run is not None else None
     content = tree_content(descent.tree()) if descent else None
     if descent and content:
         content["findings"] = [finding.content() for finding in findings_of(descent)]
+        content = named(backend, content)
     return page(
-        "trees", "/trees", status=422 if error else 200, error=error, data=content, title=title, run=run, base=base,
+        "trees", "/trees", json=f"jobs/{job}/result" if job is not None else json_of_run,
+        status=422 if error else 200, error=error, data=content, title=title, run=run, base=base,
         models=model or [], notes=descent.notes if isinstance(descent, RecoveredHeritage) else [],
         known=known(backend),
         runs=[one.id for one in backend.runs().runs if one.summary is not None], name_of=name_of,

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import yaml
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
@@ -14,6 +13,8 @@ from service.http.individuals import MOST, Order, Selection
 from service.http.replies import reply
 
 router = APIRouter(tags=["individuals"], responses=documented(404, 422))
+
+FROM_WORKSPACE = "# Models are named from the workspace: run kinship merge in that folder.\n"
 
 
 @router.get("/runs/{run}/individuals", response_model=IndividualPage)
@@ -48,6 +49,6 @@ def show_individual(request: Request, run: str, individual: str, backend: Asked)
     responses={200: {"content": {"application/yaml": {"schema": {"type": "string"}}}}},
 )
 def show_recipe(run: str, individual: str, backend: Asked) -> Response:
-    """How to make it from base and founders in one linear merge: a recipe in mergekit's YAML."""
-    text = yaml.safe_dump(backend.recipe(run, individual), sort_keys=False)
-    return Response(text, media_type="application/yaml", headers={"Cache-Control": "no-cache"})
+    """How to make it of base and founders: a recipe in mergekit's YAML, of several documents for several merges."""
+    recipe = backend.recipe(run, individual).to_yaml()
+    return Response(FROM_WORKSPACE + recipe, media_type="application/yaml", headers={"Cache-Control": "no-cache"})

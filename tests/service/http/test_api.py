@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
+from kinship.safe_yaml import load_yaml_documents
+from merging.recipe.documents import united
 from merging.recipe.schema import parse_recipe
+from search.history.descent import renamed
 from service import answers
 from service.answers.base import Answer
 from service.client import AsyncClient, Client, ServiceError
@@ -116,9 +118,22 @@ def test_individuals_by_pages(service: Service, client: Client) -> None:
     assert found["total"] == 1
     assert service.get("/runs/run/individuals/1-1").json()["parents"]
     assert service.get("/runs/run/individuals/nobody/recipe").status == 404
-    recipe = yaml.safe_load(service.get("/runs/run/individuals/1-1/recipe").body)
-    assert recipe["merge_method"] == "linear"
-    assert [entry["model"] for entry in recipe["models"]] == ["children/1-1.safetensors"]
+
+
+def test_a_recipe_names_nothing_but_base_and_founders_whatever_lies_between(service: Service) -> None:
+    export = answers.export_of(str(service.folder / "run"))
+    config: Any = export.config
+    founders = {config["base"], *config["founders"].values()}
+    merged = [person for person in export.individuals if person.identity is not None]
+    assert any(parent not in config["founders"] for person in merged for parent in person.parents)  # grandchildren
+    for person in merged:
+        text = service.get(f"/runs/run/individuals/{person.id}/recipe").body.decode()
+        recipe = parse_recipe(united(load_yaml_documents(text), "the recipe"))
+        assert set(recipe.references) <= founders, person.id
+        if person.id == export.best_offspring:
+            names = {"base": config["base"], **config["founders"]}
+            assert export.best_offspring_recipe is not None
+            assert recipe == renamed(parse_recipe(export.best_offspring_recipe), names)
 
 
 def test_events_are_told_once_each_and_from_anywhere_on(client: Client) -> None:

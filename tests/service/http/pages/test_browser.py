@@ -1,8 +1,6 @@
 """The pages in a real browser: they draw, sort and filter, are accessible, and make no noise."""
 
-import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +11,12 @@ from urllib.parse import quote
 import pytest
 import uvicorn
 
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME
+from search.ledger.records import Record, Summary
 from service.http.app import create_app
 from service.http.settings import ServiceSettings
-from tests.service.http.pages.conftest import HOSTILE
+from tests.service.http.pages.conftest import HOSTILE, grave, listening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -51,34 +52,12 @@ def address(workspace: Path) -> Iterator[str]:
     thread.join(10)
 
 
-@pytest.fixture
-def browser() -> Iterator["Page"]:
-    """A page of Chromium; ``noise`` of it is everything that nobody should see."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or name it in CHROMIUM")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
-    with sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield chromium.new_page(viewport={"width": 1024, "height": 900})
-        chromium.close()
-
-
 def test_every_page_draws_is_accessible_and_makes_no_noise(address: str, browser: "Page") -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    noise: list[str] = []
-    browser.on("console", lambda said: noise.append(said.text) if said.type == "error" else None)
-    browser.on("pageerror", lambda error: noise.append(str(error)))
-    browser.on(
-        "request", lambda asked: noise.append(asked.url) if not asked.url.startswith((address, "data:")) else None
-    )
+    noise = listening(browser, address)
     for path, wanted in WALK.items():
         browser.goto(address + path)
         browser.wait_for_selector(wanted)
-        found = Axe().run(browser).response["violations"]
-        grave = [(one["id"], one["nodes"][0]["target"]) for one in found if one["impact"] in {"serious", "critical"}]
-        assert not grave, path
+        assert grave(browser) == [], path
     assert [text for text in noise if "404" not in text] == []  # the page that is not there
 
 
@@ -119,3 +98,56 @@ def test_what_is_ticked_stays_while_the_first_page_is_refreshed(address: str, br
     box.check()
     browser.wait_for_timeout(3500)  # longer than it takes to ask again
     assert box.is_checked()
+
+
+# The row at the upper edge of the population: who it is, and how far below the edge.
+LOOKED_AT = """() => {
+  const edge = document.querySelector('.tabulator-tableholder').getBoundingClientRect();
+  const rows = [...document.querySelectorAll('.tabulator-row')];
+  const top = (row) => row.getBoundingClientRect().top - edge.top;
+  const first = rows.find((row) => top(row) + row.offsetHeight > 5);
+  return [first.querySelector('a').textContent, top(first)];
+}"""
+
+
+def breed(run: Path, *, first: int, count: int, score: float) -> None:
+    """Add so many scored individuals to a run."""
+    with Ledger(run / LEDGER_NAME, exclusive=True) as ledger:
+        known = next(record for record in ledger.records() if record.ranks)
+        facts = known.scores["search"].facts
+        born = [
+            Record(f"9-{number}", 9, "offspring", ("near", "far"), known.recipe or {}, f"made-{number}", batch=first)
+            for number in range(first, first + count)
+        ]
+        ledger.add(born, {})
+        values = {record.id: score + number / 1000 for number, record in enumerate(born)}
+        ledger.record_scores("search", {id: Summary(value, 0.1, True, facts) for id, value in values.items()})
+
+
+def test_who_reads_in_the_population_stays_at_a_row_while_better_ones_come_in_above(
+    address: str, browser: "Page", workspace: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    breed(workspace / "run", first=1, count=200, score=-50.0)
+    browser.goto(f"{address}{RUN}")
+    browser.wait_for_selector(".tabulator-row")
+    browser.locator(".tabulator-tableholder").evaluate("holder => holder.scrollTop = 1500")
+    link = browser.locator(".tabulator-row a").nth(10)
+    browser.wait_for_timeout(300)
+    name, place = browser.evaluate(LOOKED_AT)
+    count = int(str(browser.text_content("#counted")).split()[0])
+    link.evaluate("link => link.focus({preventScroll: true})")
+    focused = link.text_content()
+    for start in (300, 400):
+        count += 30
+        breed(workspace / "run", first=start, count=30, score=float(start))
+        expect(browser.locator("#counted")).to_contain_text(str(count), timeout=20_000)
+        browser.wait_for_timeout(300)
+        assert browser.evaluate(LOOKED_AT) == [name, pytest.approx(place, abs=1)]
+    assert browser.evaluate("document.activeElement.textContent") == focused
+    browser.locator(".tabulator-tableholder").evaluate("holder => holder.scrollTop = 0")
+    browser.wait_for_timeout(300)
+    breed(workspace / "run", first=600, count=1, score=600.0)
+    expect(browser.locator(".tabulator-row a").first).to_have_text("9-600", timeout=20_000)
+    assert browser.evaluate(LOOKED_AT)[0] == "9-600"  # who looks at the best sees the new best

@@ -2,12 +2,17 @@
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
 
+from kinship.safe_yaml import load_yaml_documents
+from merging.recipe.documents import united
+from merging.recipe.schema import load_recipe, parse_recipe
 from search.config import RunConfig
 from service.answers.runs import RunSummary
 from service.answers.served import RunState, ServedRun
@@ -22,6 +27,7 @@ PAGES = (
     "/compare", f"/compare?run=run&run={quote(f'{HOSTILE} run')}", "/kinship", "/kinship?base=base&model=one&model=two",
     f"/kinship?base=base&model=one&model={quote(HOSTILE)}", "/merge", "/merge?run=run&individual=1-1",
     "/trees", "/trees?run=run", "/trees?model=one&model=two", "/jobs", "/jobs/live",
+    "/models?reference=one", f"/models?reference={quote(HOSTILE)}",
 )  # fmt: skip
 
 
@@ -82,6 +88,25 @@ def test_scripts_and_styles_are_served_and_what_has_a_digest_is_kept(pages: Test
         assert reply.status_code == 200, link
         assert ("immutable" in reply.headers["cache-control"]) == ("/vendor/" in link)
     assert pages.get("/static/../app.py").status_code == 404
+
+
+def test_a_page_says_where_the_same_is_json(pages: TestClient) -> None:
+    for address in ("/", RUN, f"{RUN}/individuals/1-1", f"/compare?run=run&run={quote(f'{HOSTILE} run')}",
+                    "/trees?run=run", "/jobs", f"/models?reference={quote(HOSTILE)}"):  # fmt: skip
+        found = re.search(r'<link rel="alternate" type="application/json" href="([^"]+)"', pages.get(address).text)
+        assert found, address
+        reply = pages.get(unescape(found[1]))
+        assert (reply.status_code, type(reply.json())) == (200, dict), address
+
+
+def test_a_recipe_leads_to_the_form_of_a_run_from_its_models(pages: TestClient) -> None:
+    models = ", ".join(f"{{model: {name}, parameters: {{weight: 1}}}}" for name in ("one", "two"))
+    recipe = f"{{merge_method: task_arithmetic, base_model: base, models: [{models}]}}"
+    reply = pages.post("/merge/search", data={"recipe": recipe})
+    assert reply.status_code == 200
+    assert re.search(r'id="f-base" name="base" value="base"', reply.text)
+    assert re.findall(r'name="founder" value="([^"]+)" checked', reply.text) == ["one", "two"]
+    assert pages.post("/merge/search", data={"recipe": "[1"}).status_code == 422
 
 
 def test_a_failure_is_a_page_or_a_notice_or_json_in_the_same_words(pages: TestClient) -> None:
@@ -194,6 +219,33 @@ def test_a_merge_becomes_a_job_and_a_mistake_keeps_the_recipe(pages: TestClient)
     done = pages.post("/merge", data={"recipe": json.dumps(recipe), "name": "both"}, follow_redirects=False)
     assert done.status_code == 303
     assert "Merge both" in pages.get(done.headers["location"]).text
+
+
+def test_a_recipe_of_several_merges_is_merged_as_it_stands_on_the_page(pages: TestClient, workspace: Path) -> None:
+    export = pages.get("/api/v1/runs/run/export").json()
+    nested = next(person["id"] for person in export["individuals"] if person["generation"] == 2 and person["identity"])
+    shown = re.search(r"<textarea[^>]*>(.*?)</textarea>", pages.get(f"/merge?run=run&individual={nested}").text, re.S)
+    assert shown
+    recipe = unescape(shown[1])
+    assert "\n---\n" in recipe
+    assert unescape(pages.get(f"{RUN}/individuals/{nested}").text).count(recipe.strip()) == 1
+    config = export["config"]
+    for number, path in enumerate([config["base"], *config["founders"].values()]):  # what the run was made of is gone
+        recipe = recipe.replace(path, ("base", "one", "two", "one")[number])
+    assert pages.post("/merge", data={"recipe": recipe.replace("---", "--- [", 1), "name": "x"}).status_code == 422
+    twice = recipe.replace("name:", "called:")
+    assert pages.post("/merge", data={"recipe": twice, "name": "x"}).status_code == 422
+    done = pages.post("/merge", data={"recipe": recipe, "name": nested}, follow_redirects=False)
+    assert done.status_code == 303, done.text
+    (kept,) = (workspace / "jobs").glob("*/recipe.yml")
+    assert load_recipe(kept) == parse_recipe(united(load_yaml_documents(recipe), "the recipe"))
+
+
+def test_models_in_a_tree_are_named_from_the_workspace(pages: TestClient, workspace: Path) -> None:
+    text = pages.get("/trees?base=base&model=one&model=two").text
+    assert str(workspace) not in text
+    found = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])  # type: ignore[index]
+    assert sorted(node["id"] for node in found["nodes"]) == ["base", "one", "two"]
 
 
 @pytest.mark.parametrize("model", ["../secret", "/etc", "base/../../secret"])

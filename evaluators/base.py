@@ -14,6 +14,10 @@ Documents = Mapping[str, Sequence[int]]
 """Indices of documents by task name."""
 
 
+LARGEST = 1e100
+"""Results beyond this are no scores: means and errors of them overflow."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """Weights to be scored: ``identity`` is equal for equal weights only; ``tensors`` yields them (name, tensor).
@@ -44,6 +48,15 @@ class Task:
     documents: Mapping[Split, Sequence[int]] = field(default_factory=dict)
     version: str = ""
     public: bool = False
+
+
+def is_result(value: float) -> bool:
+    """Whether a document can have this result: a number whose squares can be added up.
+
+    >>> [is_result(value) for value in (0.5, -1e9, float("nan"), 1e308)]
+    [True, True, False, False]
+    """
+    return abs(value) <= LARGEST  # False for NaN
 
 
 class Evaluator(Protocol):

@@ -40,7 +40,7 @@ def default_path() -> Path | None:
     return folder / FILE_NAME if folder else None
 
 
-def open_cache(path: Path | None) -> "ScoreCache | None":
+def open_cache(path: str | Path | None) -> "ScoreCache | None":
     """The cache at ``path``, by default the user's own; None where the user wants none, or it cannot be used.
 
     Raises `CacheError` as `ScoreCache` does, for a ``path`` that was given; the user's own costs a warning.
@@ -81,8 +81,8 @@ class ScoreCache:
     damaged one, unless ``mend``.
     """
 
-    def __init__(self, path: Path, *, mend: bool = True) -> None:
-        self.path, self._mend = path, mend
+    def __init__(self, path: str | Path, *, mend: bool = True) -> None:
+        self.path, self._mend = (path := Path(path)), mend
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -1,9 +1,8 @@
 """An evaluator with what it has found before: candidates in, scores out."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 
-from evaluators.base import Candidate, Documents, Evaluator
+from evaluators.base import Candidate, Documents, Evaluator, is_result
 from evaluators.cache import ScoreCache
 from evaluators.scores.score import Estimate, Results, Score, TaskScore
 from evaluators.scores.splits import SPLITS, Split
@@ -75,8 +74,8 @@ class CachedEvaluator:
     def accept(self, identity: str, results: Results, label: str = "") -> None:
         """Put ``results`` of the weights ``identity`` into the cache; durable on return.
 
-        ``label`` is what people call the weights. Raises `EvaluationFailed`, and keeps nothing, where a value is NaN
-        or infinite.
+        ``label`` is what people call the weights. Raises `EvaluationFailed`, and keeps nothing, where a value is no
+        `is_result`.
         """
         for name, values in results.items():
             _require_numbers(label or f"The model {identity[:12]}", name, values)
@@ -113,7 +112,7 @@ def _blocks(documents: Documents) -> Iterator[dict[str, list[int]]]:
 
 def _require_numbers(candidate: str, task: str, results: Mapping[int, float]) -> None:
     for document, value in results.items():
-        if not math.isfinite(value):
+        if not is_result(value):
             raise EvaluationFailed(
                 f"{candidate} gives {value} on document {document} of {task}.",
                 hint="Its weights are unusable: merge with smaller weights or leave it out.",

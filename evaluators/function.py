@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +11,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-from evaluators.base import Candidate, Documents, Task, failing
+from evaluators.base import Candidate, Documents, Task, failing, is_result
 from evaluators.conditions import conditions, decisive
 from evaluators.live import LiveModel
 from evaluators.local_code import code_digests, from_source
+from evaluators.scores.splits import plain
 from evaluators.settings import EvaluateSettings, FunctionSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, InvalidConfig, foreign
@@ -91,10 +91,10 @@ class FunctionEvaluator:
                 hint="It has to give one number a document, in their order.",
             )
         for index, number in zip(indices, numbers, strict=True):
-            if not math.isfinite(number):
+            if not is_result(number):
                 raise EvaluationFailed(
                     f"The function {name} gave {number} for {candidate.id} on document {index}.",
-                    hint="A score is a finite number; a model that gives none has failed.",
+                    hint="A score is a number, neither infinite nor enormous; a model that gives none has failed.",
                 )
         return dict(zip(indices, numbers, strict=True))
 
@@ -171,4 +171,4 @@ def _digest(
     content = [
         "function/2", settings.function, settings.options, code, str(getattr(judge, "version", "")), documents, shared
     ]  # fmt: skip
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=plain).encode()).hexdigest()

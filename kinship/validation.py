@@ -28,7 +28,7 @@ class Strict(BaseModel):
         return value
 
 
-def read_yaml(path: Path, kind: str) -> object:
+def read_yaml(path: str | Path, kind: str) -> object:
     """The plain data in a YAML file, a ``kind`` of file to the user; raises `ReferenceNotFound` or `InvalidConfig`."""
     documents = read_yaml_documents(path, kind)
     if len(documents) > 1:
@@ -36,8 +36,9 @@ def read_yaml(path: Path, kind: str) -> object:
     return documents[0]
 
 
-def read_yaml_documents(path: Path, kind: str) -> list[Any]:
+def read_yaml_documents(path: str | Path, kind: str) -> list[Any]:
     """The plain data of every document in a YAML file, at least one; raises as `read_yaml`."""
+    path = Path(path)
     if not path.is_file():
         raise ReferenceNotFound(f"There is no {kind} at {path}.", hint="Give the path of a YAML file.")
     try:

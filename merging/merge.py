@@ -43,7 +43,7 @@ def planned(recipe: Recipe) -> Iterator[MergePlan]:
 
 def write_merge(
     recipe: Recipe,
-    output: Path,
+    output: str | Path,
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -60,6 +60,7 @@ def write_merge(
     errors of `planned`, `execute` and `write_model_folder`, and `OutputNotWritable` where the disk is too small;
     nothing half-written remains.
     """
+    output = Path(output)
     require_writable(output, force=force, folder=foreign_in_model)
     chosen = choose_device(device)
     with planned(recipe) as plan, unchanged(plan.models):

@@ -126,6 +126,6 @@ def parse_config(content: object, source: str = "the run") -> RunConfig:
         raise invalid(error, source, RunConfig) from None
 
 
-def load_config(path: Path) -> RunConfig:
+def load_config(path: str | Path) -> RunConfig:
     """Read a run file; raises `ReferenceNotFound` or `InvalidConfig`."""
     return parse_config(read_yaml(path, "run file"), str(path))

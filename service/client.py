@@ -6,10 +6,11 @@
             print(event.name, event.facts)
         print(service.wait(job).state, service.export("first").verdict)
 
-`AsyncClient` has the same methods to be awaited. Every failure that the server tells of is a `ServiceError`.
+`AsyncClient` has the same methods to be awaited. Every failure is a `ServiceError`.
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import ValidationError
 
-from kinship.errors import KinshipError
+from kinship.errors import InvalidConfig, KinshipError
 from service.answers.base import Answer
 from service.answers.comparison import ComparedRuns
 from service.answers.export import Individual, RunExport
@@ -57,6 +59,15 @@ class ServiceError(KinshipError):
         """The code that the server gave."""
 
 
+class NoService(ServiceError):
+    """Nobody answers at the address, or what answers is no service; it may be one later."""
+
+    def __init__(self, address: object, error: Exception) -> None:
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        hint = "Is that the address of a kinship service of this version, and does it run?"
+        super().__init__(0, f"No service answers at {address}: {said}.", hint=hint)
+
+
 class _Asking:
     """What both clients ask, as (method, path, query, body, kind of answer)."""
 
@@ -75,7 +86,10 @@ class _Asking:
     def read(response: httpx.Response, kind: type[Found]) -> Found:
         """The answer in a response. Raises `ServiceError`."""
         _require(response)
-        return kind.model_validate_json(response.content)
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            raise NoService(response.url, error) from None
 
 
 def _require(response: httpx.Response) -> None:
@@ -96,11 +110,18 @@ def _given(**query: Any) -> dict[str, Any]:
 def _event(lines: Sequence[str]) -> RunEvent | None:
     """The event that some lines of a stream tell of; None for a comment."""
     data = [line.partition(":")[2].removeprefix(" ") for line in lines if line.startswith("data:")]
-    return RunEvent.model_validate_json("\n".join(data)) if data else None
+    try:
+        return RunEvent.model_validate_json("\n".join(data)) if data else None
+    except ValidationError as error:
+        raise NoService("the address of that stream", error) from None
 
 
 class Client(_Asking):
-    """Ask a server. Use as a context manager, or `close` it."""
+    """Ask a server. Use as a context manager, or `close` it.
+
+    Its methods raise `ServiceError`: what the server refuses, or that there is none (`NoService`). ``address`` is that
+    which `kinship serve` prints; anything else raises `InvalidConfig`.
+    """
 
     def __init__(
         self,
@@ -110,7 +131,14 @@ class Client(_Asking):
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(base_url=address, transport=transport, **self.arguments(token, timeout))
+        if not re.match(r"https?://[^/\s]", address):
+            raise InvalidConfig(f"{address!r} is no address of a service.", hint="Write http://HOST:PORT.")
+        if token is not None and not re.fullmatch(r"[!-~]+", token):
+            raise InvalidConfig("The token is no plain characters, so that no server has it.", hint="Look at it again.")
+        try:
+            self._http = httpx.Client(base_url=address, transport=transport, **self.arguments(token, timeout))
+        except httpx.InvalidURL as error:
+            raise InvalidConfig(f"{address!r} is no address: {error}.", hint="Write http://HOST:PORT.") from None
 
     def __enter__(self) -> Self:
         return self
@@ -124,15 +152,21 @@ class Client(_Asking):
 
     def get(self, kind: type[Found], *path: object, **query: Any) -> Found:
         """Any answer by its path: ``get(Health, "health")``."""
-        return self.read(self._http.get(self.path(*path), params=_given(**query)), kind)
+        return self.read(self._ask("GET", self.path(*path), params=_given(**query)), kind)
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.RequestError as error:
+            raise NoService(self._http.base_url, error) from error
 
     def post(self, kind: type[Found], *path: object, body: object = None) -> Found:
         """Ask for something to be done, once, though the connection may fail on the way."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         for attempt in (1, 2, 3):
             try:
-                return self.read(self._http.post(self.path(*path), json=body, headers=headers), kind)
-            except httpx.TransportError:
+                return self.read(self._ask("POST", self.path(*path), json=body, headers=headers), kind)
+            except NoService:
                 if attempt == 3:
                     raise
                 time.sleep(SECONDS)
@@ -182,7 +216,7 @@ class Client(_Asking):
 
     def download(self, run: str, path: str) -> bytes:
         """One of its files."""
-        response = self._http.get(f"{self.path('runs', run, 'artefacts')}/{quote(path)}")
+        response = self._ask("GET", f"{self.path('runs', run, 'artefacts')}/{quote(path)}")
         _require(response)
         return response.content
 
@@ -242,7 +276,7 @@ class Client(_Asking):
         until = None if timeout is None else time.monotonic() + timeout
         state = "not heard of"
         while True:
-            with suppress(httpx.TransportError):
+            with suppress(NoService):
                 found = self.job(id)
                 state = found.state
                 if state in OVER:
@@ -281,7 +315,7 @@ class Client(_Asking):
 
     def delete_run(self, run: str) -> None:
         """Remove it."""
-        _require(self._http.delete(self.path("runs", run)))
+        _require(self._ask("DELETE", self.path("runs", run)))
 
     def cancel(self, job: Job | int) -> Job:
         """End a job."""

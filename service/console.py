@@ -51,7 +51,7 @@ def write_json(text: str) -> None:
     """JSON on standard output, whatever letters that can hold."""
     from kinship.outside import json_in
 
-    sys.stdout.write(json_in(sys.stdout.encoding, text))
+    sys.stdout.write(json_in(sys.stdout.encoding or "utf-8", text))
     sys.stdout.flush()
 
 

@@ -14,6 +14,14 @@ from kinship.errors import MalformedCheckpoint
 # Configs and indices of the largest models stay below a tenth of this.
 MAX_JSON_BYTES = 32 << 20
 
+# What a config says of the kind of a model, and in which form.
+_FORMS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "model_type": (str, "a name"),
+    "architectures": ((str, list), "a list of names"),
+    "text_config": (Mapping, "a mapping"),
+    "auto_map": (Mapping, "a mapping"),
+}
+
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 MAX_COMPANION = 1 << 30
@@ -59,6 +67,30 @@ def read_json(file: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise MalformedCheckpoint(f"{file} holds no JSON object.", hint="Save the file again.")
     return content
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The config.json ``file`` of a model. Raises as `read_json`, and where it says of which kind a model is, or of
+    which parts, in a form that nobody could read.
+    """
+    config = read_json(file)
+    for key, (kinds, expected) in _FORMS.items():
+        value = config.get(key)
+        names = value if isinstance(value, list) else []
+        if value is not None and not (isinstance(value, kinds) and all(isinstance(name, str) for name in names)):
+            raise MalformedCheckpoint(
+                f"{file}: {key!r} is {str(value)[:100]}; {expected} was expected.", hint="Save the model again."
+            )
+    return config
+
+
+def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``config`` says of the language model, which is a part of a model of text and images.
+
+    >>> text_config({"model_type": "both", "text_config": {"model_type": "text"}})["model_type"]
+    'text'
+    """
+    return {**config, **(config.get("text_config") or {})}
 
 
 def read_text(folder: Path, name: str, limit: int = MAX_JSON_BYTES, *, strict: bool = False) -> str | None:

@@ -12,7 +12,7 @@ from reprlib import repr as brief
 from typing import Any
 
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.folder_files import find_file, read_json, read_text
+from kinship.checkpoints.folder_files import find_file, read_json, read_text, text_config
 from kinship.errors import InvalidConfig
 
 TEMPLATE_NAME, GENERATION_NAME = "chat_template.jinja", "generation_config.json"
@@ -61,7 +61,7 @@ def frame_of(model: Checkpoint) -> Frame:
     file = find_file(model.path, GENERATION_NAME)
     if file is not None:
         facts |= _labelled("generation config", read_json(file))
-    config = model.config | (model.config.get("text_config") or {})
+    config = text_config(model.config)
     ids = {key: value for key, value in config.items() if key.endswith("_token_id") and value is not None}
     return Frame(model.id, facts | _labelled("config", ids))
 

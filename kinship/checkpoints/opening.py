@@ -12,7 +12,7 @@ from typing import Any
 from kinship.checkpoints.adapted import AdaptedCheckpoint
 from kinship.checkpoints.adapter_config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.folder_files import find_file, read_config, read_json
 from kinship.checkpoints.header import TensorEntry, read_header
 from kinship.checkpoints.lora import WEIGHTS_NAME, read_adapter
 from kinship.checkpoints.references import Fetch, Reference, locate, parse_reference
@@ -111,7 +111,7 @@ def _open_weights(name: str, path: Path, allow_pickle: bool) -> Checkpoint:
         return _open_files(name, path, [path], {}, allow_pickle, {})
     config_file = find_file(path, "config.json")
     beside = states_of([config_file] if config_file else [])
-    config = read_json(config_file) if config_file else {}
+    config = read_config(config_file) if config_file else {}
     if config.get("quantization_config") is not None:
         raise UnsupportedCheckpoint(
             f"{path} is quantised; its integers are codes, not weights.",

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,9 +61,14 @@ def read_pickle(file: Path) -> dict[str, torch.Tensor]:
     Raises `UnsupportedCheckpoint` for what is not plain weights and `MalformedCheckpoint` for what cannot be loaded.
     """
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_archive(file))
-    except OSError:
-        raise
+        with open(file, "rb"), warnings.catch_warnings(action="ignore"):  # of old protocols and storages
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_archive(file))
+    except OSError as error:
+        if error.filename is not None:  # nobody may read it
+            raise
+        raise MalformedCheckpoint(
+            f"{file} cannot be loaded as pickled weights ({error.strerror}).", hint="Save it again."
+        ) from error
     except pickle.UnpicklingError:
         raise UnsupportedCheckpoint(
             f"{file} is damaged, or needs code to be run to load it, which may do anything.",

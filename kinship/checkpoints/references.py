@@ -38,6 +38,13 @@ class Reference:
         return f"{text}+{self.adapter}" if self.adapter else text
 
 
+def listed(models: Iterable[str | Path]) -> list[str | Path]:
+    """``models`` as a list, whatever they come as; raises `InvalidConfig` for one model in place of several."""
+    if isinstance(models, str | bytes | os.PathLike):
+        raise InvalidConfig(f"{os.fsdecode(models)!r} is one model; a list of models was expected.", hint="Write [it].")
+    return list(models)
+
+
 def parse_reference(given: str | Path | Mapping[str, object], root: Path = Path()) -> Reference:
     """Parse a reference; what exists under ``root`` as it is written is a path, whatever it looks like.
 

@@ -1,12 +1,13 @@
 """From references to a heritage: open, group into families, and look into each with one finder after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from kinship.checkpoints.checkpoint import unchanged
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
+from kinship.checkpoints.references import listed
 from kinship.checkpoints.unified import unified_by_kind
 from kinship.errors import InvalidConfig
 from kinship.heritage.copies import find_casts, find_duplicates, find_quantised, find_stacks
@@ -33,7 +34,7 @@ FINDERS: tuple[Finder, ...] = (
 
 
 def recover(
-    models: Sequence[str | Path],
+    models: Iterable[str | Path],
     base: str | Path | None = None,
     progress: Progress | None = None,
     *,
@@ -47,7 +48,7 @@ def recover(
     With ``index``, a file of `SketchIndex`, families are told by sketches, and what is not remembered there is added.
     Raises `InvalidConfig` for fewer than two models, the errors of `open_checkpoint`, and `NonFiniteWeights`.
     """
-    references = [str(model) for model in models]
+    references = [str(model) for model in listed(models)]
     require_unique(references)
     if base is not None and str(base) not in references:
         references.insert(0, str(base))

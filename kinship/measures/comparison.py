@@ -1,6 +1,6 @@
 """From model references to kinship: open, align, read once, and answer any question from the table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from kinship.checkpoints.checkpoint import Checkpoint, unchanged
 from kinship.checkpoints.module_kinds import KindOf, ModuleKinds, module_kind
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
-from kinship.checkpoints.references import Fetch
+from kinship.checkpoints.references import Fetch, listed
 from kinship.checkpoints.shared_vocabulary import moved_tokens, share_vocabulary
 from kinship.checkpoints.unified import unified
 from kinship.device import choose_device
@@ -63,7 +63,7 @@ class Comparison:
 
 
 def compare(
-    models: Sequence[str | Path],
+    models: Iterable[str | Path],
     base: str | Path,
     metric: str = "pcc",
     options: ComparisonOptions = DEFAULTS,
@@ -75,6 +75,7 @@ def compare(
     """
     spec = get_metric(metric)
     options = options.model_copy(update={"device": choose_device(options.device)})
+    models = listed(models)
     require_unique([str(model) for model in models])
     with ExitStack() as stack:
         everyone, alignment = open_aligned([base, *models], stack, options)
@@ -99,7 +100,7 @@ def compare(
 
 
 def kinship_matrix(
-    models: Sequence[str | Path],
+    models: Iterable[str | Path],
     base: str | Path,
     metric: str = "pcc",
     options: ComparisonOptions = DEFAULTS,
@@ -112,8 +113,8 @@ def kinship_matrix(
     ``cosine``, ``euclidean``, ``sign`` (of the weights that both changed, the share changed in the same direction) or
     ``subspace`` (overlap of the leading singular directions of each matrix's change; takes tens of times as long).
     ``progress(done, total)`` is told bytes. Reads every file once, in a few MB; for ``subspace`` matrix by matrix.
-    Raises `InvalidConfig` for an unknown metric or a model listed twice, and the errors of `open_checkpoint`, `align`,
-    `share_vocabulary` and the metric's pass over the weights, such as `NonFiniteWeights`.
+    Raises `InvalidConfig` for an unknown metric, a model listed twice or no list, and the errors of `open_checkpoint`,
+    `align`, `share_vocabulary` and the metric's pass over the weights, such as `NonFiniteWeights`.
     """
     return compare(models, base, metric, options, progress).matrix()
 

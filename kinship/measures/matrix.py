@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinship.arrays import Float64
-from kinship.errors import InvalidConfig, MalformedCheckpoint
+from kinship.errors import InvalidConfig, MalformedCheckpoint, nearest
 from kinship.measures.metrics import Metric, get_metric
 from kinship.outside import write_csv
 
@@ -49,14 +49,25 @@ class KinshipMatrix:
         """The metric, with its direction."""
         return get_metric(self.metric)
 
-    def __getitem__(self, pair: tuple[str, str]) -> float:
-        """Kinship of a pair of ids."""
-        one, other = (self.ids.index(id) for id in pair)
+    def __getitem__(self, pair: tuple[str | Path, str | Path]) -> float:
+        """Kinship of a pair of ids. Raises `InvalidConfig` for one that is not there."""
+        one, other = self._places(pair)
         return float(self.values[one, other])
 
-    def mean(self, ids: Sequence[str] | None = None) -> float:
-        """Kinship of n models: the mean over their pairs (arXiv 2410.12613, section 3.2); NaN for fewer than two."""
-        chosen = range(len(self.ids)) if ids is None else [self.ids.index(id) for id in ids]
+    def _places(self, ids: Iterable[str | Path]) -> list[int]:
+        known = {id: place for place, id in enumerate(self.ids)}
+        names = [str(id) for id in ids]
+        for name in names:
+            if name not in known:
+                raise InvalidConfig(f"The matrix has no model {name!r}.", hint=nearest(name, known))
+        return [known[name] for name in names]
+
+    def mean(self, ids: Iterable[str | Path] | None = None) -> float:
+        """Kinship of n models: the mean over their pairs (arXiv 2410.12613, section 3.2); NaN for fewer than two.
+
+        Raises `InvalidConfig` for an id that is not there.
+        """
+        chosen = range(len(self.ids)) if ids is None else self._places(ids)
         values = self.values[np.ix_(chosen, chosen)]
         pairs = values[np.triu_indices(len(chosen), 1)].tolist()
         return sum(pairs) / len(pairs) if pairs else math.nan
@@ -97,11 +108,12 @@ class KinshipMatrix:
         write_csv(text, [[self.metric, *self.ids], *rows])
         return text.getvalue()
 
-    def save(self, path: Path, suffix: str | None = None, **more: NDArray[Any]) -> None:
+    def save(self, path: str | Path, suffix: str | None = None, **more: NDArray[Any]) -> None:
         """Write as ``.json``, ``.csv`` or ``.npz``: as ``suffix`` says, or that of ``path``.
 
         ``more``: arrays that an ``.npz`` holds beside ``values``.
         """
+        path = Path(path)
         match suffix or path.suffix:
             case ".json":
                 path.write_text(self.to_json() + "\n", encoding="utf-8")
@@ -115,21 +127,24 @@ class KinshipMatrix:
                 raise InvalidConfig(f"{path}: no such matrix format as {other!r}.", hint="Use .json, .csv or .npz.")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read the ``.json`` or ``.npz`` that `save` wrote."""
+    def load(cls, path: str | Path) -> Self:
+        """Read the ``.json`` or ``.npz`` that `save` wrote. Raises `MalformedCheckpoint` for anything else."""
+        path = Path(path)
         try:
             if path.suffix == ".npz":
                 with np.load(path, allow_pickle=False) as data:
                     fields = json.loads(str(data["header"])) | {"values": data["values"]}
             else:
                 fields = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError, BadZipFile):
-            fields = None
-        if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
-            raise MalformedCheckpoint(f"{path} is not a {SCHEMA} file.", hint="Write it with `kinship matrix`.")
-        values = np.array(fields["values"], dtype=np.float64)
-        ids, compared = tuple(fields["ids"]), fields.get("compared", "")
-        return cls(fields["metric"], fields["base"], ids, values, fields["tensors"], fields["left_out"], compared)
+            if fields["schema"] != SCHEMA:
+                raise ValueError(fields["schema"])
+            values = np.array(fields["values"], dtype=np.float64)
+            ids, compared = tuple(map(str, fields["ids"])), fields.get("compared", "")
+            return cls(fields["metric"], fields["base"], ids, values, fields["tensors"], fields["left_out"], compared)
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidConfig, BadZipFile):
+            raise MalformedCheckpoint(
+                f"{path} is not a {SCHEMA} file.", hint="Write it with `kinship matrix`."
+            ) from None
 
 
 def require_unique(ids: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """What a comparison would do, from headers alone; those of Hub models are read there, and no weights downloaded."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.outline import outlines
+from kinship.checkpoints.references import listed
 from kinship.measures.alignment import Alignment
 from kinship.measures.comparison import open_aligned
 from kinship.measures.gram import gram_table, peak_memory
@@ -41,8 +42,9 @@ class Preflight:
         return {"schema": "kinship.matrix-plan/1", **asdict(self)}
 
 
-def preflight(models: Sequence[str | Path], base: str | Path, options: ComparisonOptions = DEFAULTS) -> Preflight:
+def preflight(models: Iterable[str | Path], base: str | Path, options: ComparisonOptions = DEFAULTS) -> Preflight:
     """Align from headers, and time the pass on the first tensors. Raises what the comparison itself would raise."""
+    models = listed(models)
     with outlines(tokenizers=options.vocab == "shared") as hub, ExitStack() as stack:
         opened, alignment = open_aligned([base, *models], stack, options, hub.fetch)
         total = sum(model.tensors[name].nbytes for model in opened for name in alignment.names)

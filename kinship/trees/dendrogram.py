@@ -92,7 +92,7 @@ def neighbour_joining(distances: Float64, ids: Sequence[str]) -> str:
     Unlike UPGMA it does not take all models to be equally far from their common ancestor; on distances that are
     additive along a tree it finds that tree. Branches may come out a little negative on others. Of pairs that could
     be joined with equal right the first in order is. Time O(n^3), memory O(n^2).
-    Raises `InvalidConfig` for fewer than two models.
+    Raises `InvalidConfig` for fewer than two models, and for distances that are not finite.
 
     >>> neighbour_joining(np.array([[0, 3, 5], [3, 0, 6], [5, 6, 0]]), ["a", "b", "c"])
     '(a:1,b:2,c:4);\\n'
@@ -100,6 +100,11 @@ def neighbour_joining(distances: Float64, ids: Sequence[str]) -> str:
     if len(ids) < 2:
         raise InvalidConfig("A tree needs at least two models.", hint="Give more models.")
     texts, gaps = [_label(id) for id in ids], np.array(distances, dtype=np.float64)
+    if gaps.shape != (len(ids), len(ids)) or not np.isfinite(gaps).all():
+        raise InvalidConfig(
+            f"Distances of {len(ids)} models are {len(ids)} x {len(ids)} finite numbers; found: {list(gaps.shape)}.",
+            hint="`distances(matrix)` of this module has a number for every pair.",
+        )
     if len(ids) == 2:
         half = gaps[0, 1] / 2
         return f"({texts[0]}:{half:.6g},{texts[1]}:{half:.6g});\n"

@@ -5,7 +5,7 @@ Read are, of each model's folder, ``lineage.json`` (ours), ``mergekit_config.yml
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import networkx as nx
 
 from kinship.checkpoints.folder_files import CARD_NAME, find_file, front_matter, read_json, read_text
 from kinship.checkpoints.hub import fetch_documents
-from kinship.checkpoints.references import Fetch, locate, parse_reference
+from kinship.checkpoints.references import Fetch, listed, locate, parse_reference
 from kinship.errors import InvalidConfig, MalformedCheckpoint
 from kinship.safe_yaml import InvalidYaml, load_yaml_documents
 from kinship.trees.graph import add_descent, add_member, placed
@@ -30,26 +30,29 @@ Parents = list[tuple[str, str]]
 """(parent, kind of descent) as a file names them."""
 
 
-def recorded_tree(models: Sequence[str], fetch: Fetch = fetch_documents) -> "Tree":
+def recorded_tree(models: Iterable[str | Path], fetch: Fetch = fetch_documents) -> "Tree":
     """The family tree of ``models`` (folders or Hub ids) as their files tell it; see `kinship.trees.graph`.
 
     Parents that are given, by the same reference or another one of the same folder, are one node with them; other
     parents are nodes with ``given`` false, whose own files are not looked for. Of the Hub, only the files above are
     downloaded. What is there and no model is left out: the graph's ``no_models`` has why, by reference.
     Raises `ReferenceNotFound`, `MalformedCheckpoint` naming a file that cannot be read, and `InvalidConfig` where none
-    is a model.
+    is a model, or none is given.
     """
+    given = [str(model) for model in listed(models)]
+    if not given:
+        raise InvalidConfig("A family tree needs at least one model.", hint="Give folders of models, or Hub ids.")
     tree: Tree = nx.DiGraph()
-    folders = {model: locate(parse_reference(model), fetch=fetch) for model in models}
+    folders = {model: locate(parse_reference(model), fetch=fetch) for model in given}
     foreign = {model: why for model, folder in folders.items() if os.path.exists(model) and (why := _no_model(folder))}
     tree.graph["no_models"] = foreign
-    models = [model for model in models if model not in foreign]
-    if not models:
+    members = [model for model in given if model not in foreign]
+    if not members:
         (first, why), *_ = foreign.items()
         raise InvalidConfig(f"{first} is no model: {why}.", hint="Give folders that hold config.json and weights.")
-    folders = {model: folders[model] for model in models}
+    folders = {model: folders[model] for model in members}
     known = {os.path.realpath(folder): model for model, folder in folders.items()}
-    for model in models:
+    for model in members:
         add_member(tree, model, given=True)
     for model, folder in folders.items():
         if not folder.is_dir():

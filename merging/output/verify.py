@@ -7,7 +7,7 @@ from typing import Any
 
 from kinship.checkpoints.architecture import Architecture, architecture_of
 from kinship.checkpoints.checkpoint import Checkpoint
-from kinship.checkpoints.folder_files import find_file, read_json
+from kinship.checkpoints.folder_files import find_file, read_json, text_config
 from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
 from kinship.checkpoints.tied import has_token_rows, tied_among, unequal, unequal_head
 from kinship.errors import KinshipError, ReferenceNotFound
@@ -33,12 +33,13 @@ class Check:
         return asdict(self)
 
 
-def verify_folder(folder: Path, progress: Progress | None = None) -> list[Check]:
+def verify_folder(folder: str | Path, progress: Progress | None = None) -> list[Check]:
     """Every check of the model in ``folder``; those of its tensors need readable headers.
 
     Reads all bytes once where there is a ``SHA256SUMS``; ``progress`` is told (bytes done, bytes in all). Raises
     `ReferenceNotFound` for what is no folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise ReferenceNotFound(f"There is no folder {folder}.", hint="Give the folder of a model.")
     checks = [_checksums(folder, progress)]
@@ -87,6 +88,8 @@ def _index(folder: Path, model: Checkpoint) -> Check:
         return Check("index", len(files) <= 1, f"{len(files)} file" + ("s without an index" if len(files) > 1 else ""))
     index = read_json(file)
     listed = index.get("weight_map", {})
+    if not isinstance(listed, dict):
+        return Check("index", False, f"its weight_map is {str(listed)[:100]}; a mapping was expected")
     stored = {name: entry.file.name for name, entry in model.tensors.items()}
     odd = sorted(name for name in listed.keys() | stored.keys() if listed.get(name) != stored.get(name))
     if odd:
@@ -143,7 +146,7 @@ def _listed(value: object) -> list[object]:
 
 def _dtype(model: Checkpoint) -> Check:
     """Whether config.json names the dtype that most weights have; a few are kept in fp32 on purpose."""
-    config = model.config | (model.config.get("text_config") or {})
+    config = text_config(model.config)
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
     counts: dict[str, int] = {}
     for entry in model.tensors.values():
@@ -151,7 +154,8 @@ def _dtype(model: Checkpoint) -> Check:
             counts[entry.dtype.name] = counts.get(entry.dtype.name, 0) + entry.count
     if not config.get(key) or not counts:
         return Check(key, None, _EMPTY)
-    ok = config[key] in counts and counts[config[key]] == max(counts.values())
+    most = [name for name, count in counts.items() if count == max(counts.values())]
+    ok = config[key] in most
     has = " and ".join(sorted(counts))
     return Check(key, ok, f"{config[key]}" if ok else f"config.json says {config[key]}, the tensors have {has}")
 
@@ -174,7 +178,7 @@ def _parameters(model: Checkpoint, architecture: Architecture) -> Check:
 
 def _sizes(model: Checkpoint) -> Iterator[Check]:
     """What can be told of the config where transformers cannot build the model."""
-    config = model.config | (model.config.get("text_config") or {})
+    config = text_config(model.config)
     layers = Layers.of(model.tensors).count
     rows = {entry.shape[0] for name, entry in model.tensors.items() if has_token_rows(name) and entry.shape}
     width = {entry.shape[1] for name, entry in model.tensors.items() if has_token_rows(name) and len(entry.shape) == 2}
@@ -187,6 +191,6 @@ def _sizes(model: Checkpoint) -> Iterator[Check]:
         if key not in config or not values:
             yield Check(key, None, _EMPTY)
         else:
-            ok = values == {config[key]}
+            ok = list(values) == [config[key]]
             has = " and ".join(map(str, sorted(values)))
             yield Check(key, ok, f"{config[key]}" if ok else f"config.json says {config[key]}, the tensors have {has}")

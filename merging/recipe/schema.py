@@ -259,7 +259,7 @@ def parse_recipe(content: object, source: str = "the recipe") -> Recipe:
         raise invalid(error, source, Recipe) from None
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe file: one merge or, as for mergekit-multi, several documents that name each other.
 
     Relative model paths count from the working directory, as in mergekit. Raises `InvalidConfig`, `ReferenceNotFound`.

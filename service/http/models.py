@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
+from kinship.checkpoints.folder_files import find_file, read_config
 from kinship.checkpoints.frame import frame_of
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.outline import outlines
+from kinship.errors import MalformedCheckpoint
 from service.answers.served import ModelFacts, ModelTensor, ServedModel, ServedModels
 from service.http.backend import Backend
 from service.http.references import require_reference
@@ -77,14 +79,12 @@ def facts_of(backend: Backend, reference: str, *, identity: bool = False) -> Mod
 
 def _folder(folder: Path, reference: str) -> ServedModel:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        file = find_file(folder, "config.json")
+        config = read_config(file) if file is not None else {}
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    except (OSError, ValueError):
+    except (OSError, MalformedCheckpoint):
         config, size = {}, None
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    return ServedModel(
-        reference=reference, kind="folder", model_type=kind if isinstance(kind, str) else None, bytes=size
-    )
+    return ServedModel(reference=reference, kind="folder", model_type=config.get("model_type"), bytes=size)
 
 
 def _told(value: Any) -> Any:

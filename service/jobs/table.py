@@ -93,11 +93,21 @@ def open_tables(location: LedgerLocation) -> Engine:
             connection.commit()
     except DBAPIError as error:
         engine.dispose()
-        raise unreadable(location, error) from None
+        raise _unusable(location, error) from None
     except LedgerError:
         engine.dispose()
         raise
     return engine
+
+
+def _unusable(location: LedgerLocation, error: DBAPIError) -> LedgerError:
+    if location.file is None:
+        return unreadable(location, error)
+    return LedgerError(
+        f"The service's own file {location} cannot be used: {str(error.orig).strip()}.",
+        hint="See to its permissions and to the disk, or move it away: a new one is made, in which jobs and remembered "
+        "models are forgotten; runs and models stay as they are.",
+    )
 
 
 def _require_readable(location: LedgerLocation, connection: Connection) -> None:

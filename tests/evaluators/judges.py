@@ -35,6 +35,13 @@ class Nan(Surprise):
         return [float("nan")] * len(documents)
 
 
+class Enormous(Surprise):
+    """Finite numbers, whose mean is not."""
+
+    def score(self, model: Any, tokenizer: Any, documents: Sequence[Any]) -> list[float]:
+        return [1e308] * len(documents)
+
+
 class Buggy(Surprise):
     def score(self, model: Any, tokenizer: Any, documents: Sequence[Any]) -> list[float]:
         return [1.0 / (len(documents) - len(documents))]

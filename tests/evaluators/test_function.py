@@ -84,6 +84,7 @@ def test_what_is_no_judge_is_refused(tiny: Tiny, name: str, options: dict[str, A
     [
         ("Short", "gave 15 numbers for 16 documents"),
         ("Nan", "gave nan for .* on document 0"),
+        ("Enormous", r"gave 1e\+308 for .* on document 0"),
         ("Buggy", r"the function Buggy raised ZeroDivisionError: .*judges\.py, line \d+"),
     ],
 )

@@ -1,16 +1,21 @@
 """Damaged inputs of every kind: each is read as a typed error or as what it says, within 10 s and 500 MB.
 
 A mutant is a sound file with a few random changes: bits flipped, parts cut, doubled or swapped, and values put in that
-have broken readers before. `make soak` tries 10,000 of them in this process.
+have broken readers before. `make soak` tries 10,000 of them in this process, every hundredth in one of its own, too.
 """
 
 import json
+import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -96,9 +101,49 @@ def read_card(file: Path) -> None:
     recorded_tree([str(file.parent)])
 
 
+READERS: dict[str, Callable[[Path], object]] = {
+    "header": read_weights,
+    "config": read_config,
+    "adapter": read_adapter,
+    "card": read_card,
+    "recorded recipe": read_card,
+    "recipe": load_recipe,
+    "run file": load_config,
+}
+
+
+def read(kind: str, file: Path) -> None:
+    with suppress(KinshipError):
+        READERS[kind](file)
+
+
+class Cost(NamedTuple):
+    """Of a process: its CPU seconds, and its memory at most in kB."""
+
+    seconds: float
+    memory: int
+
+
+def cost_apart(kind: str, file: Path) -> Cost:
+    """Read ``file`` in a process of its own."""
+    code = "import sys, pathlib, tests.faults.test_mutants as own; own.read(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    with TemporaryFile() as told:
+        root = Path(__file__).parents[2]
+        process = subprocess.Popen([sys.executable, "-c", code, kind, str(file)], cwd=root, stderr=told)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        told.seek(0)
+        assert process.returncode == 0, told.read().decode()
+    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+
+
 @pytest.fixture
-def sound(make_model: MakeModel, tmp_path: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
-    """Every kind of input, with what reads it."""
+def sound(make_model: MakeModel, tmp_path: Path) -> dict[str, Path]:
+    """A file of every kind of input."""
     base, other = make_model("base"), make_model("other", 1)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
@@ -115,13 +160,13 @@ def sound(make_model: MakeModel, tmp_path: Path) -> dict[str, tuple[Path, Callab
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     return {
-        "header": (base / "model.safetensors", read_weights),
-        "config": (other / "config.json", read_config),
-        "adapter": (adapter / "adapter_config.json", read_adapter),
-        "card": (other / "README.md", read_card),
-        "recorded recipe": (other / "mergekit_config.yml", read_card),
-        "recipe": (tmp_path / "recipe.yml", load_recipe),
-        "run file": (tmp_path / "run.yml", load_config),
+        "header": base / "model.safetensors",
+        "config": other / "config.json",
+        "adapter": adapter / "adapter_config.json",
+        "card": other / "README.md",
+        "recorded recipe": other / "mergekit_config.yml",
+        "recipe": tmp_path / "recipe.yml",
+        "run file": tmp_path / "run.yml",
     }
 
 
@@ -141,30 +186,34 @@ def make_adapter(folder: Path, base: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config | {"alpha_pattern": {r".*q_proj": 8}}))
 
 
-def check(sound: dict[str, tuple[Path, Callable[[Path], object]]], count: int) -> None:
-    for kind, (file, read) in sound.items():
-        read(file)  # the sound one, and whatever is imported for it
+def check(sound: dict[str, Path], count: int, *, apart: bool = False) -> None:
+    for kind, file in sound.items():
+        READERS[kind](file)  # the sound one, and whatever is imported for it
         whole = file.read_bytes()
         head = 8 + int.from_bytes(whole[:8], "little") if kind == "header" else len(whole)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        calm = cost_apart(kind, file) if apart else None
         for number in range(count // len(sound)):
             file.write_bytes(mutant(whole[:head], random.Random(f"{kind} {number}")) + whole[head:])
             signal.alarm(10)  # one that hangs ends in a traceback that says where
             try:
-                with suppress(KinshipError):
-                    read(file)
+                read(kind, file)
             except Exception as error:
                 raise AssertionError(f"mutant {number} of a {kind}: {type(error).__name__}: {error}") from error
             finally:
                 signal.alarm(0)
+            if calm is not None and number % 100 == 0:
+                found = cost_apart(kind, file)
+                assert found.seconds < calm.seconds + 10, f"mutant {number} of a {kind}"
+                assert found.memory < calm.memory + 500_000, f"mutant {number} of a {kind}"
         file.write_bytes(whole)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, kind
 
 
-def test_some_mutants_are_typed_errors_or_right(sound: dict[str, tuple[Path, Callable[[Path], object]]]) -> None:
+def test_some_mutants_are_typed_errors_or_right(sound: dict[str, Path]) -> None:
     check(sound, 154)
 
 
 @pytest.mark.soak
-def test_mutants_are_typed_errors_or_right(sound: dict[str, tuple[Path, Callable[[Path], object]]]) -> None:
-    check(sound, 10_000)
+def test_mutants_are_typed_errors_or_right(sound: dict[str, Path]) -> None:
+    check(sound, 10_000, apart=True)

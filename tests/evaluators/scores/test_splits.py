@@ -1,14 +1,18 @@
+import datetime
 import os
 import subprocess
 import sys
 from itertools import pairwise
 from random import Random
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.scores.splits import SPLITS, content_hash, split_documents
+from kinship.errors import InvalidConfig
 
 DOCUMENTS = [{"question": f"what is {number} + 1?", "answer": number + 1} for number in range(2000)]
 
@@ -48,6 +52,19 @@ def test_a_larger_limit_only_adds(split: str) -> None:
 def test_the_seed_changes_the_splits() -> None:
     assert split_documents(DOCUMENTS, seed=1) != split_documents(DOCUMENTS, seed=2)
     assert content_hash("a", 1) != content_hash("a", 2)
+
+
+def test_what_json_has_no_form_for_counts_by_its_content() -> None:
+    """Text of arrays leaves out their middle, text of objects tells where they lie."""
+    one, other = np.arange(5000.0), np.arange(5000.0)
+    other[2500] = 0.5
+    for make in (np.array, torch.tensor, lambda values: values.tobytes(), lambda values: {*values.tolist()}):
+        assert content_hash({"x": make(one)}) == content_hash({"x": make(one.copy())})
+        assert content_hash({"x": make(one)}) != content_hash({"x": make(other)})
+    assert content_hash({1, "a"}) == content_hash({"a", 1})
+    assert content_hash(datetime.date(2024, 1, 1)) == content_hash("2024-01-01")
+    with pytest.raises(InvalidConfig, match="A document holds a object"):
+        content_hash([object()])
 
 
 def test_splits_do_not_depend_on_the_hash_seed() -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -190,6 +191,20 @@ def test_what_is_no_state_dict_of_weights_is_refused(tmp_path: Path, content: An
     error = refusal(tmp_path / "other.pt", allow_pickle=True)
     assert isinstance(error, UnsupportedCheckpoint)
     assert "other.pt" in error.message
+
+
+def test_a_file_cut_anywhere_is_told_and_nothing_else(tmp_path: Path, tensors: Tensors) -> None:
+    file = tmp_path / "model.pt"
+    for archive in (True, False):
+        torch.save(tensors, file, _use_new_zipfile_serialization=archive)
+        whole = file.read_bytes()
+        for share in range(20):
+            file.write_bytes(whole[: share * len(whole) // 20])
+            with warnings.catch_warnings(action="error"):
+                assert str(file) in refusal(file, allow_pickle=True).message
+    file.write_bytes(pickle.dumps({"weight": 5}, protocol=4))  # torch warns of the protocol
+    with warnings.catch_warnings(action="error"):
+        assert str(file) in refusal(file, allow_pickle=True).message
 
 
 def test_damaged_and_compressed_files_are_refused(tmp_path: Path, tensors: Tensors) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinship import KinshipMatrix, kinship_matrix
+from kinship import KinshipMatrix, kinship_matrix, preflight, recorded_tree, recover
 from kinship.checkpoints.opening import INDEX_NAME
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, ReferenceNotFound
 from kinship.measures import passes as chunks
@@ -190,6 +190,16 @@ def test_progress_counts_up_to_its_total(base: Path, models: list[Path]) -> None
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     want = sum(tensor.nbytes for folder in [base, *models] for tensor in load(folder).values())
     assert told[-1] == (want, want)
+
+
+def test_models_may_come_one_by_one_and_one_is_no_list(base: Path, models: list[Path]) -> None:
+    assert kinship_matrix(iter(models), base).ids == tuple(map(str, models))
+    for ask in (kinship_matrix, preflight, recover, lambda models, base: recorded_tree(models)):
+        for one in (str(models[0]), models[0]):
+            with pytest.raises(InvalidConfig, match="is one model; a list"):
+                ask(one, base)  # type: ignore[operator]
+    with pytest.raises(InvalidConfig, match="at least one model"):
+        recorded_tree([])
 
 
 def test_the_same_model_twice_is_refused(base: Path, models: list[Path]) -> None:

@@ -21,6 +21,14 @@ def matrix() -> KinshipMatrix:
     return KinshipMatrix("pcc", "org/base", IDS, VALUES, 7, {"embed": "5 rows in a, 4 in b"})
 
 
+def test_a_pair_by_path_and_one_that_is_not_there(matrix: KinshipMatrix) -> None:
+    assert matrix[Path("org/math"), IDS[1]] == matrix.mean([Path("org/math"), IDS[1]]) == VALUES[0, 1]
+    for ask in (lambda: matrix["org/maths", IDS[1]], lambda: matrix.mean(["org/maths"])):
+        with pytest.raises(InvalidConfig, match="no model 'org/maths'") as found:
+            ask()
+        assert "'org/math'" in found.value.hint
+
+
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
 def test_saved_matrix_is_read_back_exactly(matrix: KinshipMatrix, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"matrix{suffix}"
@@ -62,7 +70,18 @@ def test_the_format_may_be_named_apart_from_the_path(matrix: KinshipMatrix, tmp_
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
-@pytest.mark.parametrize("content", ['{"schema": "kinship.matrix/2"}', "{}", "[]", "not JSON", '{"schema": ', "PK\3\4"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"schema": "kinship.matrix/2"}',
+        '{"schema": "kinship.matrix/1"}',
+        "{}",
+        "[]",
+        "not JSON",
+        '{"schema": ',
+        "PK\3\4",
+    ],
+)
 def test_loading_another_file_is_malformed(tmp_path: Path, content: str, suffix: str) -> None:
     path = tmp_path / f"other{suffix}"
     path.write_text(content)

@@ -81,6 +81,14 @@ def test_names_are_quoted() -> None:
     assert text == "('org/a b':0.5,'it''s':0.5,plain-1.5:0.5);\n"
 
 
+@pytest.mark.parametrize(
+    "distances", [[[0, np.nan], [np.nan, 0]], [[0, 1], [1, 0], [1, 1]], [[0, np.inf, 1], [1, 0, 1], [1, 1, 0]]]
+)
+def test_distances_that_are_none_are_refused(distances: list[list[float]]) -> None:
+    with pytest.raises(InvalidConfig, match="finite numbers"):
+        neighbour_joining(np.array(distances), "abc"[: len(distances)])
+
+
 def test_one_model_is_no_tree() -> None:
     with pytest.raises(InvalidConfig, match="at least two"):
         neighbour_joining(np.zeros((1, 1)), ["a"])

@@ -1,4 +1,5 @@
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinship.checkpoints.opening import INDEX_NAME
-from kinship.errors import ReferenceNotFound
+from kinship.checkpoints.frame import frame_of
+from kinship.checkpoints.opening import INDEX_NAME, open_checkpoint
+from kinship.errors import KinshipWarning, MalformedCheckpoint, ReferenceNotFound
 from merging.merge import write_merge
 from merging.output.verify import verify_folder
 from merging.recipe.schema import parse_recipe
@@ -24,7 +26,7 @@ def merged(make_model: MakeModel, tmp_path: Path) -> Path:
     other = make_model("other", seed=1, base=base)
     models = [{"model": str(path), "parameters": {"weight": 1}} for path in (base, other)]
     return write_merge(
-        parse_recipe({"merge_method": "linear", "models": models}), tmp_path / "merged", shard_bytes=23_000
+        parse_recipe({"merge_method": "linear", "models": models}), str(tmp_path / "merged"), shard_bytes=23_000
     )
 
 
@@ -34,7 +36,7 @@ def wrong(folder: Path) -> dict[str, str]:
 
 def test_a_merge_is_whole(merged: Path) -> None:
     assert (merged / INDEX_NAME).exists()
-    checks = verify_folder(merged)
+    checks = verify_folder(str(merged))
     assert {check.name for check in checks if check.ok} == {
         "checksums", "headers", "index", "heads", "num_hidden_layers", "vocab_size", "hidden_size", "dtype",
     }  # fmt: skip
@@ -103,3 +105,36 @@ def test_a_lost_head_is_found(make_model: MakeModel) -> None:
 def test_what_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ReferenceNotFound):
         verify_folder(tmp_path / "absent")
+
+
+ODD = ["x", [1], {"a": 1}, 5, True, 1e300, []]
+KINDS = ("model_type", "architectures", "text_config", "auto_map")
+SIZES = ("dtype", "torch_dtype", "num_hidden_layers", "vocab_size", "hidden_size", "tie_word_embeddings", "layer_types")
+
+
+@pytest.mark.parametrize("key", [*KINDS, *SIZES])
+def test_a_config_of_any_types_is_told(merged: Path, key: str) -> None:
+    """A value in a form that no model has is refused where it is read, or differs from what the tensors have."""
+    (merged / "SHA256SUMS").unlink()
+    file = merged / "config.json"
+    whole = json.loads(file.read_text()) | {"architectures": ["LlamaForCausalLM"]}
+    for value in ODD:
+        file.write_text(json.dumps(whole | {key: value}))
+        checks = verify_folder(merged)
+        assert all(isinstance(check.detail, str) for check in checks)
+        try:
+            with open_checkpoint(merged) as model:
+                frame_of(model)
+        except MalformedCheckpoint as error:
+            assert f"config.json: {key!r} is" in error.message  # noqa: PT017
+            assert not {check.name: check for check in checks}["headers"].ok
+    file.write_text(json.dumps(whole | {key: None}))
+    assert {check.name: check.ok for check in verify_folder(merged)}["headers"]
+
+
+def test_an_index_of_any_type_is_told(make_model: MakeModel) -> None:
+    folder = make_model("one")
+    for listed in ODD[:-1]:
+        (folder / INDEX_NAME).write_text(json.dumps({"weight_map": listed}))
+        with warnings.catch_warnings(action="ignore", category=KinshipWarning):
+            assert "index" in wrong(folder)

@@ -2,7 +2,10 @@
 
 import inspect
 import json
+import os
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
+from kinship.errors import InvalidConfig
 from kinship.safe_yaml import load_yaml_documents
 from merging.recipe.documents import united
 from merging.recipe.schema import parse_recipe
 from search.history.descent import renamed
 from service import answers
 from service.answers.base import Answer
-from service.client import AsyncClient, Client, ServiceError
+from service.client import AsyncClient, Client, NoService, ServiceError
 from service.http import orders
 from service.http.requests import AdviceRequest, ComparisonRequest, MatrixRequest, MergeRequest, TreeRequest
 from service.http.settings import ServiceSettings
@@ -201,6 +205,21 @@ def test_models_are_found_and_remembered(service: Service, client: Client) -> No
     assert facts.identity
 
 
+def test_models_whose_configs_are_none_hold_nobody_up(service: Service, client: Client) -> None:
+    """A pipe would be read for ever; what is no config of a model has no kind."""
+    for name, config in (("deep", "[" * 100_000), ("odd", '{"model_type": [1]}'), ("list", "[]"), ("pipe", None)):
+        folder = service.folder / "odd" / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"")
+        if config is None:
+            os.mkfifo(folder / "config.json")
+        else:
+            (folder / "config.json").write_text(config)
+    service.server.config.app.state.backend.workspace.forget()  # type: ignore[union-attr]
+    found = {model.reference: model.model_type for model in client.models().models}
+    assert [found[f"odd/{name}"] for name in ("deep", "odd", "list", "pipe")] == [None] * 4
+
+
 def _count(shape: list[int]) -> int:
     count = 1
     for size in shape:
@@ -302,3 +321,43 @@ def test_waiting_outlives_the_server() -> None:
             client.wait(1, 0)
         assert client.wait(1) == job
         assert not lost
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+JUNK = [
+    b"", b"\0\1garbage\r\n\r\n", OK + b"Content-Length: 500\r\n\r\n{", OK + b"\r\n<html>",
+    OK + b'Content-Length: 12\r\n\r\n{"schema": 1}', OK + b"Content-Encoding: gzip\r\n\r\nx",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_what_answers_as_no_service_does_is_told(junk: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            connection.recv(65536)
+            connection.sendall(junk)
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with Client(address) as client, pytest.raises(NoService, match=f"No service answers at {address}"):
+            client.runs()
+        thread.join()
+    with Client(address) as client, pytest.raises(NoService, match="refused"):
+        client.runs()
+
+
+@pytest.mark.parametrize("address", ["", "localhost:8421", "ftp://x", "http://", "http://[::1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(InvalidConfig, match="is no address"):
+        Client(address)
+
+
+@pytest.mark.parametrize("token", ["", "with space", "line\nfeed", "zwölf"])
+def test_a_token_that_no_server_has_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(InvalidConfig) as found:
+        Client("http://localhost", token)
+    assert not token or token not in str(found.value)

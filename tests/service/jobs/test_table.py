@@ -35,3 +35,17 @@ def test_tables_of_a_later_version_are_refused_and_left_as_they_are(place: Ledge
         open_tables(place)
     assert "model" not in inspect(engine).get_table_names()
     engine.dispose()
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, None])
+def test_a_file_that_is_none_says_what_is_lost_with_it(place: LedgerLocation, content: bytes | None) -> None:
+    """It is no ledger: nothing of a run is in it."""
+    assert place.file is not None
+    if content is None:
+        place.file.mkdir()
+    else:
+        place.file.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"service's own file .*service\.sqlite cannot be used") as found:
+        open_tables(place)
+    assert "move it away" in found.value.hint
+    assert "runs verify" not in found.value.hint

@@ -107,6 +107,14 @@ class RunConfig(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_answers(self) -> Self:
+        if self.strategy.name == "niches" and self.race.enabled:
+            raise ValueError("niches are made by everyone's answers to all documents: race cannot be enabled")
+        if self.strategy.name == "niches" and self.aggregate.kind == "worst":
+            raise ValueError("niches share out a sum over documents, not the worst of tasks: choose another aggregate")
+        return self
+
     @property
     def references(self) -> dict[str, str]:
         """The models by id, the base first."""

@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import numpy as np
+
+from evaluators.scores.aggregates import shares
+from evaluators.scores.score import Score, TaskScore
 from evaluators.scores.splits import Split
+from kinship.arrays import Float64
 from kinship.measures.matrix import KinshipMatrix
 from merging.offspring.span import Genome, Span
 from merging.recipe.schema import Recipe, parse_recipe
 from search.ledger.ledger import Ledger, RunFacts
 from search.ledger.records import Record
-from search.strategies.base import Context, Strategy
+from search.strategies.base import Answers, Context, Strategy
 from search.strategies.make import make_strategy
 from search.strategies.recipes import BASE
 
@@ -82,6 +87,30 @@ class Individuals:
         ]
         return sum(beaten) / len(beaten) if beaten else math.nan
 
+    def cosine(self, one: str, other: str) -> float:
+        """Of the whole task vectors of two; NaN where one has none."""
+        return self.span.kinship({id: self.genome(id) for id in (one, other)}, "cosine")[one, other]
+
+    def answers(self, id: str) -> Answers:
+        """What an individual got for each document of the search, and what these count in its score."""
+        return Answers(np.concatenate([task.values for task in self._score(id).tasks]), self._weights)
+
+    @cached_property
+    def _weights(self) -> Float64:
+        """What a difference in each document counts in the score; of no use where the worst of tasks is the score."""
+        founders = [self._score(id) for id in self._facts.table.rows[1:]]
+        factors = shares(founders[0], self._facts.config.aggregate, founders)
+        if factors is None:
+            raise ValueError("the worst of tasks is no sum over documents")
+        counts = [len(task.values) for task in founders[0].tasks]
+        return np.repeat(np.array(factors) / counts, counts)
+
+    def _score(self, id: str) -> Score:
+        results = self._search_results(id)
+        return Score(
+            tuple(TaskScore.of(task, results[task], each["digest"]) for task, each in self._facts.tasks.items())
+        )
+
     def strategy(self) -> Strategy:
         """The run's strategy as it was before it was told of any offspring; base and founders must be scored."""
         config, founders = self._facts.config, self._facts.table
@@ -92,5 +121,7 @@ class Individuals:
             self.closeness,
             self.complementarity,
             lambda: founders.total()[0],
+            self.cosine,
+            self.answers,
         )
         return make_strategy(config.strategy, config.merge, context, config.seed, self._facts.budget)

@@ -21,6 +21,7 @@ Role = Literal[
     "scale",  # a point on the line from the base through a model
     "model",  # chosen by a model of the scores: expected improvement, or a sampler
     "recheck",  # the best by the model's own prediction
+    "niche",  # of a member of an archive with one that is right where it is wrong
 ]
 
 
@@ -119,6 +120,21 @@ Closeness = Callable[[str, str], float]
 """How closely two individuals are related: larger is closer, whatever the metric; NaN where there is no value."""
 
 
+def _no_answers(id: str) -> "Answers":
+    raise NotImplementedError(f"nobody kept what {id} answered")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What somebody got for each document of the search, in the same order for everybody.
+
+    values: (documents,), higher is better. weights: (documents,), what a difference in each counts in the score.
+    """
+
+    values: Float64
+    weights: Float64
+
+
 @dataclass(frozen=True)
 class Context:
     """What a strategy may know beside the scores it is told. Everything is a function of ids and files alone.
@@ -126,7 +142,8 @@ class Context:
     base, founders: scored. names: the tensors' names, for coefficients by layer or module. closeness: kinship of two
     individuals, of any generation. complementarity: the share of the documents that both were scored on on which the
     worse-scoring of the two beats the better; NaN where they share none. gram: (n+1, n+1) inner products of [base,
-    task vectors of the founders in order], summed over the whole model.
+    task vectors of the founders in order], summed over the whole model. cosine: of the whole task vectors of two
+    individuals; NaN where one has none. answers: of an individual that was scored on all documents.
     """
 
     base: Individual
@@ -135,6 +152,8 @@ class Context:
     closeness: Closeness
     complementarity: Closeness
     gram: Callable[[], Float64]
+    cosine: Closeness = lambda one, other: math.nan
+    answers: Callable[[str], Answers] = field(default=_no_answers)
 
 
 class Strategy(Protocol):

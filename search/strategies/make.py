@@ -48,6 +48,10 @@ def make_strategy(
             from search.strategies.bayesian import Bayesian
 
             strategy = Bayesian(settings, merge, context, seed, budget)
+        case "niches":
+            from search.strategies.niches import Niches
+
+            strategy = Niches(settings, merge, context, seed, budget)
         case _:
             assert_never(name)
     if settings.scale_steps:

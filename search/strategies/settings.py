@@ -10,7 +10,7 @@ from merging.recipe.parameters import check_setting
 from merging.recipe.schema import Setting
 from merging.registry import MergeMethod, get_method, methods
 
-Resolved = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian"]
+Resolved = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "niches"]
 Name = Resolved | Literal["auto"]
 
 # Keys that only some strategies know; the others are known to all.
@@ -21,6 +21,7 @@ _KEYS: dict[str, set[str]] = {
     "soup": {"scale_steps"},
     "optuna": {"batch", "sampler", "objectives", "coefficients", "layer_groups", "scale_range"},
     "bayesian": {"batch", "kernel", "objectives", "scale_range"},
+    "niches": {"batch", "archive", "competition", "attraction"},
     "auto": {"batch", "kernel", "scale_range"},
 }
 
@@ -34,7 +35,7 @@ class StrategySettings(Strict):
         "topk: greedy merging of the best pairs (Hu et al., arXiv 2410.12613v3, Algorithm 1), meant where there is a "
         "variant and no name; pairs: every pair of founders once; random: random weights; soup: greedy soup; optuna: "
         "merge coefficients by one of Optuna's samplers; bayesian: merge coefficients by a Gaussian process over the "
-        "founders' span",
+        "founders' span; niches: an archive whose members share what a document is worth (M2N2, arXiv 2508.16204)",
     )
     k: int = Field(3, ge=2, description="how many of the best models count as the top")
     metric: Literal["pcc", "cosine", "euclidean"] = Field("pcc", description="kinship metric")
@@ -55,7 +56,9 @@ class StrategySettings(Strict):
         le=1000,
         description="topk, pairs, soup: evaluations spent at the end on the scale of the winner's task vector",
     )
-    batch: int = Field(4, ge=1, le=10_000, description="random, optuna, bayesian, auto: merges proposed at a time")
+    batch: int = Field(
+        4, ge=1, le=10_000, description="random, optuna, bayesian, niches, auto: merges proposed at a time"
+    )
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random"] = Field("tpe", description="optuna: its sampler")
     objectives: Literal["score", "tasks"] = Field(
         "score", description="optuna, bayesian: improve the score, or all tasks at once (a Pareto front)"
@@ -68,6 +71,16 @@ class StrategySettings(Strict):
     layer_groups: int = Field(2, ge=1, description="coefficients: layers: into how many groups of layers")
     scale_range: tuple[float, float] = Field(
         (0.0, 3.0), description="random, optuna, bayesian, auto: bounds of the scale of the sum of task vectors"
+    )
+    archive: int = Field(20, ge=2, le=10_000, description="niches: how many may stay")
+    competition: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="niches: how much less a document is worth for being right for many; 0: not at all",
+    )
+    attraction: bool = Field(
+        True, description="niches: partners are drawn by where they are right and the first is wrong, not evenly"
     )
     kernel: Literal["coefficients", "kinship"] = Field(
         "coefficients",

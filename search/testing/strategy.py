@@ -12,7 +12,7 @@ import numpy as np
 from kinship.arrays import Float64
 from kinship.measures.gram import GramTable
 from merging.offspring.span import Genome, Span
-from search.strategies.base import Context, Individual, Proposal, Strategy
+from search.strategies.base import Answers, Context, Individual, Proposal, Strategy
 from search.strategies.recipes import BASE
 
 Make = Callable[[Context, int, int | None], Strategy]
@@ -78,6 +78,8 @@ class Bowl:
             self._closeness,
             self._complementarity,
             lambda: np.asarray(table.grams.sum(axis=0)),
+            self._cosine,
+            self._answers,
         )
 
     def evaluate(self, proposals: Sequence[Proposal], generation: int) -> list[Individual]:
@@ -124,6 +126,12 @@ class Bowl:
     def _closeness(self, one: str, other: str) -> float:
         kinship = self.span.kinship({one: self.genomes[one], other: self.genomes[other]})
         return kinship[one, other]
+
+    def _cosine(self, one: str, other: str) -> float:
+        return self.span.kinship({id: self.genomes[id] for id in (one, other)}, "cosine")[one, other]
+
+    def _answers(self, id: str) -> Answers:
+        return Answers(self._scores[id], np.full(DOCUMENTS, 1 / DOCUMENTS))
 
     def _complementarity(self, one: str, other: str) -> float:
         better, worse = sorted((one, other), key=lambda id: (-self._scores[id].mean(), id))

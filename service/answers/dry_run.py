@@ -18,7 +18,7 @@ from merging.offspring.span import Genome
 from search.config import RunConfig
 from search.running.founders import open_founders
 from search.running.workers import Description, Work, describe, open_workers
-from search.strategies.base import Context, Individual, Proposal
+from search.strategies.base import Answers, Context, Individual, Proposal
 from search.strategies.make import make_strategy, resolved_name
 from search.strategies.recipes import BASE
 from service.answers.base import Answer, named
@@ -146,6 +146,7 @@ def _offspring(config: RunConfig, table: GramTable) -> tuple[list[Proposal], _Of
     context = Context(
         Individual(BASE, 0, 0.5, role="base", stderr=0.1), tuple(individuals), table.names,
         lambda one, other: 0.0, lambda one, other: 0.0, lambda: np.eye(size),
+        answers=lambda id: Answers(np.full(1, 0.5), np.ones(1)),
     )  # fmt: skip
     strategy = make_strategy(config.strategy, config.merge, context, config.seed, config.stop.evaluations)
     proposals = strategy.ask()

@@ -8,7 +8,9 @@ from tests.search.runs import Interrupted, Scene, interrupting
 
 
 @pytest.mark.parametrize(
-    "strategy", [{"name": "auto"}, {"name": "optuna"}, {"name": "soup", "scale_steps": 3}], ids=lambda s: s["name"]
+    "strategy",
+    [{"name": "auto"}, {"name": "optuna"}, {"name": "soup", "scale_steps": 3}, {"name": "niches"}],
+    ids=lambda s: s["name"],
 )
 def test_an_interrupted_run_ends_like_a_calm_one(scene: Scene, strategy: dict[str, Any]) -> None:
     config = scene.config(strategy=strategy, stop={"evaluations": 10})

@@ -41,6 +41,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nsga3": ({"name": "optuna", "sampler": "nsga3", "objectives": "tasks"}, {}),
     "bayesian": ({"name": "bayesian"}, {}),
     "bayesian kinship": ({"name": "bayesian", "kernel": "kinship", "batch": 1}, {}),
+    "niches": ({"name": "niches"}, {}),
     "auto": ({"name": "auto"}, {}),
     "auto slerp": ({"name": "auto"}, {"method": "slerp", "parameters": {"t": 0.5}}),
 }  # fmt: skip

@@ -60,7 +60,8 @@ def rank_correlation(one: ArrayLike, other: ArrayLike, pairs: Sequence[tuple[str
     error = math.sqrt((count - 2) / (2 * count) * float(((scale - scale.mean()) ** 2).sum()))
     middle = math.atanh(max(-NEARLY_ONE, min(value, NEARLY_ONE)))
     half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
-    return RankCorrelation(value, math.tanh(middle - half), math.tanh(middle + half), len(pairs), count)
+    low, high = min(value, math.tanh(middle - half)), max(value, math.tanh(middle + half))
+    return RankCorrelation(value, low, high, len(pairs), count)
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:

@@ -94,8 +94,9 @@ def _of_json(text: str, source: str) -> dict[str, float]:
 
     from service.answers.score import Scores
 
+    content: Any = None
     try:
-        content: Any = json.loads(text)
+        content = json.loads(text)
         answer = Scores.model_validate(content)
     except (ValueError, ValidationError):
         schema = content.get("schema") if isinstance(content, dict) else None

@@ -11,7 +11,7 @@ from service.answers.served import IndividualPage
 from service.http.backend import Asked
 from service.http.errors import documented
 from service.http.individuals import MOST, Order, Selection
-from service.http.replies import reply
+from service.http.replies import reply, reply_text
 
 router = APIRouter(tags=["individuals"], responses=documented(404, 422))
 
@@ -47,7 +47,7 @@ def show_individual(request: Request, run: str, individual: str, backend: Asked)
     response_class=Response,
     responses={200: {"content": {"application/yaml": {"schema": {"type": "string"}}}}},
 )
-def show_recipe(run: str, individual: str, backend: Asked) -> Response:
+def show_recipe(request: Request, run: str, individual: str, backend: Asked) -> Response:
     """How to make it from base and founders in one linear merge: a recipe in mergekit's YAML."""
     text = yaml.safe_dump(backend.recipe(run, individual), sort_keys=False)
-    return Response(text, media_type="application/yaml", headers={"Cache-Control": "no-cache"})
+    return reply_text(request, text, "application/yaml")

@@ -23,7 +23,7 @@ from search.ledger import tables
 from search.ledger.checksums import note_changes
 from search.ledger.database import SAVED, damage, open_database, unreadable
 from search.ledger.location import LedgerLocation, holds_run, location_of
-from search.ledger.records import Failed, Record, Summary
+from search.ledger.records import RESULTS, Entry, Failed, Record, Summary
 from search.ledger.rows import OWN, failure_row, score_row, told
 
 
@@ -51,16 +51,6 @@ class StoredChild:
     id: str
     digest: str
     row: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the diary of a run."""
-
-    time: str
-    seconds: float
-    name: str
-    facts: dict[str, Any]
 
 
 class Ledger:
@@ -398,10 +388,6 @@ class Ledger:
         """What to select of a table, rows of this run alone."""
         own = select(tables.Run.id).where(tables.Run.name == self.location.run).scalar_subquery()
         return select(*(columns or (table,))).select_from(table).where(table.run == own)
-
-
-# Lines that tell of individuals: one each, beside what the ledger holds of them.
-RESULTS = ("added", "scored", "failed")
 
 
 def _now() -> str:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from kinship.errors import KinshipError
 from search.history.export import describe
-from search.ledger.ledger import RESULTS, Entry
 from search.ledger.location import identity
-from search.ledger.records import Record
+from search.ledger.records import RESULTS, Entry, Record
 from service.answers.export import Individual
 from service.answers.jobs import Job
 from service.answers.runs import RunSummary, summary_of

@@ -23,8 +23,9 @@ from sqlalchemy.orm import Session
 from evaluators.workers.settings import thread_environment
 from kinship.errors import KinshipError
 from kinship.threads import worker_count
-from search.ledger.ledger import RESULTS, Ledger
+from search.ledger.ledger import Ledger
 from search.ledger.location import LedgerLocation, holds_run, location_of
+from search.ledger.records import RESULTS
 from service.jobs import liveness
 from service.jobs.board import WAITING, WORKING, Board
 from service.jobs.errors import Conflict

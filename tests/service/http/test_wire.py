@@ -1,7 +1,7 @@
 """Hostile requests as bytes on the wire, which no client would send, and what each of them got.
 
-Every answer is a refusal in the one shape, or one that is right; the server is there afterwards. docs/service.md has
-these as a table.
+Every answer is a refusal in the one shape, or one that is right; the server is there afterwards. They are a table in
+docs/hostile-requests.md.
 """
 
 import gzip
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -181,6 +182,11 @@ def test_no_bytes_get_anything_but_an_answer(service: Service, capfd: pytest.Cap
     assert service.get("/health").status == 200
     assert service.get("/jobs").json()["jobs"] == []
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_each_of_them_is_in_the_table_of_the_docs() -> None:
+    text = (Path(__file__).parents[3] / "docs/hostile-requests.md").read_text(encoding="utf-8")
+    assert [name for name in REQUESTS if f"| {name} |" not in text] == []
 
 
 def drip(service: Service, *parts: bytes, pause: float) -> tuple[bytes, float]:

@@ -250,11 +250,12 @@ class Board:
         if job.state != "done":
             raise Conflict(f"Job {id} is {job.state}: it has no result.", hint="Wait until it is done.")
         try:
-            return (self.place(id) / RESULT / OUTPUT).read_text(encoding="utf-8")
+            found = (self.place(id) / RESULT / OUTPUT).read_text(encoding="utf-8")
         except OSError:
-            raise NotFound(
-                f"Job {id} has no answer here.", hint="A search tells what it finds under its run."
-            ) from None
+            found = ""
+        if not found:
+            raise NotFound(f"Job {id} has no answer here.", hint="A search tells what it finds under its run.")
+        return found
 
     def _waiting(self, session: Session, only: Mapping[str, str] | None = None) -> list[JobRow]:
         waiting = select(JobRow).filter_by(**(only or {})).where(JobRow.state.in_(WAITING))

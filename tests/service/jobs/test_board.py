@@ -117,6 +117,17 @@ def older(board: Board) -> LedgerLocation:
     return board.location
 
 
+def test_a_search_has_no_answer_of_its_own(board: Board) -> None:
+    id = submit(board)
+    with board.session() as session:
+        session.get_one(JobRow, id).state = "done"
+        session.commit()
+    (board.place(id) / "result").mkdir()
+    (board.place(id) / "result" / "output.json").touch()
+    with pytest.raises(NotFound, match="no answer"):
+        board.result(id)
+
+
 def test_older_tables_are_completed(board: Board) -> None:
     engine = open_tables(older(board))
     with Session(engine) as session:

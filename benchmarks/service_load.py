@@ -2,9 +2,10 @@
 
     python benchmarks/service_load.py --work WORK [--listeners 200] [--readers 50] [--evaluations 40] [--turns 2]
 
-The same search runs alone and watched, in turns: CPU and wall seconds of its own process. Of the watched ones: median
-and 95th percentile of each page and route, each reader asking once a second; events lost or doubled by listeners.
-Takes a minute, and needs two cores: the search has one, server and this program the other, if the system shares so.
+The same search runs alone and watched, in turns: CPU and wall seconds of its own process, from when its ledger is there
+to its end. Of the watched ones: median and 95th percentile of each page and route, each reader asking once a second;
+events lost or doubled by listeners. A turn takes about two minutes, and needs two cores: the search has one, server and
+this program the other, if the system shares so.
 """
 
 import argparse
@@ -63,13 +64,27 @@ def search(work: Path, name: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=work, env=environment, stdout=subprocess.DEVNULL)
 
 
-async def cost(process: "subprocess.Popen[bytes]") -> tuple[float, float]:
-    """Wall and CPU seconds of a process from now to its end."""
+async def begun(run: Path, process: "subprocess.Popen[bytes]") -> float:
+    """CPU seconds of a search until its ledger is there, which is waited for: no page tells of it sooner."""
+    while not (run / "ledger.sqlite").exists():
+        await asyncio.sleep(0.05)
+    times = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
+
+
+async def cost(process: "subprocess.Popen[bytes]", before: float) -> tuple[float, float]:
+    """Wall seconds of a process from now to its end, and its CPU seconds beyond those ``before``."""
     began = time.perf_counter()
     _, status, usage = await asyncio.to_thread(os.wait4, process.pid, 0)
     if status:
         raise SystemExit(f"The search failed with {status}.")
-    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime - before
+
+
+async def alone(arguments: argparse.Namespace, run: str) -> tuple[float, float]:
+    """What a search costs that nobody looks at."""
+    process = search(arguments.work, run)
+    return await cost(process, await begun(arguments.work / run, process))
 
 
 async def ask(port: int, path: str, accept: str = "text/html") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -118,15 +133,14 @@ async def read(port: int, run: str, times: dict[str, list[float]], sizes: dict[s
 
 async def watched(arguments: argparse.Namespace, port: int, run: str, found: dict[str, Any]) -> tuple[float, float]:
     process = search(arguments.work, run)
-    while not (arguments.work / run / "ledger.sqlite").exists():  # no page tells of it sooner
-        await asyncio.sleep(0.1)
+    before = await begun(arguments.work / run, process)
     heard: list[list[int]] = [[] for _ in range(arguments.listeners)]
     listeners = [asyncio.create_task(listen(port, run, ids)) for ids in heard]
     readers = [
         asyncio.create_task(read(port, run, found["times"], found["sizes"], number))
         for number in range(arguments.readers)
     ]
-    spent = await cost(process)
+    spent = await cost(process, before)
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.gather(*listeners), 30)
     for reader in readers:
@@ -151,17 +165,17 @@ async def measure(arguments: argparse.Namespace) -> None:
     told = re.search(r":(\d+)$", server.stdout.readline().strip())
     assert told is not None
     found: dict[str, Any] = {"times": defaultdict(list), "sizes": {}, "wrong": 0, "events": 0}
-    alone, busy = [], []
+    quiet, busy = [], []
     try:
-        await cost(search(work, "before"))  # what is compiled and read once is, for both
+        await alone(arguments, "before")  # what is compiled and read once is, for both
         for turn in range(arguments.turns):
-            alone.append(await cost(search(work, f"alone-{turn}")))
+            quiet.append(await alone(arguments, f"alone-{turn}"))
             busy.append(await watched(arguments, int(told[1]), f"watched-{turn}", found))
         memory = Path(f"/proc/{server.pid}/status").read_text()
     finally:
         server.terminate()
         server.wait()
-    report(alone, busy, found)
+    report(quiet, busy, found)
     print("server, peak:", next(line for line in memory.splitlines() if line.startswith("VmHWM")).split(":")[1].strip())
     mine = resource.getrusage(resource.RUSAGE_SELF)
     print(f"this program: {mine.ru_utime + mine.ru_stime:.1f} s of CPU")
@@ -183,10 +197,10 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
     (work / "run.yml").write_text(yaml.safe_dump(config))
 
 
-def report(alone: list[tuple[float, float]], busy: list[tuple[float, float]], found: dict[str, Any]) -> None:
-    for name, costs in (("alone", alone), ("watched", busy)):
+def report(quiet: list[tuple[float, float]], busy: list[tuple[float, float]], found: dict[str, Any]) -> None:
+    for name, costs in (("alone", quiet), ("watched", busy)):
         print(f"{name:8}", ", ".join(f"wall {wall:.1f} s, CPU {cpu:.2f} s" for wall, cpu in costs))
-    ratios = [ours[1] / theirs[1] for ours, theirs in zip(busy, alone, strict=True)]
+    ratios = [ours[1] / theirs[1] for ours, theirs in zip(busy, quiet, strict=True)]
     print(f"CPU of the search, watched to alone: {statistics.median(ratios):.3f} (of {len(ratios)} pairs)")
     print(f"{found['events']} events for each listener; listeners that lost or doubled one: {found['wrong']}")
     print("| page or route | requests | median | p95 | kB |\n| --- | ---: | ---: | ---: | ---: |")

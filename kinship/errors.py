@@ -164,6 +164,12 @@ class LedgerError(KinshipError):
     code = "ledger_error"
 
 
+class DatabaseUnavailable(LedgerError):
+    """The server of a run's ledger cannot be reached just now."""
+
+    code = "database_unavailable"
+
+
 class SystemRefused(KinshipError):
     """The system refuses a file, memory or the like, and nobody knows better what that was for."""
 

@@ -255,9 +255,9 @@ class Client(_Asking):
         """What a model is."""
         return self.get(ModelFacts, "models", "facts", reference=reference, identity=identity)
 
-    def jobs(self) -> Jobs:
-        """Every job."""
-        return self.get(Jobs, "jobs")
+    def jobs(self, **query: Any) -> Jobs:
+        """Those that wait and the latest of the others; ``query`` as of the route."""
+        return self.get(Jobs, "jobs", **query)
 
     def job(self, id: int) -> Job:
         """One job."""

@@ -123,7 +123,7 @@ def _told(error: BaseException) -> int:
         return 1  # the reader has seen enough
     if unwritable is not None:
         error, as_json = _of_stdout(unwritable), False
-    code, found = 1, _as_known(error)
+    code, found = 1, known_error(error)
     if found is None and isinstance(error, typer.BadParameter.__mro__[2]):  # click's base of errors of usage
         usage: Any = error
         if usage.message:  # pydantic's words, of which typer makes an error of usage
@@ -145,7 +145,7 @@ def _told(error: BaseException) -> int:
     return code
 
 
-def _as_known(error: BaseException) -> KinshipError | None:
+def known_error(error: BaseException) -> KinshipError | None:
     """``error`` as one that input or system can cause; None for what is a fault of the program."""
     if isinstance(error, KinshipError):
         return error

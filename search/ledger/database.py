@@ -2,13 +2,14 @@
 
 import hashlib
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from kinship.errors import LedgerError
+from kinship.errors import DatabaseUnavailable, LedgerError
 from kinship.sqlite_files import Trouble
 from search.ledger import tables
 from search.ledger.location import LedgerLocation
@@ -30,8 +31,8 @@ def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engin
     free. Raises `LedgerError` for what is no ledger, is newer than this program, or is held by another process.
     """
     is_file = location.file is not None
-    alone = {"pool_size": 1, "max_overflow": 0} if exclusive and not is_file else {}
-    engine = durable_engine(location, **alone)
+    alone = {"pool_size": 1, "max_overflow": 0} if exclusive else {"pool_pre_ping": True}
+    engine = durable_engine(location, **({} if is_file else alone))
     if exclusive and not is_file:
         event.listen(engine, "connect", lambda connection, _: _hold(connection, location))
     try:
@@ -57,14 +58,13 @@ def durable_engine(location: LedgerLocation, **options: Any) -> Engine:
     return engine
 
 
-def runs_in(location: LedgerLocation) -> list[str]:
-    """The names of the runs in the database of ``location``, sorted. Raises `LedgerError` where it cannot be read."""
-    engine = open_database(location)
-    try:
-        with engine.connect() as connection:
-            return sorted(connection.scalars(select(tables.Run.name)))
-    finally:
-        engine.dispose()
+def runs_in(location: LedgerLocation, engine: Engine | None = None) -> list[str]:
+    """The names of the runs in the database of ``location``, sorted; ``engine``: one that is open already.
+
+    Raises `LedgerError` where it cannot be read.
+    """
+    with _asked(location, engine or open_database(location), keep=engine is not None) as connection:
+        return sorted(connection.scalars(select(tables.Run.name)))
 
 
 def damage(engine: Engine) -> list[str] | None:
@@ -95,7 +95,7 @@ def unreadable(location: LedgerLocation, error: DBAPIError | sqlite3.Error | Uni
             return LedgerError(f"{location} could not be opened: {reason}.", hint="See to its permissions.")
         return LedgerError(f"{location} is not a readable ledger: {reason}.", hint=SAVED)
     if isinstance(error, OperationalError | InterfaceError):
-        return LedgerError(
+        return DatabaseUnavailable(
             f"{location} cannot be reached, or the connection was lost: {reason}",
             hint="Every result told of is kept; see to the database, then go on with --resume.",
         )
@@ -152,22 +152,44 @@ def _make_durable(connection: Any, _: object) -> None:
     connection.commit()
 
 
-def is_run_held(location: LedgerLocation) -> bool:
-    """Whether a process holds the lock of a run in a Postgres database; nothing is taken to find out."""
+def is_run_held(location: LedgerLocation, engine: Engine | None = None) -> bool:
+    """Whether a process holds the lock of a run in a Postgres database; nothing is taken to find out.
+
+    engine: one that is open already. Raises `LedgerError` where the database cannot be asked.
+    """
     key = _key(location) & (1 << 64) - 1
-    engine = durable_engine(location)
     held = text(
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
         "AND classid::bigint = :high AND objid::bigint = :low "
         "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
+    with _asked(location, engine or durable_engine(location), keep=engine is not None) as connection:
+        return bool(connection.scalar(held, {"high": key >> 32, "low": key & 0xFFFFFFFF}))
+
+
+def run_state(location: LedgerLocation, engine: Engine) -> tuple[object, ...]:
+    """What is another whenever a run in a database is: its key, its last event, and why it stopped; one query.
+
+    Raises `LedgerError`.
+    """
+    run, line = tables.Run, tables.Event
+    last = select(func.max(line.id)).where(line.run == run.id).scalar_subquery()
+    query = select(run.id, last, run.stopped).where(run.name == location.run)
+    with _asked(location, engine, keep=True) as connection:
+        found = connection.execute(query).first()
+        return () if found is None else tuple(found)
+
+
+@contextmanager
+def _asked(location: LedgerLocation, engine: Engine, *, keep: bool) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
-            return bool(connection.scalar(held, {"high": key >> 32, "low": key & 0xFFFFFFFF}))
+            yield connection
     except DBAPIError as error:
         raise unreadable(location, error) from None
     finally:
-        engine.dispose()
+        if not keep:
+            engine.dispose()
 
 
 def _key(location: LedgerLocation) -> int:

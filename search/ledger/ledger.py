@@ -1,14 +1,14 @@
 """The ledger of a run: a database in which every result is durable before the next step."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import delete, event, func, select
+from sqlalchemy import Engine, delete, event, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -23,7 +23,7 @@ from search.ledger import tables
 from search.ledger.checksums import note_changes
 from search.ledger.database import SAVED, damage, open_database, unreadable
 from search.ledger.location import LedgerLocation, holds_run, location_of
-from search.ledger.records import Failed, Record, Summary
+from search.ledger.records import RESULTS, Entry, Failed, Record, Summary
 from search.ledger.rows import OWN, failure_row, score_row, told
 
 
@@ -53,16 +53,6 @@ class StoredChild:
     row: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of the diary of a run."""
-
-    time: str
-    seconds: float
-    name: str
-    facts: dict[str, Any]
-
-
 class Ledger:
     """The ledger of one run, in a SQLite file or in a database that may hold several runs. It promises:
 
@@ -76,13 +66,22 @@ class Ledger:
     * What is read comes in the order in which it was added, and is what was written: a file is compared with its
       checksums when it is opened, and refused where they differ, unless ``damaged`` ones are wanted.
 
-    location: a SQLite file, or a run in a database. All methods raise `LedgerError` where the database cannot be read
+    location: a SQLite file, or a run in a database. engine: of that database, open already, which is not closed with
+    this object and may be shared. All methods raise `LedgerError` where the database cannot be read
     or written; those that write raise `sqlalchemy.exc.IntegrityError` for what is there already, or of nobody.
     """
 
-    def __init__(self, location: Path | LedgerLocation, *, exclusive: bool = False, damaged: bool = False) -> None:
+    def __init__(
+        self,
+        location: Path | LedgerLocation,
+        *,
+        exclusive: bool = False,
+        damaged: bool = False,
+        engine: Engine | None = None,
+    ) -> None:
         self.location = location if isinstance(location, LedgerLocation) else LedgerLocation.of_file(location)
-        self.engine = open_database(self.location, exclusive=exclusive)
+        self.engine = engine or open_database(self.location, exclusive=exclusive)
+        self._is_lent = engine is not None
         self._key: int | None = None
         if not damaged:
             self._require_whole()
@@ -101,7 +100,8 @@ class Ledger:
 
     def close(self) -> None:
         """Close the database, and free the run for others."""
-        self.engine.dispose()
+        if not self._is_lent:
+            self.engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -228,24 +228,29 @@ class Ledger:
             for id, failed in (failures or {}).items():
                 self._tell(session, "failed", individual=id, **told(failed))
 
-    def records(self) -> list[Record]:
-        """Every individual in the order it was added; genomes and documents are not read."""
+    def records(self, ids: Collection[str] | None = None) -> list[Record]:
+        """Every individual, or those of ``ids``, in the order added; genomes and documents are not read."""
+
+        def some(query: Any, column: Any) -> Any:
+            return query if ids is None else query.where(column.in_(ids))
+
         with self._reading() as session:
             parents: dict[str, list[str]] = {}
             parent = tables.Parent
-            lines = self._mine(parent, parent.child, parent.parent).order_by(parent.child, parent.position)
+            lines = some(self._mine(parent, parent.child, parent.parent), parent.child)
+            lines = lines.order_by(parent.child, parent.position)
             for child, one in session.execute(lines):
                 parents.setdefault(child, []).append(one)
             scores: dict[str, dict[Split, Summary]] = {}
             mark = tables.Score
             query = self._mine(mark, mark.individual, mark.split, mark.value, mark.stderr, mark.complete, mark.facts)
-            for id, split, value, stderr, complete, facts in session.execute(query):
+            for id, split, value, stderr, complete, facts in session.execute(some(query, mark.individual)):
                 scores.setdefault(id, {})[split] = Summary(value, stderr, complete, facts)
             failure = tables.Failure
-            failures = session.execute(self._mine(failure, failure.individual, failure.message).order_by(failure.stage))
-            errors = {id: str(message) for id, message in failures}
+            query = some(self._mine(failure, failure.individual, failure.message), failure.individual)
+            errors = {id: str(message) for id, message in session.execute(query.order_by(failure.stage))}
             row = tables.Individual
-            query = self._mine(row, *(getattr(row, column) for column in OWN)).order_by(row.position)
+            query = some(self._mine(row, *(getattr(row, column) for column in OWN)), row.id).order_by(row.position)
             return [
                 Record(
                     **own, parents=tuple(parents.get(own["id"], ())), error=errors.get(own["id"]),
@@ -383,10 +388,6 @@ class Ledger:
         """What to select of a table, rows of this run alone."""
         own = select(tables.Run.id).where(tables.Run.name == self.location.run).scalar_subquery()
         return select(*(columns or (table,))).select_from(table).where(table.run == own)
-
-
-# Lines that tell of individuals: one each, beside what the ledger holds of them.
-RESULTS = ("added", "scored", "failed")
 
 
 def _now() -> str:

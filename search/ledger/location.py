@@ -171,6 +171,15 @@ def is_held(lock: Path) -> bool:
     return False
 
 
+def identity(file: Path) -> tuple[int, int] | None:
+    """Which file is at a path, whatever was written to it meanwhile; None where there is none."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
 def hold_folder(folder: Path) -> FileLock:
     """The lock on ``folder``, which is made, for as long as a search runs in it. Raises `LedgerError` where another
     process has it, and `OutputNotWritable`.

@@ -13,6 +13,7 @@ from search.strategies.recipes import BASE
 from search.strategies.settings import StrategySettings
 
 Stage = Literal["merging", "search", "held_out"]
+RESULTS = ("added", "scored", "failed")  # lines of the diary that tell of individuals: one each, beside their rows
 LATEST = 2  # generations of which strategies choose partners: see `partner_pool`
 
 
@@ -38,6 +39,16 @@ class Summary:
     def errors(self) -> dict[str, float]:
         """The standard error of each task that has one."""
         return {name: task["stderr"] for name, task in self.facts["tasks"].items() if task["stderr"] is not None}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the diary of a run."""
+
+    time: str
+    seconds: float
+    name: str
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,11 @@ class Job(Answer):
 class Jobs(Answer):
     """The jobs of a service."""
 
-    schema_: Literal["kinship.jobs/1"] = named("kinship.jobs/1")
+    schema_: Literal["kinship.jobs/2"] = named("kinship.jobs/2")
     jobs: list[Job]
     """Those that wait in their order, then the others, the latest first."""
+    next: int | None
+    """The cursor of the next page, of earlier jobs; null on the last one."""
 
 
 class JobLog(Answer):

@@ -29,6 +29,7 @@ from importlib.util import find_spec
 from fastapi import FastAPI
 
 from service.http import errors
+from service.http.as_json import AsJson
 from service.http.backend import Backend
 from service.http.feeds import Feeds
 from service.http.routes import ROUTERS
@@ -67,5 +68,6 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         app.include_router(router, prefix=PREFIX, responses=errors.documented(*errors.ANYWHERE))
     if find_spec("service.http.pages") is not None:
         import_module("service.http.pages").install(app)
+    app.add_middleware(AsJson, prefix=PREFIX)
     app.add_middleware(Guard, settings=settings)
     return app

@@ -1,6 +1,6 @@
 """What routes and pages ask: one method a question, an answer of `service.answers` each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -17,7 +17,8 @@ from service.answers.runs import Failures, failures_of
 from service.answers.served import Health, IndividualPage, RunEvent, RunEvents, ServedRun, ServedRuns
 from service.answers.tree import RunLineage, trace_run
 from service.http.individuals import Selection, page_of
-from service.http.looking import RunView, Views, served
+from service.http.looking import RunView, look, served
+from service.http.remembering import Found, Remembered
 from service.http.settings import ServiceSettings
 from service.http.workspace import IN_DATABASE, RunPlace, Workspace, id_in_database
 from service.jobs.board import Board
@@ -35,7 +36,10 @@ class Backend:
     """A workspace and its jobs. Use as a context manager: between its ends, jobs are started and watched."""
 
     settings: ServiceSettings
-    views: Views = field(default_factory=Views)
+    views: Remembered[RunView] = field(default_factory=lambda: Remembered(look, kept=64))
+    _exports: Remembered[RunExport] = field(default_factory=lambda: _told(export_of))
+    _lineages: Remembered[RunLineage] = field(default_factory=lambda: _told(trace_run))
+    _failures: Remembered[Failures] = field(default_factory=lambda: _told(failures_of))
     _supervisor: Supervisor | None = None
 
     def __post_init__(self) -> None:
@@ -57,6 +61,7 @@ class Backend:
         if self._supervisor is not None:
             self._supervisor.__exit__()
         self._supervisor = None
+        self.workspace.ledgers.close()
 
     def health(self) -> Health:
         """That the server works."""
@@ -128,15 +133,15 @@ class Backend:
 
     def export(self, id: str) -> RunExport:
         """All that a run found, as `kinship runs show --json` prints it."""
-        return export_of(self.workspace.run(id).name)
+        return self._exports.of(self.workspace.run(id))
 
     def lineage(self, id: str) -> RunLineage:
         """A run's family tree, as `kinship tree --json` prints it."""
-        return trace_run(self.workspace.run(id).name)
+        return self._lineages.of(self.workspace.run(id))
 
     def failures(self, id: str) -> Failures:
         """What failed in a run, as `kinship runs show --failures --json` prints it."""
-        return failures_of(self.workspace.run(id).name)
+        return self._failures.of(self.workspace.run(id))
 
     def compare(self, ids: Sequence[str]) -> ComparedRuns:
         """Runs side by side, as `kinship runs compare --json` prints it."""
@@ -162,8 +167,13 @@ class Backend:
 
     @contextmanager
     def _ledger(self, id: str) -> Iterator[Ledger]:
-        with Ledger(self.workspace.run(id).location) as ledger:
+        with self.workspace.run(id).open() as ledger:
             yield ledger
+
+
+def _told(answer: Callable[[str], Found]) -> Remembered[Found]:
+    """What a command tells of a run, of the last ones that were asked about: that of a large run is large."""
+    return Remembered(lambda place, _: answer(place.name), kept=2)
 
 
 def _backend(request: Request) -> Backend:

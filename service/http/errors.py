@@ -1,6 +1,7 @@
 """Every failure in one shape, `service.answers.error.Error`, with the status that says whose fault it is."""
 
 import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
@@ -8,18 +9,24 @@ from typing import Any, cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from kinship.errors import KinshipError
+from kinship.errors import DatabaseUnavailable, KinshipError, OutputNotWritable, SystemRefused
 from service.answers.error import Error
+from service.guard import known_error
 from service.http.settings import SENT
 from service.jobs.errors import Conflict, NotFound, QueueFull, Refused
 
 log = logging.getLogger("kinship.service")
 
 # By kind of error; what is not here is input that cannot be used: 422.
-STATUS: Mapping[type[KinshipError], int] = {NotFound: 404, Refused: 403, Conflict: 409, QueueFull: 429}
+STATUS: Mapping[type[KinshipError], int] = {
+    NotFound: 404, Refused: 403, Conflict: 409, QueueFull: 429,
+    DatabaseUnavailable: 503, SystemRefused: 503, OutputNotWritable: 503,
+}  # fmt: skip
+RETRY = {429: "30", 503: "5"}  # seconds after which it may be otherwise
 CODES = {
     400: "bad_request", 401: "token_needed", 403: "refused", 404: "not_found", 405: "method_not_allowed",
     408: "too_slow", 409: "conflict", 413: "too_large", 415: "unsupported_media_type", 416: "range_not_satisfiable",
@@ -41,7 +48,8 @@ def failed(status: int, message: str, hint: str = "", headers: Mapping[str, str]
 
 def error_response(error: Error, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """``error`` as JSON."""
-    return Response(error.to_json(indent=None), status, headers, "application/json")
+    again = {"Retry-After": RETRY[status]} if status in RETRY else {}
+    return Response(error.to_json(indent=None), status, {**again, **(headers or {})}, "application/json")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -54,7 +62,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(KinshipError, _of_input)
     app.add_exception_handler(RequestValidationError, _of_request)
     app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(DBAPIError, _of_database)
+    for database in (DBAPIError, NoConnection):
+        app.add_exception_handler(database, _of_database)
+    for system in (OSError, MemoryError):
+        app.add_exception_handler(system, _of_system)
     app.add_exception_handler(Exception, _of_program)
 
 
@@ -90,7 +101,15 @@ def _of_http(_: Request, error: Exception) -> Response:
 
 def _of_database(_: Request, error: Exception) -> Response:
     log.error("The database of jobs failed: %s", error)
-    return failed(503, "The database of jobs cannot be used just now.", "Its log says why; ask again later.")
+    reason = next(iter(str(getattr(error, "orig", error)).strip().splitlines()), type(error).__name__)
+    return failed(503, f"The database of jobs cannot be used just now: {reason}.", "See to it; then ask again.")
+
+
+def _of_system(request: Request, error: Exception) -> Response:
+    """A full disk, a folder that is gone: nothing that a request could mend, and no bug."""
+    known = known_error(error)
+    log.error("%s %s failed:\n%s", request.method, request.url.path, "".join(traceback.format_exception(error)))
+    return _of_program(request, error) if known is None else _of_input(request, known)
 
 
 def _of_program(_: Request, error: Exception) -> Response:

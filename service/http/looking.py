@@ -1,33 +1,44 @@
 """What the runs of a workspace are at the moment: states, summaries, individuals; read once for everybody who asks."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kinship.errors import KinshipError
 from search.history.export import describe
-from search.ledger.ledger import Ledger
-from search.ledger.records import Record
+from search.ledger.location import identity
+from search.ledger.records import RESULTS, Entry, Record
 from service.answers.export import Individual
 from service.answers.jobs import Job
 from service.answers.runs import RunSummary, summary_of
 from service.answers.served import RunState, ServedRun
 from service.http.workspace import RunPlace
 
-KEPT = 64  # runs whose records stay in memory
+if TYPE_CHECKING:
+    from search.ledger.ledger import Ledger, RunFacts
+
+AT_ONCE = 500  # events, or individuals, by one query
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its ledger had it at one moment; ``error`` where that could not be read."""
+    """A run as its ledger had it at one moment; ``error`` where that could not be read.
+
+    last: the number of the latest event that is in it. which: what tells the run from another one of its name.
+    """
 
     records: Sequence[Record] = ()
     summary: RunSummary | None = None
-    evaluations: int | None = None
+    facts: "RunFacts | None" = None
     diary: Sequence[str] = ()
     error: str | None = None
+    last: int = 0
+    which: object = None
+
+    @property
+    def evaluations(self) -> int | None:
+        """The budget of offspring, if there is one."""
+        return None if self.facts is None else self.facts.config.stop.evaluations
 
     def individual(self, id: str) -> Individual | None:
         """One of them, as the export has it."""
@@ -40,44 +51,53 @@ class RunView:
         return [Individual.model_validate(describe(record, by_id)) for record in records]
 
 
-@dataclass
-class Views:
-    """The latest view of each run, read again when its ledger changed. Safe to be used by several threads."""
+def look(place: RunPlace, known: RunView | None = None) -> RunView:
+    """The view of a run. Cost: reading its records, 0.1 s for a thousand; of those ``known`` only what changed since.
 
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _views: "OrderedDict[str, tuple[Any, RunView]]" = field(default_factory=OrderedDict)
-    _reading: dict[str, threading.Lock] = field(default_factory=dict)
-
-    def of(self, place: RunPlace) -> RunView:
-        """The view of a run. Cost, where its ledger changed: reading its records, 0.1 s for a thousand."""
-        with self._lock:
-            reading = self._reading.setdefault(place.id, threading.Lock())
-        with reading:
-            state = place.state
-            known = self._views.get(place.id)
-            if known is not None and known[0] == state:
-                return known[1]
-            view = _read(place)
-            with self._lock:
-                self._views[place.id] = (state, view)
-                self._views.move_to_end(place.id)
-                while len(self._views) > KEPT:
-                    self._reading.pop(self._views.popitem(last=False)[0], None)
-            return view
-
-
-def _read(place: RunPlace) -> RunView:
+    What was recorded of an individual stays, and each addition is an event, so that events tell what to read again.
+    """
+    file = place.location.file  # asked before it is opened: one that comes meanwhile is seen as another next time
+    which = place.location, identity(file) if file else place.state[:1]
     try:
-        with Ledger(place.location) as ledger:
-            facts = ledger.facts()
-            if facts is None:
-                return RunView()
-            records = ledger.records()
-            summary = summary_of(ledger, str(place.folder or place.location), facts, records)
-            diary = [entry.name for entry in ledger.diary()]
-            return RunView(records, summary, facts.config.stop.evaluations, diary)
+        with place.open() as ledger:
+            return _look(place, ledger, RunView(which=which) if known is None or known.which != which else known)
     except KinshipError as error:
         return RunView(error=error.message)
+
+
+def _look(place: RunPlace, ledger: "Ledger", known: RunView) -> RunView:
+    new = _events(ledger, known.last)
+    told = [entry.name for _, entry in new if entry.name not in RESULTS]
+    facts = ledger.facts() if known.facts is None or told else known.facts
+    if facts is None:
+        return RunView(which=known.which)
+    touched = {id for _, entry in new for id in _individuals(entry)}
+    records = {record.id: record for record in known.records}
+    all_of_them = not known.last or len(touched) > AT_ONCE
+    records |= {record.id: record for record in ledger.records(None if all_of_them else touched)}
+    return RunView(
+        list(records.values()),
+        summary_of(ledger, str(place.folder or place.location), facts, list(records.values())),
+        facts,
+        [*known.diary, *told],
+        last=new[-1][0] if new else known.last,
+        which=known.which,
+    )
+
+
+def _events(ledger: "Ledger", after: int) -> list[tuple[int, Entry]]:
+    found: list[tuple[int, Entry]] = []
+    while True:
+        page = ledger.events(found[-1][0] if found else after, AT_ONCE)
+        found += page
+        if len(page) < AT_ONCE:
+            return found
+
+
+def _individuals(entry: Entry) -> list[str]:
+    if entry.name == "added":
+        return list(entry.facts["individuals"])
+    return [entry.facts["individual"]] if entry.name in RESULTS else []
 
 
 def served(place: RunPlace, view: RunView, job: Job | None = None) -> ServedRun:

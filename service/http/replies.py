@@ -1,12 +1,12 @@
 """Answers as responses: the object that ``--json`` prints, with an ETag by its content."""
 
 import hashlib
-import json
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
+from kinship.outside import json_text
 from service.answers.base import Part
 
 
@@ -17,13 +17,19 @@ def reply(request: Request, answer: Part, *, status: int = 200) -> Response:
 
 def reply_json(request: Request, content: Any, *, status: int = 200) -> Response:
     """Plain data as JSON; 304 where the client has it already."""
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
-    headers = {"ETag": f'"{hashlib.blake2b(text, digest_size=12).hexdigest()}"', "Cache-Control": "no-cache"}
-    if status == 200 and request.method in {"GET", "HEAD"} and _known(request, headers["ETag"]):
+    return reply_text(request, json_text(content), status=status)
+
+
+def reply_text(request: Request, text: str, kind: str = "application/json", *, status: int = 200) -> Response:
+    """A text of that media type; 304 where the client has it already."""
+    body = text.encode()
+    headers = {"ETag": f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"', "Cache-Control": "no-cache"}
+    if status == 200 and request.method in {"GET", "HEAD"} and is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return Response(text, status, headers, "application/json")
+    return Response(body, status, headers, kind)
 
 
-def _known(request: Request, tag: str) -> bool:
+def is_known(request: Request, tag: str) -> bool:
+    """Whether the client has what that ETag is of."""
     given = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
     return tag in given or "*" in given

@@ -90,11 +90,11 @@ class Guard:
         """A browser says where a write comes from; other programs say nothing."""
         if scope["method"] in READS:
             return None
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        if site is not None:
-            own = site in {"same-origin", "none"}
+        sites, origins = headers.getlist("sec-fetch-site"), headers.getlist("origin")
+        if sites:
+            own = all(site in {"same-origin", "none"} for site in sites)
         else:
-            own = origin is None or urlsplit(origin).netloc.lower() == host.lower()
+            own = all(_netloc(origin) == host.lower() for origin in origins)
         return None if own else failed(403, "Another site may not write here.", "Use the server's own pages.")
 
 
@@ -151,6 +151,13 @@ def _derived(token: str) -> str:
 
 def _same(shown: str, secret: str) -> bool:
     return hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), secret.encode())
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _hostname(host: str) -> str | None:

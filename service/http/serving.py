@@ -9,6 +9,7 @@ import uvicorn
 from kinship.errors import InvalidConfig
 from service.http.app import create_app
 from service.http.settings import ServiceSettings
+from service.http.wire import Wire
 
 BACKLOG = 256
 
@@ -32,7 +33,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2,
-                h11_max_incomplete_event_size=32 << 10, http="h11", ws="none", timeout_keep_alive=30,
+                h11_max_incomplete_event_size=32 << 10, http=Wire, ws="none", timeout_keep_alive=30,
             )
         )  # fmt: skip
 

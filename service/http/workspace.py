@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kinship.errors import KinshipError
-from search.ledger.database import is_run_held, runs_in
+from kinship.errors import KinshipError, LedgerError
+from search.ledger.ledger import Ledger
 from search.ledger.location import LEDGER_NAME, LOCK_NAME, POINTER_NAME, LedgerLocation, is_held, location_of
+from service.http.ledgers import Ledgers
 from service.http.settings import ServiceSettings
 from service.jobs.errors import NotFound
 
@@ -24,6 +25,7 @@ class RunPlace:
     id: str
     location: LedgerLocation
     folder: Path | None = None
+    ledgers: Ledgers = field(default_factory=Ledgers, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -39,18 +41,25 @@ class RunPlace:
 
     @property
     def state(self) -> tuple[object, ...]:
-        """Changes when its ledger does; of a database nobody can tell, so that it always differs."""
-        file = self.location.file
-        if file is None:
-            return (time.monotonic(),)
-        return tuple(_stamp(Path(f"{file}{suffix}")) for suffix in ("", "-wal"))
+        """Changes when its ledger does; of a database that cannot be asked it always differs."""
+        try:
+            return self.ledgers.state(self.location)
+        except LedgerError:
+            return (None, time.monotonic())  # opening it tells what is wrong
 
     @property
     def held(self) -> bool:
         """Whether a search works on it, of this machine or, in a database, of any."""
         if self.folder is not None and is_held(self.folder / LOCK_NAME):
             return True
-        return self.location.file is None and is_run_held(self.location)
+        try:
+            return self.ledgers.is_held(self.location)
+        except LedgerError:
+            return False  # nobody can tell
+
+    def open(self) -> Ledger:
+        """Its ledger, to be read and closed. Raises `LedgerError`."""
+        return self.ledgers.open(self.location)
 
 
 @dataclass
@@ -58,6 +67,7 @@ class Workspace:
     """What lies in ``settings.folder``. Safe to be used by several threads."""
 
     settings: ServiceSettings
+    ledgers: Ledgers = field(default_factory=Ledgers)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _found: Mapping[str, RunPlace] = field(default_factory=dict)
     _models: tuple[Path, ...] = ()
@@ -100,7 +110,7 @@ class Workspace:
     def place_of(self, run: str) -> RunPlace:
         """Where the run in the folder ``run``, of the workspace, is or will be."""
         folder = self.folder / run
-        return RunPlace(self.id_of(folder), LedgerLocation.of_file(folder / LEDGER_NAME), folder)
+        return RunPlace(self.id_of(folder), LedgerLocation.of_file(folder / LEDGER_NAME), folder, self.ledgers)
 
     def forget(self) -> None:
         """Look again when asked next."""
@@ -127,7 +137,7 @@ class Workspace:
                     location = location_of(folder)
                 except KinshipError:
                     location = LedgerLocation.of_file(folder / LEDGER_NAME)  # opening it tells what is wrong
-                found[id] = RunPlace(id, self._with_password(location), folder)
+                found[id] = RunPlace(id, self._with_password(location), folder, self.ledgers)
             if any(name.endswith(".safetensors") for name in names) and "config.json" in names:
                 models.append(folder)
         if self.settings.database:
@@ -138,9 +148,9 @@ class Workspace:
 
     def _in_database(self, known: set[str]) -> dict[str, RunPlace]:
         database = LedgerLocation.parse(self.settings.database or "", "any")
-        places = (replace(database, run=run) for run in runs_in(database))
+        places = (replace(database, run=run) for run in self.ledgers.runs_in(database))
         new = ((id_in_database(place.run), place) for place in places if str(place) not in known)
-        return {id: RunPlace(id, place) for id, place in new}
+        return {id: RunPlace(id, place, ledgers=self.ledgers) for id, place in new}
 
     def _with_password(self, location: LedgerLocation) -> LedgerLocation:
         """A pointer has no password; the service's own database may need one."""
@@ -166,11 +176,3 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         if LEDGER_NAME in names or POINTER_NAME in names:
             folders[:] = [name for name in folders if name == "best-offspring"]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_mtime_ns, state.st_size

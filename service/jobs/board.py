@@ -11,7 +11,8 @@ from pathlib import Path
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from search.ledger.location import LedgerLocation
+from kinship.errors import DatabaseUnavailable
+from search.ledger.location import LedgerLocation, identity
 from service.answers.jobs import Job, JobKind, JobLog, JobProgress, Jobs
 from service.jobs.errors import Conflict, NotFound, QueueFull
 from service.jobs.launch import ARGUMENTS, LOG, OUTPUT, PROGRESS, RESULT
@@ -22,7 +23,7 @@ WAITING = ("queued", "lost")
 WORKING = ("running", "pausing", "cancelling")
 OVER = ("paused", "cancelled", "done", "failed")
 MOST_LOG = 1 << 18  # bytes of a log in one answer
-LATEST = 500  # jobs that are listed
+LATEST = 500  # jobs of one page, beside those that wait
 
 
 @dataclass
@@ -42,14 +43,26 @@ class Board:
         )
         self.owner = f"{platform.node()}:{self.folder.resolve()}"
         self.engine: Engine = open_tables(self.location)
+        self._opened = self._identity()
 
     def close(self) -> None:
         """Close the database."""
         self.engine.dispose()
 
     def session(self) -> Session:
-        """A session; nobody of this process writes at the same time in one that `alone` is held around."""
+        """A session; nobody of this process writes at the same time in one that `alone` is held around.
+
+        Raises `DatabaseUnavailable` where the file is another one by now: what is written to one that was removed, or
+        moved away with its folder, is lost with the process.
+        """
+        if self._identity() != self._opened:
+            raise DatabaseUnavailable(
+                f"{self.location} was moved or removed.", hint="Put it back, or start the server again."
+            )
         return Session(self.engine)
+
+    def _identity(self) -> object:
+        return identity(self.location.file) if self.location.file else None
 
     @property
     def alone(self) -> threading.RLock:
@@ -190,12 +203,21 @@ class Board:
 
     # Looking
 
-    def all(self) -> Jobs:
-        """Those that wait or work, and the latest of the others."""
+    def all(self, after: int | None = None, most: int = LATEST, **only: str | None) -> Jobs:
+        """Those that wait, and the latest of the others; ``after``: others, before the job of that number.
+
+        only: what columns must hold, such as ``state``, ``kind`` or ``run``.
+        """
+        wanted = {column: value for column, value in only.items() if value is not None}
         with self.session() as session:
-            waiting = self._waiting(session)
-            rest = select(JobRow).where(JobRow.state.not_in(WAITING)).order_by(JobRow.id.desc()).limit(LATEST)
-            return Jobs(jobs=[self._told(row) for row in [*waiting, *session.scalars(rest)]])
+            waiting = self._waiting(session, wanted) if after is None else []
+            rest = select(JobRow).filter_by(**wanted).where(JobRow.state.not_in(WAITING)).order_by(JobRow.id.desc())
+            if after is not None:
+                rest = rest.where(JobRow.id < after)
+            others = list(session.scalars(rest.limit(most + 1)))
+            page = others[:most]
+            more = page[-1].id if len(others) > most else None
+            return Jobs(jobs=[self._told(row) for row in [*waiting, *page]], next=more)
 
     def get(self, id: int) -> Job:
         """One job. Raises `NotFound`."""
@@ -228,14 +250,16 @@ class Board:
         if job.state != "done":
             raise Conflict(f"Job {id} is {job.state}: it has no result.", hint="Wait until it is done.")
         try:
-            return (self.place(id) / RESULT / OUTPUT).read_text(encoding="utf-8")
+            found = (self.place(id) / RESULT / OUTPUT).read_text(encoding="utf-8")
         except OSError:
-            raise NotFound(
-                f"Job {id} has no answer here.", hint="A search tells what it finds under its run."
-            ) from None
+            found = ""
+        if not found:
+            raise NotFound(f"Job {id} has no answer here.", hint="A search tells what it finds under its run.")
+        return found
 
-    def _waiting(self, session: Session) -> list[JobRow]:
-        waiting = select(JobRow).where(JobRow.state.in_(WAITING)).order_by(JobRow.position, JobRow.id)
+    def _waiting(self, session: Session, only: Mapping[str, str] | None = None) -> list[JobRow]:
+        waiting = select(JobRow).filter_by(**(only or {})).where(JobRow.state.in_(WAITING))
+        waiting = waiting.order_by(JobRow.position, JobRow.id)
         return list(session.scalars(waiting))
 
     def _row(self, session: Session, id: int) -> JobRow:

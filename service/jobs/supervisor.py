@@ -18,14 +18,14 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Select, select, update
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from evaluators.workers.settings import thread_environment
 from kinship.errors import KinshipError
 from kinship.threads import worker_count
-from search.ledger.ledger import RESULTS, Ledger
+from search.ledger.ledger import Ledger
 from search.ledger.location import LedgerLocation, holds_run, location_of
+from search.ledger.records import RESULTS
 from service.jobs import liveness
 from service.jobs.board import WAITING, WORKING, Board
 from service.jobs.errors import Conflict
@@ -35,6 +35,7 @@ from service.jobs.table import JobRow, SlotRow, now, set_slots
 log = logging.getLogger("kinship.service")
 
 SECONDS = 0.5  # between two looks
+MOST_SECONDS = 10.0  # between two tries, while nothing works
 PATIENCE = 15.0  # seconds that a job is given to end by itself, and again before it is killed
 LIGHT = "light"  # what takes little, and must not wait behind a search
 TAIL = 2000  # characters of a log that tell why a job failed
@@ -77,13 +78,21 @@ class Supervisor(threading.Thread):
 
     def run(self) -> None:
         """Look, time and again."""
+        trouble = 0
         while not self._over.is_set():
             self._board.changed.clear()
             try:
                 self.look()
-            except (DBAPIError, OSError, KinshipError):
-                log.exception("Jobs could not be looked after; another try follows.")
-            self._board.changed.wait(SECONDS)
+                if trouble:
+                    log.warning("Jobs are looked after again.")
+                trouble = 0
+            except Exception as error:  # whatever it is: nobody else looks after them
+                trouble += 1
+                if trouble == 1:
+                    log.exception("Jobs could not be looked after; other tries follow.")
+                else:
+                    log.info("Jobs could not be looked after, try %d: %s", trouble, error)
+            self._board.changed.wait(min(SECONDS * 2**trouble, MOST_SECONDS))
 
     def look(self) -> None:
         """One look at everything."""
@@ -225,10 +234,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 def _ended(folder: Path, attempt: int) -> dict[str, Any] | None:
     """What a job's process left word of at its end; None where it could not."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads((folder / ENDED).read_text(encoding="utf-8"))
         if content["attempt"] == attempt:
-            return dict(content)
+            return {"interrupted": bool(content["interrupted"]), **content}
     return None
 
 

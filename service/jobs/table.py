@@ -9,11 +9,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateColumn
 
 from kinship.errors import LedgerError
-from search.ledger.database import begin_alone, durable_engine, unreadable
+from kinship.sqlite_files import Trouble, damage_of
+from search.ledger.database import SAVED, begin_alone, durable_engine, unreadable
 from search.ledger.location import LedgerLocation
 from search.ledger.tables import Json
 
 VERSION = "1"
+AWAY = "Put a copy of it back, or move it away: jobs and remembered models are forgotten then, runs are not."
 
 
 class Base(DeclarativeBase):
@@ -84,30 +86,31 @@ def open_tables(location: LedgerLocation) -> Engine:
 
     Raises `LedgerError` for what is no database, of a newer version, or has other tables by these names.
     """
-    engine = durable_engine(location)
+    engine = durable_engine(location, pool_pre_ping=location.file is None)
     try:
         with engine.connect() as connection:
+            _require_whole(location, connection)
             begin_alone(connection)
             _require_readable(location, connection)
             _complete(location, connection)
             connection.commit()
-    except DBAPIError as error:
+    except (*Trouble, DBAPIError) as error:
         engine.dispose()
-        raise _unusable(location, error) from None
+        told = unreadable(location, error)
+        raise type(told)(told.message, hint=AWAY if told.hint == SAVED else told.hint) from None
     except LedgerError:
         engine.dispose()
         raise
     return engine
 
 
-def _unusable(location: LedgerLocation, error: DBAPIError) -> LedgerError:
+def _require_whole(location: LedgerLocation, connection: Connection) -> None:
     if location.file is None:
-        return unreadable(location, error)
-    return LedgerError(
-        f"The service's own file {location} cannot be used: {str(error.orig).strip()}.",
-        hint="See to its permissions and to the disk, or move it away: a new one is made, in which jobs and remembered "
-        "models are forgotten; runs and models stay as they are.",
-    )
+        return  # a server sees to its own pages
+    database: Any = connection.connection.dbapi_connection
+    trouble = damage_of(database)
+    if trouble is not None:
+        raise LedgerError(f"{location} is damaged: {trouble}.", hint=AWAY)
 
 
 def _require_readable(location: LedgerLocation, connection: Connection) -> None:
@@ -117,7 +120,7 @@ def _require_readable(location: LedgerLocation, connection: Connection) -> None:
     if found is not None and found != VERSION:
         raise LedgerError(
             f"{location} has tables of a service of version {found}, this program reads {VERSION}.",
-            hint="Use the version of model-kinship that wrote it, or a newer one.",
+            hint=f"Use the version of model-kinship that wrote it, or a newer one. {AWAY}",
         )
 
 
@@ -132,7 +135,7 @@ def _complete(location: LedgerLocation, connection: Connection) -> None:
             if not column.nullable and column.server_default is None:
                 raise LedgerError(
                     f"The table {table.name!r} of {location} has no {column.name!r}: no service made it.",
-                    hint="Keep the service in a database of its own; a file can be moved away, which forgets its jobs.",
+                    hint=f"Keep the service in a database of its own. {AWAY}",
                 )
             told = CreateColumn(column).compile(dialect=connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {told}")

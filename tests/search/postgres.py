@@ -5,7 +5,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -26,7 +26,17 @@ class Server:
     """A running server, reached by a socket in ``folder`` alone."""
 
     folder: Path
+    call: Callable[..., None]
     _number: Iterator[int] = field(default_factory=count)
+
+    def start(self) -> None:
+        """Have it there, again."""
+        options = f"-F -c listen_addresses='' -c unix_socket_directories='{self.folder}'"
+        self.call("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        self.call("pg_ctl", "-m", "immediate", "stop")
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://kinship@/{database}?host={self.folder}"
@@ -65,11 +75,11 @@ def serving() -> Iterator[Server]:
 
     try:
         call("initdb", "--username", "kinship", "--auth", "trust", "--encoding", "UTF8", "--no-sync")
-        options = f"-F -c listen_addresses='' -c unix_socket_directories='{folder}'"
-        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+        server = Server(folder, call)
+        server.start()
         try:
-            yield Server(folder)
+            yield server
         finally:
-            call("pg_ctl", "-m", "immediate", "stop")
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from service.answers.served import Artefacts
 from service.http import artefacts
 from service.http.backend import Asked
 from service.http.errors import documented, failed
-from service.http.replies import reply
+from service.http.replies import is_known, reply
 
 router = APIRouter(tags=["artefacts"], responses=documented(404, 422))
 Job = Annotated[int, InPath(ge=1, le=2**31 - 1)]
@@ -32,9 +32,9 @@ def list_run_files(request: Request, run: str, backend: Asked) -> Response:
 
 
 @router.get("/runs/{run}/artefacts/{path:path}", response_class=FileResponse, responses=FILE)  # type: ignore[arg-type]
-def send_run_file(run: str, path: str, backend: Asked) -> Response:
+def send_run_file(request: Request, run: str, path: str, backend: Asked) -> Response:
     """One of them."""
-    return _sent(artefacts.find(artefacts.run_folder(backend, run), path))
+    return _sent(request, artefacts.find(artefacts.run_folder(backend, run), path))
 
 
 @router.get("/jobs/{job}/artefacts", response_model=Artefacts)
@@ -44,9 +44,9 @@ def list_job_files(request: Request, job: Job, backend: Asked) -> Response:
 
 
 @router.get("/jobs/{job}/artefacts/{path:path}", response_class=FileResponse, responses=FILE)  # type: ignore[arg-type]
-def send_job_file(job: Job, path: str, backend: Asked) -> Response:
+def send_job_file(request: Request, job: Job, path: str, backend: Asked) -> Response:
     """One of them."""
-    return _sent(artefacts.find(artefacts.job_folder(backend, job), path))
+    return _sent(request, artefacts.find(artefacts.job_folder(backend, job), path))
 
 
 class _File(FileResponse):
@@ -70,9 +70,13 @@ class _File(FileResponse):
             await failed(refused[0]["status"], message, "Ask for bytes=FIRST-LAST.", headers)(scope, receive, send)
 
 
-def _sent(file: Path) -> Response:
+def _sent(request: Request, file: Path) -> Response:
     kind = artefacts.type_of(file.name)
     how = "inline" if kind in artefacts.SHOWN else "attachment"
-    return _File(
-        file, media_type=kind, filename=file.name, content_disposition_type=how, headers={"Cache-Control": "no-cache"}
-    )
+    headers = {"Cache-Control": "no-cache"}
+    whole = _File(
+        file, media_type=kind, filename=file.name, content_disposition_type=how, headers=headers,
+        stat_result=file.stat(),
+    )  # fmt: skip
+    tag = whole.headers["etag"]
+    return Response(status_code=304, headers=headers | {"ETag": tag}) if is_known(request, tag) else whole

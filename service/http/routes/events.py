@@ -51,4 +51,4 @@ async def follow_events(
     feeds: Feeds = request.app.state.feeds
     yield ServerSentEvent(comment="here", retry=RETRY)
     async for event in feeds.follow(run, last_event_id or after or 0):
-        yield ServerSentEvent(raw_data=event.to_json(indent=None), event=event.name, id=str(event.id))
+        yield event

@@ -10,7 +10,7 @@ from service.answers.served import IndividualPage
 from service.http.backend import Asked
 from service.http.errors import documented
 from service.http.individuals import MOST, Order, Selection
-from service.http.replies import reply
+from service.http.replies import reply, reply_text
 
 router = APIRouter(tags=["individuals"], responses=documented(404, 422))
 
@@ -48,7 +48,7 @@ def show_individual(request: Request, run: str, individual: str, backend: Asked)
     response_class=Response,
     responses={200: {"content": {"application/yaml": {"schema": {"type": "string"}}}}},
 )
-def show_recipe(run: str, individual: str, backend: Asked) -> Response:
+def show_recipe(request: Request, run: str, individual: str, backend: Asked) -> Response:
     """How to make it of base and founders: a recipe in mergekit's YAML, of several documents for several merges."""
-    recipe = backend.recipe(run, individual).to_yaml()
-    return Response(FROM_WORKSPACE + recipe, media_type="application/yaml", headers={"Cache-Control": "no-cache"})
+    text = FROM_WORKSPACE + backend.recipe(run, individual).to_yaml()
+    return reply_text(request, text, "application/yaml")

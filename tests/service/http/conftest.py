@@ -12,6 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from search.history.archive import archive, restore
+from search.ledger.ledger import Ledger
+from search.ledger.location import LEDGER_NAME, LedgerLocation, write_pointer
 from service.http.serving import Server
 from service.http.settings import ServiceSettings
 from tests.conftest import SHAPES
@@ -81,8 +84,11 @@ def serving(settings: ServiceSettings) -> Iterator[Service]:
     assert not thread.is_alive()
 
 
-def make_workspace(place: Path) -> Path:
-    """A finished run, three models, and something beside the workspace that must stay out of reach."""
+def make_workspace(place: Path, database: str | None = None) -> Path:
+    """A finished run, three models, and something beside the workspace that must stay out of reach.
+
+    database: URL of a Postgres one, where the run is kept instead of in a file.
+    """
     folder = place / "workspace"
     (folder / "run").mkdir(parents=True)
     generator = torch.Generator().manual_seed(1)
@@ -93,6 +99,8 @@ def make_workspace(place: Path) -> Path:
         save_file(tensors, folder / name / "model.safetensors")
         (folder / name / "config.json").write_text('{"model_type": "llama", "dtype": "float32"}')
     put_small_run(folder / "run")
+    if database is not None:
+        _move_to(database, folder / "run")
     (folder / "run" / "report.html").write_text("<p>report</p>")
     (folder / "run" / "export.json").write_text("0123456789")
     (place / "secret").mkdir()
@@ -102,6 +110,16 @@ def make_workspace(place: Path) -> Path:
     (folder / "mixed").mkdir()
     (folder / "mixed" / "config.json").symlink_to(place / "secret" / "config.json")
     return folder
+
+
+def _move_to(database: str, run: Path) -> None:
+    with Ledger.of_run(run) as ledger:
+        content = archive(ledger)
+    place = LedgerLocation.parse(database, run.name)
+    with Ledger(place) as ledger:
+        restore(content, ledger)
+    (run / LEDGER_NAME).unlink()
+    write_pointer(run, place)
 
 
 @pytest.fixture(scope="module")

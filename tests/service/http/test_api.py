@@ -12,21 +12,19 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
 from kinship.errors import InvalidConfig
-from kinship.safe_yaml import load_yaml_documents
-from merging.recipe.documents import united
 from merging.recipe.schema import parse_recipe
-from search.history.descent import renamed
 from service import answers
 from service.answers.base import Answer
+from service.answers.results import JobResult
 from service.client import AsyncClient, Client, NoService, ServiceError
 from service.http import orders
 from service.http.requests import AdviceRequest, ComparisonRequest, MatrixRequest, MergeRequest, TreeRequest
 from service.http.settings import ServiceSettings
 from service.http.workspace import Workspace
 from service.jobs.launch import placed
-from tests.search.runs import put_small_run
 from tests.service.conftest import Kinship
 from tests.service.http.conftest import Service
 
@@ -35,20 +33,6 @@ from tests.service.http.conftest import Service
 def client(service: Service) -> Iterator[Client]:
     with Client(service.address) as client:
         yield client
-
-
-def test_answers_are_those_of_the_command_line(service: Service) -> None:
-    run = str(service.folder / "run")
-    for path, expected in (
-        ("export", answers.export_of(run)), ("lineage", answers.trace_run(run)), ("failures", answers.failures_of(run)),
-    ):  # fmt: skip
-        reply = service.get(f"/runs/run/{path}")
-        assert reply.json() == json.loads(expected.to_json())
-        again = service.get(f"/runs/run/{path}", If_None_Match=reply.headers["etag"])
-        assert (again.status, again.body) == (304, b"")
-    (listed,) = service.get("/runs").json()["runs"]
-    assert listed["summary"] == answers.list_runs(str(service.folder)).runs[0].content()
-    assert (listed["id"], listed["state"], listed["error"]) == ("run", "finished", None)
 
 
 def test_a_job_prints_what_the_same_question_on_the_command_line_does(
@@ -84,94 +68,7 @@ def test_a_job_prints_what_the_same_question_on_the_command_line_does(
         printed, made = (json.loads(text) for text in (outcome.out, expected.to_json()))
         assert printed.keys() == made.keys()
         assert {key for key in made if printed[key] != made[key]} <= {"seconds", "disk_free"}, order.title  # of now
-
-
-def test_routes_answer_what_the_command_line_prints(service: Service, kinship: Kinship) -> None:
-    run = service.folder / "run"
-    for path, command in (
-        ("/runs/run/export", ["runs", "show", run]), ("/runs/run/failures", ["runs", "show", run, "--failures"]),
-        ("/runs/run/lineage", ["tree", run]), ("/compared-runs?run=run&run=run", ["runs", "compare", run, run]),
-    ):  # fmt: skip
-        outcome = kinship(*command, "--json")
-        assert outcome.code == 0, outcome.err
-        assert service.get(path).json() == json.loads(outcome.out), path
-
-
-def test_a_run_that_comes_is_there_and_one_that_cannot_be_read_says_so(service: Service) -> None:
-    (service.folder / "a~b" / "c").mkdir(parents=True)
-    put_small_run(service.folder / "a~b" / "c")
-    assert service.get("/runs/a~0b~1c").json()["state"] == "finished"
-    (service.folder / "broken").mkdir()
-    (service.folder / "broken" / "ledger.sqlite").write_bytes(b"no database" * 500)
-    reply = service.get("/runs/broken")
-    assert reply.status == 200
-    assert "not a readable ledger" in reply.json()["error"]
-    assert service.get("/runs/broken/export").status == 422
-    assert service.ask("DELETE", "/api/v1/runs/a~0b~1c").status == 204
-    assert not (service.folder / "a~b" / "c").exists()
-    assert service.get("/runs/a~0b~1c").status == 404
-
-
-def test_individuals_by_pages(service: Service, client: Client) -> None:
-    everybody = [person.id for person in answers.export_of(str(service.folder / "run")).individuals]
-    assert [person.id for person in client.individuals("run", most=2)] == everybody
-    best = [person.scores["search"].value for person in client.individuals("run", order="best", most=3, failed=False)]
-    assert best == sorted(best, reverse=True)
-    found = service.get("/runs/run/individuals?generation=1&failed=true").json()
-    assert [person["id"] for person in found["individuals"]] == ["1-2"]
-    assert found["total"] == 1
-    assert service.get("/runs/run/individuals/1-1").json()["parents"]
-    assert service.get("/runs/run/individuals/nobody/recipe").status == 404
-
-
-def test_a_recipe_names_nothing_but_base_and_founders_whatever_lies_between(service: Service) -> None:
-    export = answers.export_of(str(service.folder / "run"))
-    config: Any = export.config
-    founders = {config["base"], *config["founders"].values()}
-    merged = [person for person in export.individuals if person.identity is not None]
-    assert any(parent not in config["founders"] for person in merged for parent in person.parents)  # grandchildren
-    for person in merged:
-        text = service.get(f"/runs/run/individuals/{person.id}/recipe").body.decode()
-        recipe = parse_recipe(united(load_yaml_documents(text), "the recipe"))
-        assert set(recipe.references) <= founders, person.id
-        if person.id == export.best_offspring:
-            names = {"base": config["base"], **config["founders"]}
-            assert export.best_offspring_recipe is not None
-            assert recipe == renamed(parse_recipe(export.best_offspring_recipe), names)
-
-
-def test_events_are_told_once_each_and_from_anywhere_on(client: Client) -> None:
-    page = client.get(answers.RunEvents, "runs", "run", "events", most=500)
-    assert [event.name for event in page.events][:2] == ["started", "added"]
-    scored = [event for event in page.events if event.name == "scored"]
-    assert {"individual", "split", "value", "stderr", "documents", "tasks"} <= scored[0].facts.keys()
-    assert next(event for event in page.events if event.name == "failed").facts["error"]
-    streamed = []
-    for event in client.events("run"):
-        streamed.append(event)
-        if event.id == page.last:
-            break
-    assert streamed == list(page.events)
-    middle = page.events[len(page.events) // 2].id
-    for event in client.events("run", middle):
-        assert event.id == next(other.id for other in page.events if other.id > middle)
-        break
-
-
-def test_a_listener_hears_what_is_written_later(service: Service, client: Client) -> None:
-    from search.ledger.ledger import Ledger
-
-    last = client.get(answers.RunEvents, "runs", "run", "events", most=500).last
-    events = client.events("run", last)
-    with Ledger.of_run(service.folder / "run") as ledger:
-        ledger.note("paused", {"why": "a test"}, ledger.seconds())
-    event = next(events)
-    assert (event.id > last, event.name, event.facts) == (True, "paused", {"why": "a test"})
-
-
-@pytest.mark.parametrize("last", ["-1", "x", "1e9", "9" * 40, "1;drop", "\xb2"])
-def test_absurd_numbers_of_events(service: Service, last: str) -> None:
-    assert service.get("/runs/run/stream", Last_Event_ID=last).status == 422
+        assert type(TypeAdapter(JobResult).validate_json(outcome.out)) is type(expected)
 
 
 def test_what_is_asked_twice_is_done_once(service: Service) -> None:
@@ -269,6 +166,18 @@ def test_the_client_reads_what_the_document_promises(service: Service, path: str
     assert promised["$ref"].rpartition("/")[2] == name
     fields = document["components"]["schemas"][name]["properties"]
     assert fields.keys() == getattr(answers, name).model_json_schema()["properties"].keys()
+
+
+def test_examples_are_what_they_are_examples_of(service: Service) -> None:
+    document = service.get("/openapi.json").json()["paths"]
+    for path, methods in document.items():
+        for method, told in methods.items():
+            for content in told.get("requestBody", {}).get("content", {}).values():
+                assert content.get("examples"), (method, path)
+    result = document["/api/v1/jobs/{job}/result"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert result["schema"]["discriminator"]["propertyName"] == "schema"
+    for example in result["examples"].values():
+        TypeAdapter(JobResult).validate_python(example["value"])
 
 
 def test_the_client_asks_only_what_there_is(service: Service) -> None:

@@ -1,6 +1,7 @@
 """Searches by the service, server and jobs killed at random moments: each ends with the calm run's export.
 
-The mechanism is tested job by job in tests/service/jobs; here are real searches, and a client that listens meanwhile.
+The mechanism is tested job by job in tests/service/jobs; here are whole searches, and a client that listens meanwhile.
+Those that are killed often score by weights alone, since most of a start is the import of transformers.
 """
 
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +28,6 @@ from service.answers.jobs import Job
 from service.client import Client, ServiceError
 from tests.evaluators import judges
 from tests.evaluators.conftest import write_llama
-from tests.service.conftest import Kinship
 from tests.service.jobs.conftest import PATIENCE, wait_for
 
 pytestmark = pytest.mark.soak
@@ -39,6 +40,30 @@ CONFIG: dict[str, Any] = {
     "strategy": {"name": "topk"},
     "stop": {"generations": 3},
 }
+# Python runs this first in every process of a search, where its folder is in PYTHONPATH.
+BY_WEIGHTS = """
+    import sys
+
+    if {"service.jobs.launch", "evolve"} & set(sys.orig_argv):
+        import time
+
+        import torch
+
+        from evaluators import make
+        from evaluators.base import Task
+
+        class Judge:
+            tasks = [Task("weights", "closeness", "weights/1", {"search": range(8), "held_out": range(8, 13)})]
+            conditions = {"device": "cpu"}
+
+            def run(self, candidate, documents):
+                time.sleep(0.3)  # so that there is something to kill
+                flat = torch.cat([tensor.flatten().double() for _, tensor in candidate.tensors()])
+                found = {number: -float((flat[number::13] ** 2).sum()) for number in documents["weights"]}
+                return {"weights": found}
+
+        make.make_evaluator = lambda *given: Judge()
+"""
 
 
 @dataclass
@@ -49,6 +74,7 @@ class Killable:
     port: int = 0
     process: "subprocess.Popen[str] | None" = None
     most_at_once: int = 0
+    useful: int = 0
     over: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -128,20 +154,26 @@ def service(tmp_path: Path) -> Iterator[Killable]:
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found in /proc")
 @pytest.mark.parametrize(
-    ("killed", "times"),
-    [("both", 1), ("server", 20), ("job", 20), ("both", 10)],
+    ("killed", "times", "by_weights"),
+    [("both", 1, False), ("server", 20, True), ("job", 20, True), ("both", 10, True)],
 )
 def test_however_often_it_is_killed_it_ends_as_the_calm_run(
-    service: Killable, kinship: Kinship, killed: str, times: int
+    service: Killable, monkeypatch: pytest.MonkeyPatch, killed: str, times: int, by_weights: bool
 ) -> None:
+    if by_weights:
+        (service.folder / "hook").mkdir()
+        (service.folder / "hook" / "sitecustomize.py").write_text(textwrap.dedent(BY_WEIGHTS))
+        monkeypatch.setenv("PYTHONPATH", f"{service.folder / 'hook'}:{Path(__file__).parents[3]}")
     began = time.monotonic()
-    calm = kinship("evolve", service.folder / "run.yml", "--out", service.folder / "calm")
-    assert calm.code == 0, calm.err
+    calm = [sys.executable, "-m", "service.cli", "evolve", "run.yml", "--out", "calm", "--json"]
+    subprocess.run(calm, cwd=service.folder, check=True, stdout=subprocess.DEVNULL)
     seconds = time.monotonic() - began
     service.start()
-    done = 0
+    done = runs = 0
     while done < times:
-        done += _one_run(service, killed, times - done, f"killed-{done}", seconds)
+        done += _one_run(service, killed, times - done, f"killed-{runs}", seconds)
+        runs += 1
+        print(f"{killed}: {done} kills in {runs} runs, {service.useful} of them while results came", flush=True)
     assert service.most_at_once == 1
 
 
@@ -156,8 +188,8 @@ def _one_run(service: Killable, killed: str, most: int, name: str, seconds: floa
     while kills < most:
         heard = len(listener.heard)
         time.sleep(random.uniform(0.0, seconds))
-        if fruitless == FRUITLESS:
-            wait_for(lambda heard=heard: len(listener.heard) > heard)
+        if fruitless >= FRUITLESS:
+            wait_for(lambda heard=heard: len(listener.heard) > heard or _is_over(service, job))
         if not _runs(service, job):
             break
         if killed != "job":
@@ -168,6 +200,7 @@ def _one_run(service: Killable, killed: str, most: int, name: str, seconds: floa
             time.sleep(random.uniform(0.0, 1.0))
             service.start()
         kills += 1
+        service.useful += len(listener.heard) > heard
         fruitless = 0 if len(listener.heard) > heard else fruitless + 1
     _require_calm(service, job, name, kills if killed != "server" else 0)
     thread.join(PATIENCE)
@@ -183,6 +216,11 @@ def _runs(service: Killable, job: Job) -> bool:
     with Client(service.address) as client:
         wait_for(lambda: service.jobs() or client.job(job.id).state == "done")
     return bool(service.jobs())
+
+
+def _is_over(service: Killable, job: Job) -> bool:
+    with Client(service.address) as client:
+        return client.job(job.id).state in {"done", "failed"}
 
 
 def _require_calm(service: Killable, job: Job, name: str, most_lost: int) -> None:

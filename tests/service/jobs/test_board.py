@@ -59,6 +59,20 @@ def test_the_queue(board: Board) -> None:
         board.remove(first)
 
 
+def test_jobs_by_pages_and_filters(board: Board) -> None:
+    ids = [submit(board) for _ in range(3)]
+    for id in ids:
+        board.cancel(id)
+    waits = submit(board)
+    first = board.all(most=2)
+    assert ([job.id for job in first.jobs], first.next) == ([waits, ids[2], ids[1]], ids[1])
+    second = board.all(first.next, most=2)
+    assert ([job.id for job in second.jobs], second.next) == ([ids[0]], None)
+    assert [job.id for job in board.all(state="queued").jobs] == [waits]
+    assert [job.id for job in board.all(state="cancelled", kind="matrix").jobs] == ids[::-1]
+    assert board.all(kind="merge").jobs == board.all(run="here").jobs == []
+
+
 def test_asked_twice_by_one_key_it_happens_once(board: Board) -> None:
     first = submit(board, key="a", digest="1")
     assert submit(board, key="a", digest="1") == first
@@ -101,6 +115,17 @@ def older(board: Board) -> LedgerLocation:
         for column in ("tries", "reached", "hint"):
             connection.exec_driver_sql(f"ALTER TABLE job DROP COLUMN {column}")
     return board.location
+
+
+def test_a_search_has_no_answer_of_its_own(board: Board) -> None:
+    id = submit(board)
+    with board.session() as session:
+        session.get_one(JobRow, id).state = "done"
+        session.commit()
+    (board.place(id) / "result").mkdir()
+    (board.place(id) / "result" / "output.json").touch()
+    with pytest.raises(NotFound, match="no answer"):
+        board.result(id)
 
 
 def test_older_tables_are_completed(board: Board) -> None:

@@ -26,6 +26,24 @@ def test_a_table_that_an_earlier_program_did_not_have_is_made(place: LedgerLocat
     engine.dispose()
 
 
+@pytest.mark.parametrize("damage", ["none of SQLite", "cut short", "flipped"])
+def test_a_damaged_file_is_refused_and_left_as_it_is(place: LedgerLocation, damage: str) -> None:
+    assert place.file is not None
+    open_tables(place).dispose()
+    content = bytearray(place.file.read_bytes())
+    if damage == "none of SQLite":
+        content[:] = b"no database" * 500
+    elif damage == "cut short":
+        del content[len(content) // 2 :]
+    else:
+        content[4200::50] = bytes(byte ^ 1 for byte in content[4200::50])
+    place.file.write_bytes(content)
+    with pytest.raises(LedgerError) as refused:
+        open_tables(place)
+    assert "move it away" in refused.value.hint
+    assert place.file.read_bytes() == content
+
+
 def test_tables_of_a_later_version_are_refused_and_left_as_they_are(place: LedgerLocation) -> None:
     engine = open_tables(place)
     with engine.begin() as connection:

@@ -1,0 +1,68 @@
+"""Every page as JSON: to whoever asks for that and not for HTML, its address answers what the API says of it."""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# A page, what its query must name, and the address below the API that has what the page shows.
+PAGES: Sequence[tuple[str, str | None, str]] = (
+    (r"/", None, "/runs"),
+    (r"/runs/([^/]+)", None, r"/runs/\1"),
+    (r"/runs/([^/]+)/individuals/([^/]+)", None, r"/runs/\1/individuals/\2"),
+    (r"/compare", "run", "/compared-runs"),
+    (r"/compare", None, "/runs"),
+    (r"/trees", "run", "/runs/{}/lineage"),
+    (r"/(?:trees|kinship)", "job", "/jobs/{}/result"),
+    (r"/(?:trees|kinship|merge)", None, "/models"),
+    (r"/jobs", None, "/jobs"),
+    (r"/jobs/([0-9]+)", None, r"/jobs/\1"),
+    (r"/new", None, "/openapi.json"),  # the schema of a run
+)
+
+
+class AsJson:
+    """Sends such requests to the API under ``prefix``."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
+            await self._app(scope, receive, send)
+            return
+        found = address_of(scope["path"], scope["query_string"].decode("latin-1"))
+        if found is not None and _wants_json(Headers(scope=scope).get("accept", "")):
+            scope = dict(scope, path=self._prefix + found)
+        await self._app(scope, receive, send if found is None else _varying(send))
+
+
+def address_of(path: str, query: str = "") -> str | None:
+    """Where the API tells what a page shows; None for what is no page.
+
+    >>> address_of("/runs/first"), address_of("/trees", "run=first"), address_of("/runs/first/live")
+    ('/runs/first', '/runs/first/lineage', None)
+    """
+    given = parse_qs(query)
+    for page, needed, place in PAGES:
+        match = re.fullmatch(page, path)
+        if match and (needed is None or needed in given):
+            return match.expand(place) if needed is None else place.format(*given[needed])
+    return None
+
+
+def _wants_json(accept: str) -> bool:
+    return "application/json" in accept and "text/html" not in accept
+
+
+def _varying(send: Send) -> Send:
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"vary", b"Accept")]
+        await send(message)
+
+    return told

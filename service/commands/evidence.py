@@ -33,7 +33,7 @@ def relations(heritage: "RecoveredHeritage", names: Mapping[str, str]) -> list[s
         kin = [node for node in heritage.nodes if node.family == family]
         known = [node.independence for node in kin if node.independence is not None]
         if size > 1 and known:
-            lines.append(f"Related: {size} models; that they were trained apart, p {_p_value(max(known))}")
+            lines.append(f"Related: {size} models (trained apart: p {_p_value(max(known))} at most)")
         elif size == 1:
             apart, name = kin[0].independence, names[kin[0].id]
             told = (

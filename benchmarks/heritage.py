@@ -2,7 +2,7 @@
 
     python benchmarks/heritage.py [--families 21] [--first 1000] [--folder KEEP] [--stories FILE]
 
-Signals were weighted on families of seeds below 300; give other seeds here.
+Signals were weighted on families of seeds below 10; give other seeds here.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """A base model with an adapter on top, as a checkpoint."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,11 +30,16 @@ class AdaptedCheckpoint(Checkpoint):
 
     What needs a whole matrix (the factors that an initialisation took out of it, the lengths of DoRA's rows) is found
     when it is first asked for, one matrix at a time, and kept: factors and lengths, not the matrix. ``beside``: the
-    states of the adapter's files.
+    states of the adapter's files. ``made_for``: the base that the adapter names.
     """
 
     def __init__(
-        self, id: str, base: Checkpoint, adapter: Adapter, beside: Mapping[Path, FileState] | None = None
+        self,
+        id: str,
+        base: Checkpoint,
+        adapter: Adapter,
+        beside: Mapping[Path, FileState] | None = None,
+        made_for: str | None = None,
     ) -> None:
         self._tied = base
         base = base if adapter.own_head is None else Untied(base, *adapter.own_head)
@@ -41,13 +47,21 @@ class AdaptedCheckpoint(Checkpoint):
         super().__init__(id, base.path, tensors, base.config, {**base.beside, **(beside or {})})
         self.base = base
         self.adapter = adapter
+        self.made_for = made_for
         self._trained: dict[str, LowRank] = {}
         self._factors: dict[str, Float32s] = {}
         self._one_matrix = threading.RLock()
 
     def untied(self, head: str, embedding: str) -> "AdaptedCheckpoint":
         """The same model with its ``head``, which is tied to its ``embedding``, a tensor of its own."""
-        return AdaptedCheckpoint(self.id, self._tied, self.adapter.untied(head, embedding), self.beside)
+        return AdaptedCheckpoint(self.id, self._tied, self.adapter.untied(head, embedding), self.beside, self.made_for)
+
+    @property
+    def foreign_base(self) -> str | None:
+        """The base that the adapter names, where it is on another; told by the last parts of names, as folders move."""
+        given = (self._tied.id, str(self._tied.path.resolve()), str(self._tied.config.get("_name_or_path") or ""))
+        names = set(map(_last_part, given))
+        return self.made_for if self.made_for and _last_part(self.made_for) not in names else None
 
     def low_rank(self, name: str) -> LowRank | None:
         """The low-rank change of a tensor, less what the base had lost to it before; None where there is none.
@@ -136,6 +150,16 @@ class AdaptedCheckpoint(Checkpoint):
         """Close the files of the base too."""
         super().close()
         self.base.close()
+
+
+def _last_part(reference: str) -> str:
+    """Of a path or Hub id, without its revision and suffix.
+
+    >>> _last_part("org/Base-7B@main"), _last_part("models/base-7b.safetensors"), _last_part("./base-7b/")
+    ('base-7b', 'base-7b', 'base-7b')
+    """
+    name = re.split(r"[/\\]", reference.rstrip("/\\"))[-1].partition("@")[0]
+    return name.removesuffix(".safetensors").lower()
 
 
 def _block(change: LowRank, start: int, count: int) -> Float32s:

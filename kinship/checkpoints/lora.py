@@ -84,6 +84,16 @@ class _Contents:
     experts: dict[Experts, dict[str, TensorEntry]]
 
 
+def factor_of(key: str) -> tuple[str, str] | None:
+    """The module and side, A or B, that ``key`` of a file is a factor of; None where it is of no linear layer.
+
+    >>> factor_of("base_model.model.layers.0.q_proj.lora_A.weight")
+    ('layers.0.q_proj', 'A')
+    """
+    match = _FACTOR.fullmatch(key.removeprefix(_PREFIX))
+    return None if match is None or match["embedding"] else (match["module"], match["factor"])
+
+
 def base_tensor_of(parameter: str, names: Mapping[str, Any]) -> str:
     """The one of the base's tensor ``names`` that holds a ``parameter`` of the live model; itself where none does.
 

@@ -87,7 +87,9 @@ def open_checkpoint(
             return _open_weights(name, locate(parsed, root, fetch), allow_pickle)
         config, beside = _open_adapter(parsed.adapter, root, fetch)
         base = _open_weights(str(replace(parsed, adapter=None)), locate(parsed, root, fetch), allow_pickle)
-        return AdaptedCheckpoint(name, base, read_adapter(config, base), beside)
+        made_for = config.settings.get("base_model_name_or_path")
+        made_for = made_for if isinstance(made_for, str) else None
+        return AdaptedCheckpoint(name, base, read_adapter(config, base), beside, made_for)
     except OSError as error:
         raise MalformedCheckpoint(
             f"{name} cannot be read: {error.strerror or error} ({error.filename}).",

@@ -29,8 +29,8 @@ MOST_ROUNDED = 0.5
 # Least eigenvalue of the cosines between parents' differences for which a tensor tells coefficients to 1e-5.
 INDEPENDENT = 1e-3
 MOST_PARENTS = 5
-# More sets of parents than this are tried first on the tensors that differ most, as many as this.
-MANY_SETS, TELLING = 64, 6
+# More sets of parents than this are tried first on the tensors that differ most: on as few, then on as many as these.
+MANY_SETS, TELLING = 64, (2, 6)
 FEW_CANDIDATES = 12  # with more, one parent fewer is looked for
 # Beyond so many others, only the likeliest are tried as parents: see `_likeliest`.
 MOST_CANDIDATES, DAMPED = 24, 1e-5
@@ -76,8 +76,9 @@ def find_combinations(family: Family) -> list[Combination]:
                 continue
             for size in range(2, most + 1 - free):
                 sets = np.array([(*extra, *chosen) for chosen in combinations(near, size)])
-                new = _among(whole, child, sets, allowed, free)
-                mine += [one for one in new if not any(set(known.parents) <= set(one.parents) for known in mine)]
+                for known in mine:  # with more than is needed, anything is a combination
+                    sets = sets[np.isin(sets, known.parents).sum(1) < len(known.parents)]
+                mine += _among(whole, child, sets, allowed, free)
         found += mine
     return found + _turned(family, whole, found, children)
 
@@ -104,9 +105,9 @@ def _likeliest(geometry: Geometry, child: int, others: Sequence[int]) -> list[in
     return near[:half] + [near[place] for place in sorted(heavy)]
 
 
-def _telling(geometry: Geometry, child: int, others: Sequence[int]) -> Geometry:
-    """Of the `TELLING` tensors in which ``child`` differs most from ``others``."""
-    places = np.argsort(geometry.apart[:, child][:, list(others)].sum(1))[-TELLING:]
+def _telling(geometry: Geometry, child: int, others: Sequence[int], few: int = TELLING[-1]) -> Geometry:
+    """Of the ``few`` tensors in which ``child`` differs most from ``others``."""
+    places = np.argsort(geometry.apart[:, child][:, list(others)].sum(1))[-few:]
     names = tuple(geometry.names[place] for place in places)
     return Geometry(names, geometry.counts[places], geometry.squares[places], geometry.apart[places])
 
@@ -172,12 +173,13 @@ def _among(
     scale = geometry.apart[:, child].T[sets[:, int(free) :]].min(1).sum(1)  # squared distance to the nearest parent
     known = LENGTH_KNOWN * geometry.squares[:, child].sum() if free else 0.0
     most = part * scale + known + np.minimum(allowed, MOST_ROUNDED * scale)
-    if len(sets) > MANY_SETS:  # what a few tensors leave unexplained dismisses nearly all
-        few = _telling(geometry, child, np.unique(sets[:, int(free) :]).tolist())
-        likely = _solve(few, child, sets)[1].sum(1) <= 2 * most
-        sets, scale, most = sets[likely], scale[likely], most[likely]
-        if not len(sets):
-            return
+    for tensors in TELLING:
+        if len(sets) > MANY_SETS:  # what a few tensors leave unexplained dismisses nearly all
+            few = _telling(geometry, child, np.unique(sets[:, int(free) :]).tolist(), tensors)
+            likely = _solve(few, child, sets)[1].sum(1) <= 2 * most
+            sets, scale, most = sets[likely], scale[likely], most[likely]
+    if not len(sets):
+        return
     coefficients, left = _solve(geometry, child, sets)
     left = left.sum(1)
     for index in np.flatnonzero(left <= most):

@@ -1,7 +1,8 @@
 """Families of many models: from samples of their weights, or from sketches that an index remembers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import networkx as nx
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
+from kinship.heritage.independence import Excerpts, Nearest, nearest_of
 from kinship.heritage.sampling import Sample, samples
 from kinship.heritage.stages import Stages
 from kinship.sketches.index import Z_RELATED, SketchIndex
@@ -71,17 +73,27 @@ SURE = 0.5
 DOUBT, LEAST_DOUBT = 4.0, 0.03
 
 
-def group(
-    models: Sequence[Checkpoint], stages: Stages, index: SketchIndex | None = None
-) -> tuple[list[list[int]], list[str]]:
-    """Families as places in ``models``, the largest first, and notes. Cost: n^2 times what is sampled or sketched.
+@dataclass(frozen=True)
+class Grouping:
+    """``families``: places in the models, the largest first; by model, who is ``nearest``, where weights were asked."""
+
+    families: list[list[int]]
+    nearest: Mapping[int, Nearest] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def group(models: Sequence[Checkpoint], stages: Stages, index: SketchIndex | None = None) -> Grouping:
+    """Families of ``models``. Cost: n^2 times what is sampled or sketched.
 
     With ``index``, models that it remembers as they are now are not read, unless sketches leave in doubt whether they
     are related; the others are read whole, once, and added to it, each as soon as it is sketched. Relatives whose
     weights correlate by less than `DOUBT` standard errors, about 0.06 for 150 tensors, are not found from sketches.
     """
     if index is None:
-        return families(*correlations(samples(models, stages), len(models))), []
+        excerpts = Excerpts(samples(models, stages))
+        correlation, error = correlations(excerpts, len(models))
+        found = families(correlation, error)
+        return Grouping(found, nearest_of(excerpts.kept, correlation, found))
     notes: list[str] = []
     sketches = _sketches(models, index, stages, notes)
     correlation, error = sketched_correlations(sketches)
@@ -102,7 +114,7 @@ def group(
         linked = families(exact, known)
         links.add_edges_from((home[asked[members[0]]], home[asked[one]]) for members in linked for one in members)
     joined = nx.connected_components(links)
-    return in_order([place for number in numbers for place in sure[number]] for numbers in joined), notes
+    return Grouping(in_order([one for number in numbers for one in sure[number]] for numbers in joined), notes=notes)
 
 
 def sketched_correlations(sketches: Sequence[Sketch | None]) -> tuple[Float64, Float64]:

@@ -10,16 +10,22 @@ from kinship.trees.graph import add_descent, add_member, placed
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
 
-SCHEMA = "kinship.heritage/1"
+SCHEMA = "kinship.heritage/2"
 SOURCE = "weights"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A model by its reference as given. ``family``: a number; models of different families are unrelated."""
+    """A model by its reference as given. ``family``: a number; models of different families are unrelated.
+
+    nearest: the model whose weights are the likest, of its family, or of all where it is alone in it. independence: the
+    p-value of the two having been trained apart (`kinship.heritage.independence`). None where it was not asked for.
+    """
 
     id: str
     family: int
+    nearest: str | None = None
+    independence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,8 @@ def recovered_tree(heritage: "Heritage") -> "Tree":
     """Nodes and edges of ``heritage``; ancestors that are not among the models are nodes with ``latent`` true."""
     tree: Tree = nx.DiGraph()
     for node in heritage.nodes:
-        add_member(tree, node.id, given=True, family=f"family {node.family + 1}")
+        beside: dict[str, Any] = {"nearest": node.nearest, "independence": node.independence}
+        add_member(tree, node.id, given=True, family=f"family {node.family + 1}", **beside)
     for number, ancestor in enumerate(heritage.latent, 1):
         id = f"(ancestor {number})"
         add_member(tree, id, latent=True, family=f"family {ancestor.family + 1}", note=ancestor.reason)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from kinship.checkpoints.adapted import AdaptedCheckpoint
+from kinship.checkpoints.adapter_alone import Nothing, is_adapter_alone, open_adapter_alone
 from kinship.checkpoints.checkpoint import unchanged
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
@@ -43,7 +45,8 @@ def recover(
 ) -> Heritage:
     """Who was made from whom among ``models``, from their weights alone; ``base``, if known, is the root of its family.
 
-    References are those of `kinship.kinship_matrix`. Models of different architectures may be given together.
+    References are those of `kinship.kinship_matrix`, and folders of adapters without their base, whose changes are
+    compared. Models of different architectures may be given together.
     ``progress`` is told stages. Of models that are alone, samples are read; those of families are read whole, once.
     With ``index``, a file of `SketchIndex`, families are told by sketches, and what is not remembered there is added.
     Raises `InvalidConfig` for fewer than two models, the errors of `open_checkpoint`, and `NonFiniteWeights`.
@@ -60,13 +63,24 @@ def recover(
     latent: list[Latent] = []
     with ExitStack() as stack:
         opened = [
-            stack.enter_context(open_checkpoint(one, allow_pickle=allow_pickle))
+            stack.enter_context(
+                open_adapter_alone(one) if is_adapter_alone(one) else open_checkpoint(one, allow_pickle=allow_pickle)
+            )
             for one in stages.each("Opening models", references)
         ]
         stack.enter_context(unchanged(opened))
+        notes = [
+            f"The adapter of {one.id} was made for {one.foreign_base}, as it says; it is taken on {one.base.id}."
+            for one in opened
+            if isinstance(one, AdaptedCheckpoint) and one.foreign_base
+        ]
+        bare = [one.id for one in opened if isinstance(one, AdaptedCheckpoint) and isinstance(one.base, Nothing)]
+        if bare:
+            notes.append(f"Without a base, compared by their changes alone: {', '.join(bare)}.")
         opened = unified_by_kind(opened)
-        groups, notes = group(opened, stages, SketchIndex(index) if index is not None else None)
-        for number, members in enumerate(groups):
+        grouping = group(opened, stages, SketchIndex(index) if index is not None else None)
+        notes += grouping.notes
+        for number, members in enumerate(grouping.families):
             kin = with_own_heads([opened[place] for place in members])
             if len(kin) > 1:
                 family = Family.of(kin, members.index(root) if root in members else None, stages)
@@ -76,8 +90,11 @@ def recover(
                     notes += finding.notes
             for model in kin:
                 model.close()
-    families = {place: number for number, members in enumerate(groups) for place in members}
-    nodes = tuple(Node(reference, families[place]) for place, reference in enumerate(references))
+    families = {place: number for number, members in enumerate(grouping.families) for place in members}
+    beside = {place: (references[one.model], one.p) for place, one in grouping.nearest.items()}
+    nodes = tuple(
+        Node(reference, families[place], *beside.get(place, (None, None))) for place, reference in enumerate(references)
+    )
     return Heritage(nodes, tuple(edges), tuple(latent), FALSE_LINK_RATE, tuple(notes))
 
 

@@ -9,7 +9,7 @@ place, cost nothing where they are all zero, and the others' cost the more the f
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ def rounding(one: Combination, samples: Sequence[Sample], grid: str) -> Rounding
     telling = matrices_of(samples, (one.child, *one.parents))
     most = min(MOST, max(4 * FEWEST, IN_ALL // max(len(telling), 1)))
     parts = [_numbers(sample, one, grid, most) for sample in telling]
-    parts = [part for part in parts if part.shape[1] >= FEWEST and len(np.unique(part, axis=0)) == len(part)]
+    parts = [part for part in parts if part.shape[1] >= FEWEST and _all_differ(part)]
     if not parts:
         return None
     fits = [_fit(part, one.free, grid) for part in parts]
@@ -74,6 +74,11 @@ def _numbers(sample: Sample, one: Combination, grid: str, most: int) -> Float32:
     wide = np.ptp(values, axis=0) > (APART if grid == "float32" else 0.5) * last_place(np.abs(values).max(0), grid)
     values = values[:, wide]
     return values[:, :: max(1, values.shape[1] // most)]
+
+
+def _all_differ(rows: Float32) -> bool:
+    """Whether no two of ``rows`` (1 + k, numbers) hold the same."""
+    return not any(np.array_equal(one, other) for one, other in combinations(rows, 2))
 
 
 def _fit(values: Float32, free: bool, grid: str) -> Float64:

@@ -3,7 +3,8 @@
 Training moves on in new directions, so squared distances add up along a line of descent: the tree of a family shows in
 them (an additive metric), an ancestor that is not here as a point between its descendants. Siblings trained on like
 data share large steps along few directions, though, and small ones in all others are each one's own: so distances are
-taken with all directions in which the family varies made equally long (whitened).
+taken with all directions in which the family varies made equally long (whitened), and plainly as well. What all
+training shares is that weights grow or shrink along themselves: that direction is taken out of both.
 
 Which end is the root does not show in distances. Training lengthens matrices, mostly along few directions. It leaves
 alone, or but decays, the rows that its data does not use: such rows are inherited, and tell ancestry as alleles do.
@@ -28,6 +29,9 @@ NARROW = 8
 SHORTER = 1e-6
 # A model whose path leaves that of a pair before this part of it does not descend from the pair's second model.
 BESIDE = 0.65
+# Paths that leave a pair nearer to an end than the first part of it may do so by steps that siblings have in common;
+# from the second part on the two are siblings of a parent between them.
+EDGEWARD, INWARD = 0.2, 0.4
 # Eigenvalues of the moments count as at least this part of their mean: smaller ones are rounding.
 FLOOR = 1e-3
 
@@ -37,6 +41,9 @@ NAMES = (
     "beyond",  # share of other models that lie beyond the child
     "offshoot",  # how far inside the pair the paths to other models leave, from 0 at an end to 0.5: mean
     "overshoot",  # how far outside, as where the child went back on the parent's own step: mean, at most 0.5
+    "offshoot_plain",  # as offshoot, by distances that are not whitened
+    "overshoot_plain",  # as overshoot, by those
+    "astride",  # how much of the paths to other models leave well inside the pair by either distances, 0 to 1
     "bridge",  # how nearly the pair is an edge of the tree of distances: conductance times resistance
     "frozen",  # share of the weights that are equal
     "kept",  # share of the rows of a matrix that training left alone
@@ -45,9 +52,11 @@ NAMES = (
     "shorter",  # share of inherited rows that are shorter in the child, less the share that are longer
     "longer",  # share of changed matrices whose norm is the larger in the child, less that where the smaller, halved
     "even",  # as longer, for how even the singular values are: their sum over the root of their sum of squares
+    "from_base",  # 1 if the parent is known to be the base
 )
-# Of a model, for its having no parent here: that it has none, and the mean of ``longer`` over those it could have.
-ROOTS = ("rooted", "lengthened")
+# Of a model, for its having no parent here: that it has none, the mean of ``longer`` over those it could have, whether
+# another is known to be the base, and one over the number of other models.
+ROOTS = ("rooted", "lengthened", "not_base", "few")
 
 
 def signals(family: Family) -> tuple[Float64, Float64]:
@@ -56,10 +65,11 @@ def signals(family: Family) -> tuple[Float64, Float64]:
     Zero where two are the same. Cost: n^2 times the elements sampled of a model, and n^4.
     """
     geometry, parents = family.geometry, family.parents
-    own = whitened_distances(family)
+    own, plain = whitened_distances(family), plain_distances(family)
     count = len(own)
     rows = inherited(family, own)
-    between, beyond, offshoot, overshoot = _thirds(family, own)
+    between, beyond, offshoot, overshoot, astride = _thirds(family, own)
+    _, _, offshoot_plain, overshoot_plain, astride_plain = _thirds(family, plain)
     longer = _longer(geometry)
     equal = (geometry.counts[:, None, None] * (geometry.apart == 0)).sum(0) / geometry.counts.sum()
     told = {
@@ -68,6 +78,9 @@ def signals(family: Family) -> tuple[Float64, Float64]:
         "beyond": beyond,
         "offshoot": offshoot,
         "overshoot": overshoot,
+        "offshoot_plain": offshoot_plain,
+        "overshoot_plain": overshoot_plain,
+        "astride": (astride + astride_plain) / 2,
         "bridge": _bridge(family, own),
         "frozen": equal,
         "kept": rows.kept,
@@ -76,12 +89,15 @@ def signals(family: Family) -> tuple[Float64, Float64]:
         "shorter": rows.shorter,
         "longer": longer,
         "even": _order(evenness(family)),
+        "from_base": np.repeat(np.arange(count)[:, None] == family.base, count, 1).astype(np.float64),
     }
     may = np.zeros((count, count), dtype=bool)
     may[parents] = own[parents] > 0
     lengthened = (longer * may).sum(0) / np.maximum(may.sum(0), 1)
     values = np.stack([told[name] for name in NAMES], -1)
-    return np.where((own > 0)[..., None], values, 0.0), np.stack([np.ones(count), lengthened], -1)
+    known = np.full(count, family.base is not None) & (np.arange(count) != family.base)
+    founding = np.stack([np.ones(count), lengthened, known, np.full(count, 1 / max(len(parents) - 1, 1))], -1)
+    return np.where((own > 0)[..., None], values, 0.0), founding
 
 
 def whitened_distances(family: Family) -> Float64:
@@ -91,24 +107,52 @@ def whitened_distances(family: Family) -> Float64:
     plain distances. Cost: n times the elements sampled times their rows and columns.
     """
     total = family.geometry.total
-    parts = [_whitened(one.values) for one in matrices_of(family.samples, range(len(total)))]
+    parts = [_whitened(_aside(one.values)) for one in matrices_of(family.samples, range(len(total)))]
     known = [part for part in parts if part is not None]
     return np.where(total > 0, np.mean(known, 0), 0.0) if known else total
 
 
-def _whitened(values: Float32) -> Float64 | None:
-    """Of one matrix (n, rows, columns); None where it is the same in most models."""
+def plain_distances(family: Family) -> Float64:
+    """As `whitened_distances`, of what `_aside` leaves of the sampled matrices as it is, summed.
+
+    Cost: n^2 times the elements sampled.
+    """
+    total = family.geometry.total
+    matrices = matrices_of(family.samples, range(len(total)))
+    found = sum((_apart(_aside(one.values).reshape(len(total), -1)) for one in matrices), np.zeros_like(total))
+    return np.where(total > 0, found, 0.0) if found.any() else total
+
+
+def _aside(values: Float32) -> Float64:
+    """Of one matrix (n, rows, columns), how the models differ from their mean aside from its own direction.
+
+    Weights grow as they are trained, or shrink as they decay: a step that siblings have in common, whatever their data.
+    """
     away = values.astype(np.float64)
-    away -= away.mean(0)
+    mean = away.mean(0)
+    away -= mean
+    square = np.square(mean).sum()
+    if square > 0:
+        away -= (np.tensordot(away, mean, 2) / square)[:, None, None] * mean
+    return away
+
+
+def _apart(flat: Float64) -> Float64:
+    squares = np.square(flat).sum(1)
+    apart: Float64 = np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0)
+    np.fill_diagonal(apart, 0.0)
+    return apart
+
+
+def _whitened(away: Float64) -> Float64 | None:
+    """Of one matrix (n, rows, columns), its mean taken out; None where it is the same in most models."""
     rows = np.einsum("nij,nkj->ik", away, away, optimize=True)
     columns = np.einsum("nij,nik->jk", away, away, optimize=True)
     if not rows.any():
         return None
-    count, height, width = values.shape
+    count, height, width = away.shape
     left, right = _inverse_root(rows, (count - 1) * width), _inverse_root(columns, (count - 1) * height)
-    flat = (left.T @ away @ right).reshape(count, -1)
-    squares = np.square(flat).sum(1)
-    apart: Float64 = np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0)
+    apart = _apart((left.T @ away @ right).reshape(count, -1))
     middle = np.median(apart)
     return apart / middle if middle > 0 else None
 
@@ -185,10 +229,11 @@ def evenness(family: Family) -> Float64:
     return np.array(found) if found else np.zeros((0, count))
 
 
-def _thirds(family: Family, own: Float64) -> tuple[Float64, Float64, Float64, Float64]:
-    """``between``, ``beyond``, ``offshoot``, ``overshoot`` (n, n): where third models lie to each pair."""
+def _thirds(family: Family, own: Float64) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+    """``between``, ``beyond``, ``offshoot``, ``overshoot``, ``astride`` (n, n): where third models lie to each pair."""
     count = len(own)
-    between, beyond, offshoot, overshoot = np.ones((count, count)), *(np.zeros((count, count)) for _ in range(3))
+    between = np.ones((count, count))
+    beyond, offshoot, overshoot, astride = (np.zeros((count, count)) for _ in range(4))
     alone = np.zeros((count, count), dtype=bool)
     alone[:, family.unmixed] = True
     alone &= ~np.eye(count, dtype=bool)
@@ -205,7 +250,8 @@ def _thirds(family: Family, own: Float64) -> tuple[Float64, Float64, Float64, Fl
         beyond[:, child] = (others & (leave > 0.5)).sum(1) / number
         offshoot[:, child] = (others * np.clip(inside, 0, 0.5)).sum(1) / number
         overshoot[:, child] = (others * np.clip(-inside, 0, 0.5)).sum(1) / number
-    return between, beyond, offshoot, overshoot
+        astride[:, child] = (others * np.clip((inside - EDGEWARD) / (INWARD - EDGEWARD), 0, 1)).sum(1) / number
+    return between, beyond, offshoot, overshoot, astride
 
 
 def _place(family: Family, own: Float64) -> Float64:

@@ -124,6 +124,10 @@ class HeritageNode(Part):
     """Its reference, as given."""
     family: int
     """A number: models of different families are unrelated."""
+    nearest: str | None = None
+    """The model whose weights are the likest: of its family, or of all where it is alone; null where not asked for."""
+    independence: float | None = None
+    """The p-value of the two having been trained apart: small for relatives."""
 
 
 class HeritageEdge(Part):
@@ -155,7 +159,7 @@ class Ancestor(Part):
 class RecoveredHeritage(Answer):
     """The descent of models by their weights alone."""
 
-    schema_: Literal["kinship.heritage/1"] = named("kinship.heritage/1")
+    schema_: Literal["kinship.heritage/2"] = named("kinship.heritage/2")
     nodes: list[HeritageNode]
     """The models."""
     edges: list[HeritageEdge]

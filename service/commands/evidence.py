@@ -16,15 +16,42 @@ def print_edges(heritage: "RecoveredHeritage") -> None:
     ids = [node.id for node in heritage.nodes]
     names = dict(zip(ids, short_names(ids), strict=True))
     _print_table(heritage, names)
-    sizes = Counter(node.family for node in heritage.nodes)
-    for node in heritage.nodes:
-        if sizes[node.family] == 1:
-            console().print(f"{names[node.id]}: unrelated to the others")
+    for line in relations(heritage, names):
+        console().print(line)
     for one in heritage.latent:
         children = ", ".join(names[child] for child in one.children)
         console().print(f"Not here: an ancestor of {children} ({one.reason}).")
     for note in heritage.notes:
         notes().print(f"Note: {note}")
+
+
+def relations(heritage: "RecoveredHeritage", names: Mapping[str, str]) -> list[str]:
+    """Who is related and who is not, a line for each family, with the p-values of having been trained apart."""
+    sizes = Counter(node.family for node in heritage.nodes)
+    lines = []
+    for family, size in sizes.items():
+        kin = [node for node in heritage.nodes if node.family == family]
+        known = [node.independence for node in kin if node.independence is not None]
+        if size > 1 and known:
+            lines.append(f"Related: {size} models (trained apart: p {_p_value(max(known))} at most)")
+        elif size == 1:
+            apart, name = kin[0].independence, names[kin[0].id]
+            told = (
+                f" (trained apart from {names[kin[0].nearest]}, the nearest: p {_p_value(apart)})"
+                if (apart is not None and kin[0].nearest is not None)
+                else ""
+            )
+            lines.append(f"{name}: unrelated to the others{told}")
+    return lines
+
+
+def _p_value(p: float) -> str:
+    """As people write it, after ``p``.
+
+    >>> _p_value(0.4321), _p_value(2e-5), _p_value(3e-88), _p_value(1e-300)
+    ('= 0.43', '= 2e-05', '= 3e-88', '< 1e-300')
+    """
+    return "< 1e-300" if p <= 1e-300 else f"= {p:.2g}"
 
 
 def _print_table(heritage: "RecoveredHeritage", names: dict[str, str]) -> None:

@@ -208,6 +208,7 @@
     const row = (name, value) => { if (value !== null && value !== undefined && value !== "") { text("dt", name, list); text("dd", short(value), list); } };
     row("score", node.score === null || node.score === undefined ? null : node.stderr ? `${short(node.score)} ± ${short(node.stderr)}` : node.score);
     ["generation", "family", "role", "licence", "kinship"].forEach((name) => row(name === "kinship" ? "parents' kinship" : name, node[name]));
+    if (node.independence !== null && node.independence !== undefined) row("nearest", `${node.nearest}; p-value of having been trained apart: ${node.independence.toPrecision(2)}`);
     row("descendants", target.successors("node").length || null);
     row("tags", (node.tags || []).join(", "));
     if (!node.given) row("note", node.latent ? `must have existed; not among the models given${node.note ? `: ${node.note}` : ""}` : "only named as a parent");

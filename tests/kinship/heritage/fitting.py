@@ -1,12 +1,9 @@
-"""Fits the weights of `kinship.heritage.descent` on grown families; prints them.
-
-    python -m tests.kinship.heritage.fitting FOLDER [--stories shared/models/stories260K/model.safetensors]
+"""Fits the weights of `kinship.heritage.descent` on families with known truth (`calibration` runs it).
 
 Maximum likelihood of the true trees (conditional random field, Lafferty, McCallum, Pereira, ICML 2001), with an L2
 penalty: gradients are signals expected over the true trees less those expected over all trees.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +19,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from kinship.heritage import finetunes, recover
-from kinship.heritage.descent import Options, branch, distribution, mixture, options
+from kinship.heritage.descent import Options, base_unknown, branch, distribution, mixture, options
 from kinship.heritage.signals import NAMES, ROOTS
-from tests.kinship.heritage.growth import STORY, Grown, grow_or_load, pretrained
+from tests.kinship.heritage.growth import Grown
 from tests.kinship.heritage.judging import MERGES, original
 
 Rows = NDArray[np.float64]
-SEEDS, STORIES = (*range(71), *range(100, 170)), range(200, 224)  # reported are 1000 and more
 PENALTY = 0.1  # L2, on weights of standardised signals
 DIRECTION = ("longer", "even", "lengthened")  # signals with weights of their own in each kind of family
 
@@ -43,8 +39,10 @@ class Case:
     true: Options
 
 
-def case(grown: Grown, folder: Path, withheld: bool) -> Case:
-    """Children whose truth is no single parent (merges not recognised) may have any, in the true trees too."""
+def case(grown: Grown, folder: Path, withheld: bool, given: bool = False) -> tuple[Case, dict[int, int | None]]:
+    """And the truth, parents by child. ``withheld``: the base is not here; ``given``: it is named.
+
+    Children whose truth is no single parent (merges not recognised) may have any, in the true trees too."""
     seen: list[Any] = []
 
     def spy(*arguments: Any) -> dict[int, tuple[int, float]]:
@@ -53,7 +51,8 @@ def case(grown: Grown, folder: Path, withheld: bool) -> Case:
 
     here = [m for m in grown.members if m.kind != "outsider" and not (withheld and m.kind == "base")]
     with patch.object(finetunes, "branch", spy):
-        recover([folder / f"{member.name}.safetensors" for member in here])
+        base = next(folder / f"{member.name}.safetensors" for member in grown.members if member.kind == "base")
+        recover([folder / f"{member.name}.safetensors" for member in here], base if given else None)
     values, roots, children, parents, certain = max(seen, key=lambda arguments: len(arguments[2]))
     assert len(values) == len(here)
     members = {member.name: member for member in here}
@@ -66,7 +65,7 @@ def case(grown: Grown, folder: Path, withheld: bool) -> Case:
             truth[child] = known[0] if known else None
     choice = options(values, children, parents, certain)
     nodes = np.array(choice.nodes)
-    return Case(values[np.ix_(nodes, nodes)], roots[nodes], choice, restricted(choice, truth, certain))
+    return Case(values[np.ix_(nodes, nodes)], roots[nodes], choice, restricted(choice, truth, certain)), truth
 
 
 def restricted(choice: Options, truth: dict[int, int | None], certain: Sequence[tuple[int, int]]) -> Options:
@@ -87,21 +86,45 @@ def restricted(choice: Options, truth: dict[int, int | None], certain: Sequence[
     return replace(choice, edges=edges, roots=roots)
 
 
-def loss(cases: Sequence[Case], weights: Rows, odds: Rows) -> tuple[float, Rows, Rows]:
+Batch = tuple[Rows, Rows, Options, Options]  # cases of one size: edges, roots, all options and the true ones, stacked
+
+
+def batches(cases: Sequence[Case]) -> list[Batch]:
+    """Cases by their number of models."""
+    sizes: dict[int, list[Case]] = {}
+    for one in cases:
+        sizes.setdefault(len(one.all.nodes), []).append(one)
+    return [
+        (
+            np.stack([one.edges for one in alike]),
+            np.stack([one.roots for one in alike]),
+            _stacked([one.all for one in alike]),
+            _stacked([one.true for one in alike]),
+        )
+        for alike in sizes.values()
+    ]
+
+
+def _stacked(choices: Sequence[Options]) -> Options:
+    parts = [np.stack([getattr(one, name) for one in choices]) for name in ("edges", "roots", "certain")]
+    return Options(choices[0].nodes, *parts)
+
+
+def loss(grouped: Sequence[Batch], weights: Rows, odds: Rows) -> tuple[float, Rows, Rows]:
     """Nats of the true trees, and the gradients. ``weights`` (kinds, edges + roots + 1), the last of one root."""
     total, slope, lean = 0.0, np.zeros_like(weights), np.zeros_like(odds)
-    for one in cases:
-        for sign, choice in ((1, one.all), (-1, one.true)):
-            parts = [
-                distribution(choice, one.edges @ w[: len(NAMES)], one.roots @ w[len(NAMES) : -1], float(w[-1]))
-                for w in weights
-            ]
-            whole, chances = mixture(parts, odds.tolist())
-            total += sign * whole.log_total
-            lean += sign * chances
-            for kind, (part, chance) in enumerate(zip(parts, chances, strict=True)):
-                edges, roots = np.tensordot(part.edges * choice.edges, one.edges, 2), part.roots @ one.roots
-                slope[kind] += sign * chance * np.concatenate([edges, roots, [part.single]])
+    for edges, roots, everything, true in grouped:
+        scores = np.moveaxis(edges @ weights[:, : len(NAMES)].T, -1, 0)
+        founding = np.moveaxis(roots @ weights[:, len(NAMES) : -1].T, -1, 0)
+        unknown = base_unknown(roots)
+        for sign, choice in ((1, everything), (-1, true)):
+            parts = distribution(choice, scores, founding, weights[:, -1:] * unknown)
+            whole, chances = mixture(parts, odds)
+            total += sign * float(whole.log_total.sum())
+            lean += sign * chances.sum(1)
+            by_edge = np.einsum("kf,kfij,fijs->ks", chances, parts.edges * choice.edges, edges, optimize=True)
+            by_root = np.einsum("kf,kfi,fis->ks", chances, parts.roots, roots)
+            slope += sign * np.concatenate([by_edge, by_root, (chances * parts.single * unknown).sum(1)[:, None]], 1)
     return total, slope, lean
 
 
@@ -113,6 +136,7 @@ def fit(cases: Sequence[Case]) -> tuple[Rows, Rows, float]:
     spread = np.concatenate([one.edges[one.all.edges] for one in cases]).std(0)
     scale = np.concatenate([spread, np.ones(len(ROOTS) + 1)]) + 1e-9
     own = np.array([name in DIRECTION for name in (*NAMES, *ROOTS, "single")])
+    grouped = batches(cases)
 
     def unpack(flat: Rows) -> Rows:
         weights = np.stack([flat[: len(scale)]] * 2)
@@ -120,7 +144,7 @@ def fit(cases: Sequence[Case]) -> tuple[Rows, Rows, float]:
         return weights / scale
 
     def objective(flat: Rows) -> tuple[float, Rows]:
-        value, slope, lean = loss(cases, unpack(flat), np.array([0.0, flat[-1]]))
+        value, slope, lean = loss(grouped, unpack(flat), np.array([0.0, flat[-1]]))
         slope = slope / scale
         shared = np.where(own, slope[0], slope.sum(0))
         gradient = np.concatenate([shared, slope[1, own], lean[1:]])
@@ -128,28 +152,6 @@ def fit(cases: Sequence[Case]) -> tuple[Rows, Rows, float]:
 
     first = np.where(own, np.where(np.array((*NAMES, *ROOTS, "single")) == "lengthened", -1.0, 1.0), 0.0)
     start = np.concatenate([first, -first[own], [-1.0]])
-    best = minimize(objective, start, jac=True, method="L-BFGS-B")
+    best = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 150})
     weights, odds = unpack(best.x), np.array([0.0, best.x[-1]])
-    return weights, odds, loss(cases, weights, odds)[0] / len(cases)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path, help="Families by seed; those that are not here are grown.")
-    parser.add_argument("--stories", type=Path, help="Weights of stories260K, to grow families from too.")
-    asked = parser.parse_args()
-    cases = []
-    for seed in (*SEEDS, *(STORIES if asked.stories else ())):
-        start = (lambda: pretrained(asked.stories)) if seed in STORIES else None
-        folder = asked.folder / str(seed)
-        grown = grow_or_load(seed, folder, start, STORY if start else None)
-        cases += [case(grown, folder, withheld) for withheld in (False, True)]
-    weights, odds, mean = fit(cases)
-    print(f"{len(cases)} families, {sum(len(one.all.nodes) for one in cases)} models, {mean:.3f} nats a family")
-    rows = {name: tuple(pair) for name, pair in zip((*NAMES, *ROOTS), weights.T.round(3).tolist(), strict=False)}
-    print("WEIGHTS = {\n" + "".join(f'    "{name}": {pair},\n' for name, pair in rows.items()) + "}")
-    print(f"SINGLE = {tuple(weights[:, -1].round(3).tolist())}\nODDS = {tuple(odds.round(3).tolist())}")
-
-
-if __name__ == "__main__":
-    main()
+    return weights, odds, loss(grouped, weights, odds)[0] / len(cases)

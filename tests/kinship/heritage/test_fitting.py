@@ -6,7 +6,7 @@ from scipy.optimize import approx_fprime
 
 from kinship.heritage.descent import options
 from kinship.heritage.signals import NAMES, ROOTS
-from tests.kinship.heritage.fitting import Case, loss, restricted
+from tests.kinship.heritage.fitting import Case, batches, loss, restricted
 
 TREE = {0: None, 1: 0, 2: 0, 3: 1}
 
@@ -25,7 +25,7 @@ def test_the_gradient_is_that_of_the_loss(case: Case) -> None:
     flat = random.normal(size=2 * (len(NAMES) + len(ROOTS) + 1) + 2) / 3
 
     def both(at: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope, lean = loss([case], at[:-2].reshape(2, -1), at[-2:])
+        value, slope, lean = loss(batches([case]), at[:-2].reshape(2, -1), at[-2:])
         return value, np.concatenate([slope.ravel(), lean])
 
     np.testing.assert_allclose(both(flat)[1], approx_fprime(flat, lambda at: both(at)[0]), atol=1e-4)

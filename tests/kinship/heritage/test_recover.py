@@ -44,7 +44,7 @@ def test_the_command_prints_one_documented_object(family: tuple[Grown, list[Path
     result = CliRunner().invoke(app, ["tree", *map(str, paths), "--recover", "--json"])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert told["schema"] == "kinship.heritage/1"
+    assert told["schema"] == "kinship.heritage/2"
     assert [node["id"] for node in told["nodes"]] == [str(path) for path in paths]
     ids = {node["id"] for node in told["nodes"]}
     for edge in told["edges"]:
@@ -182,3 +182,17 @@ def test_a_tied_base_is_compared_with_fine_tunes_that_have_heads_of_their_own(tm
     heritage = recover([tmp_path / name for name in states], tmp_path / "base")
     found = {(Path(edge.parent).name, Path(edge.child).name) for edge in heritage.edges}
     assert found == {("base", "one"), ("base", "two"), ("base", "three")}
+
+
+def test_a_real_recurrent_family_is_told_with_its_base_and_left_alone_without(shared: Path) -> None:
+    folder = shared / "families/textgenrnn_author_v1"
+    truth = {name: parent for name, parent in json.loads((folder / "truth.json").read_text()).items() if name[0] != "_"}
+    paths = {name: folder / f"{name}.safetensors" for name in truth}
+    heritage = recover(list(paths.values()), paths["base"])
+    told = {Path(edge.child).stem: (Path(edge.parent).stem, edge.confidence) for edge in heritage.edges}
+    assert {name: parent for name, (parent, _) in told.items()} == {n: p for n, p in truth.items() if p}
+    assert min(confidence for _, confidence in told.values()) >= 0.9
+    withheld = recover([path for name, path in paths.items() if name != "base"])
+    assert not [edge for edge in withheld.edges if edge.confidence >= 0.9]
+    assert len({node.family for node in withheld.nodes}) == 1
+    assert all(node.independence is not None and node.independence < 1e-6 for node in withheld.nodes)

@@ -1,13 +1,26 @@
 """Signals of descent: rows made to be inherited, distances against a closed form, steps that are known exactly."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from kinship.heritage.family import Family
 from kinship.heritage.sampling import Sample
-from kinship.heritage.signals import NAMES, ROOTS, Inherited, inherited, signals, whitened_distances
+from kinship.heritage.signals import (
+    NAMES,
+    ROOTS,
+    Inherited,
+    _whitened,
+    inherited,
+    plain_distances,
+    signals,
+    whitened_distances,
+)
 from tests.kinship.heritage.families import family_of, geometry_of
-from tests.kinship.heritage.steps import PARENTS, stepped
+from tests.kinship.heritage.steps import PARENTS, star, stepped
 
+Measure = Callable[[Family], np.ndarray]
 ROWS, COLUMNS = 20, 16
 DECAY = np.float32(1 - 1e-4)
 
@@ -86,9 +99,12 @@ def test_distances_do_not_depend_on_how_rows_and_columns_are_mixed() -> None:
     values = random.normal(size=(30, 6, 8))
     left, right = random.normal(size=(6, 6)), random.normal(size=(8, 8))
     mixed = left @ values @ right
-    plain, turned = (whitened(one) for one in (values, np.linalg.qr(left)[0] @ values @ np.linalg.qr(right)[0]))
+    rotated = np.linalg.qr(left)[0] @ values @ np.linalg.qr(right)[0]
+    plain, turned, scaled = (_whitened(one - one.mean(0)) for one in (values, rotated, mixed))
+    assert plain is not None
+    assert turned is not None
+    assert scaled is not None
     np.testing.assert_allclose(plain, turned, rtol=1e-4)  # rotations exactly; scales only in the limit of many models
-    scaled = whitened(mixed)
     off = ~np.eye(30, dtype=bool)
     assert np.corrcoef(plain[off], scaled[off])[0, 1] > 0.8
     assert np.corrcoef(apart(values)[off], apart(mixed)[off])[0, 1] < 0.6
@@ -155,3 +171,20 @@ def test_siblings_of_a_small_family_are_farther_from_each_other_than_from_their_
     models = [base, *(base + 0.2 * random.normal(size=(2, side, side)))]
     apart = whitened_distances(family_of([Sample("one", (0, 1, 2), np.array(models, dtype=np.float32))]))
     assert apart[1, 2] > 1.25 * max(apart[0, 1], apart[0, 2])
+
+
+@pytest.mark.parametrize("distances", [whitened_distances, plain_distances])
+@pytest.mark.parametrize("grown", [0.8, 1.2])
+def test_growth_and_decay_along_the_weights_do_not_move_models_apart(distances: Measure, grown: float) -> None:
+    """Children whose weights all grew or shrank alike are siblings of independent steps, as if they had not."""
+    family = family_of(star([0.2, 0.25, 0.22], grown, shared=0.0))
+    told, raw = distances(family), family.geometry.total
+
+    def common(apart: np.ndarray, one: int, other: int) -> float:
+        """Of two children's steps from the base, the cosine."""
+        inner = (apart[0, one] + apart[0, other] - apart[one, other]) / 2
+        return float(inner / np.sqrt(apart[0, one] * apart[0, other]))
+
+    for one, other in ((1, 2), (1, 3), (2, 3)):
+        assert common(raw, one, other) > 0.25
+        assert abs(common(told, one, other)) < 2 / 3 * common(raw, one, other)

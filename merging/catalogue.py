@@ -66,7 +66,8 @@ class Entry:
         about = f"merging.methods.{method.name}" if kernel is None else module
         return cls(
             name=method.name,
-            summary=method.summary or next(iter((sys.modules[about].__doc__ or "").strip().splitlines()), ""),
+            summary=method.summary
+            or next(iter((getattr(sys.modules.get(about), "__doc__", None) or "").strip().splitlines()), ""),
             taxon=method.taxon,
             formula=method.formula,
             reference=method.reference,

@@ -125,9 +125,12 @@ def _write(
         modules += [found] if found is not None else []
     lost: list[float] = []
     saved = []
+    norms = {whole.tensor: reading.norm(whole.tensor) for whole in layout.whole}
+    # peft wants all the tensors of a module that is saved, those that did not change among them.
+    trained = {whole.module for whole in layout.whole if norms[whole.tensor] and whole.kind in save}
     for whole in layout.whole:
-        norm = reading.norm(whole.tensor)
-        if not norm:
+        norm = norms[whole.tensor]
+        if not norm and (whole.kind not in save or whole.kind == "biases" or whole.module not in trained):
             continue
         if whole.kind == "embeddings" and ties_more(reading.base):
             left_out[whole.tensor] = "more than a head is tied to it, which no adapter can say"

@@ -202,3 +202,13 @@ def test_weights_that_are_no_numbers_are_named(make_model: Callable[..., Path], 
     with pytest.raises(NonFiniteWeights, match=r"model\.norm\.weight"):
         extract_lora(model, base, tmp_path / "lora")
     assert not (tmp_path / "lora").exists()
+
+
+def test_a_module_that_is_kept_whole_is_there_with_all_its_tensors(tmp_path: Path) -> None:
+    """Without its bias, which did not change, peft could not load a norm."""
+    made = tuned(tmp_path, MAKERS["gpt2"], only="weight")
+    found = extracted(tmp_path, energy=1.0, save=("norms",))
+    assert any(name.endswith("ln_f.bias") for name in found.saved)
+    live, wanted = adapted(tmp_path, made), made.from_pretrained(tmp_path / "tuned").state_dict()
+    name = next(name for name in wanted if name.endswith("ln_f.weight"))
+    torch.testing.assert_close(live[name], wanted[name])

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from merging.data_driven.specs import DATA_DRIVEN, DataDrivenMethod
 from merging.registry import MergeMethod, Parameter, Taxon, methods
 
 HEADINGS: dict[Taxon, str] = {
@@ -18,6 +17,7 @@ HEADINGS: dict[Taxon, str] = {
     "sparsified": "Sparsified: some elements of task vectors are dropped",
     "alignment": "Alignment: models are matched before they are merged",
     "optimised": "Optimised: a loss is made small",
+    "routing": "Routing: models side by side, chosen token by token",
 }
 
 _INTRODUCTION = """# Merge methods
@@ -28,7 +28,8 @@ Written by `python -m merging.catalogue > docs/methods.md` from what the methods
 θ₀ is the base model, θᵢ a model, τᵢ or d_i its task vector θᵢ - θ₀, wᵢ its weight. Base: whether the recipe must name
 a base model; `merged`: it is one of the models merged; `optional`: with one task vectors are merged, without one the
 models. In span: whether every tensor of the result is a weighted sum of the inputs', so that kinship to it follows
-without its weights; `depends`: on a parameter. By model: each model may have a value of its own. Groups are those of a
+without its weights; `depends`: on a parameter. Data: whether the recipe needs a `data:` block, on whose documents the
+models are measured. By model: each model may have a value of its own. Groups are those of a
 survey ([arXiv 2408.07666](https://arxiv.org/abs/2408.07666)).
 """
 
@@ -38,8 +39,8 @@ class Entry:
     """One method, whatever kind of spec describes it.
 
     models: how many it merges, at least and at most. base: no, optional, needed, or merged (it is one of the models).
-    in_span: whether its result is a linear combination of the inputs (yes, no, or depends on a parameter); None where
-    the spec does not say. data: what it needs to see, if anything. module: where its kernel is.
+    in_span: whether its result is a linear combination of the inputs (yes, no, or depends on a parameter). data: what
+    it needs to see, if anything. module: where its kernel is.
     """
 
     name: str
@@ -50,26 +51,34 @@ class Entry:
     parameters: tuple[Parameter, ...]
     models: tuple[int, int | None]
     base: str
-    in_span: str | None
+    in_span: str
     random: bool
     data: str
     module: str
 
     @classmethod
-    def of(cls, method: MergeMethod | DataDrivenMethod) -> "Entry":
+    def of(cls, method: MergeMethod) -> "Entry":
         """What the spec of a method says."""
-        common = (method.taxon, method.formula, method.reference, method.parameters)
         base = "no" if method.base == "none" else method.base
-        if isinstance(method, DataDrivenMethod):
-            call = f"merging.data_driven.{method.entry}"
-            summary = f"From Python alone, by `{call}`."
-            module = call.rpartition(".")[0]
-            return cls(method.name, summary, *common, (1, None), base, None, False, method.data, module)
         in_span = "depends" if method.combine and method.merge else "yes" if method.combine else "no"
-        module = (method.combine or method.merge or cls.of).__module__
-        summary = method.summary or next(iter((sys.modules[module].__doc__ or "").strip().splitlines()), "")
-        limits = (method.min_models, method.max_models)
-        return cls(method.name, summary, *common, limits, base, in_span, method.random, "", module)
+        kernel = method.combine or method.merge
+        module = method.module if kernel is None else kernel.__module__
+        about = f"merging.methods.{method.name}" if kernel is None else module
+        return cls(
+            name=method.name,
+            summary=method.summary
+            or next(iter((getattr(sys.modules.get(about), "__doc__", None) or "").strip().splitlines()), ""),
+            taxon=method.taxon,
+            formula=method.formula,
+            reference=method.reference,
+            parameters=method.parameters,
+            models=(method.min_models, method.max_models),
+            base=base,
+            in_span=in_span,
+            random=method.random,
+            data=method.data,
+            module=module,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as docs/formats.md describes it."""
@@ -98,8 +107,8 @@ class Entry:
 
 
 def catalogue() -> list[Entry]:
-    """Every method, those of plugins and those that need data included, in the order of taxa and names."""
-    found = [*map(Entry.of, methods().values()), *map(Entry.of, DATA_DRIVEN)]
+    """Every method, those of plugins included, in the order of taxa and names."""
+    found = map(Entry.of, methods().values())
     order = get_args(Taxon)
     return sorted(found, key=lambda entry: (order.index(entry.taxon), entry.name))
 
@@ -148,7 +157,7 @@ def _table(entries: list[Entry]) -> Iterator[str]:
     yield "| method | group | models | base | in span | random | data |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for entry in entries:
-        cells = [f"[{entry.name}](#{entry.name})", entry.taxon, entry.counts, entry.base, entry.in_span or ""]
+        cells = [f"[{entry.name}](#{entry.name})", entry.taxon, entry.counts, entry.base, entry.in_span]
         cells += ["yes" if entry.random else "no", "yes" if entry.data else "no"]
         yield _row(cells)
 

@@ -19,6 +19,7 @@ from kinship.device import choose_device
 from kinship.output import require_writable
 from kinship.threads import worker_count
 from merging.execution.streaming import execute, peak_memory
+from merging.mixture.recipe import AnyRecipe
 from merging.output.folder import Told, foreign_in_model, write_model_folder
 from merging.output.writer import SHARD_BYTES, file_bytes, free_space, require_free
 from merging.planning.graph import Spec
@@ -32,17 +33,33 @@ _COMPANION_BYTES = 64 << 20
 
 
 @contextmanager
-def planned(recipe: Recipe) -> Iterator[MergePlan]:
-    """The checked plan of ``recipe``, its models open; raises the errors of `open_checkpoint` and `plan_merge`."""
+def planned(recipe: AnyRecipe, seed: int = 0) -> Iterator[MergePlan]:
+    """The checked plan of ``recipe``, its models open; ``seed``: of a mixture's gates, where they are drawn.
+
+    Raises the errors of `open_checkpoint`, and of `plan_merge` or `plan_mixture`.
+    """
     recipe.check()
+    if isinstance(recipe, Recipe):
+        for source in recipe.data_sources:
+            source.require_there()
     with ExitStack() as stack:
         models = {reference: stack.enter_context(open_checkpoint(reference)) for reference in recipe.references}
         shown, _ = unified(list(models.values()))
-        yield plan_merge(recipe, dict(zip(models, shown, strict=True)))
+        models = dict(zip(models, shown, strict=True))
+        if isinstance(recipe, Recipe):
+            if recipe.align is not None:
+                from merging.rebasin.aligned import aligned  # torch, which plain merges do without
+
+                models = aligned(models, recipe.align)
+            yield plan_merge(recipe, models)
+            return
+        from merging.mixture.plan import plan_mixture
+
+        yield plan_mixture(recipe, models, seed)
 
 
 def write_merge(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     output: str | Path,
     *,
     seed: int = 0,
@@ -63,14 +80,14 @@ def write_merge(
     output = Path(output)
     require_writable(output, force=force, folder=foreign_in_model)
     chosen = choose_device(device)
-    with planned(recipe) as plan, unchanged(plan.models):
+    with planned(recipe, seed) as checked, unchanged(checked.models), _ready(checked, seed, told) as plan:
         require_space(plan, output, shard_bytes)
         weights = _MergedWeights(plan, seed, chosen, progress)
         write_model_folder(
             output,
             weights,
             template=plan.template,
-            recipe=recipe,
+            recipe=plan.recipe,
             lineage=weights.lineage,
             parents=[model.id for model in plan.models],
             licences=licences(plan.models),
@@ -82,6 +99,18 @@ def write_merge(
             told=told,
         )
     return output
+
+
+@contextmanager
+def _ready(plan: MergePlan, seed: int, told: Told) -> Iterator[MergePlan]:
+    """The plan, with what its method wants measured; see `merging.data_driven.prepare.measured`."""
+    if not plan.recipe.method.measures:
+        yield plan
+        return
+    from merging.data_driven.prepare import measured
+
+    with measured(plan, seed=seed, told=told) as ready:
+        yield ready
 
 
 def require_space(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -131,6 +160,7 @@ class _MergedWeights:
             seed=self.seed,
             observer=self._remember,
             device=self.device,
+            statistics=self.plan.statistics,
         )
         for tensor, start, _, data in pieces:
             yield tensor.name, start, data

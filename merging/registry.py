@@ -26,11 +26,25 @@ from kinship.errors import InvalidConfig, nearest
 if TYPE_CHECKING:
     import torch
 
-Taxon = Literal["basic", "weighted", "subspace", "sparsified", "alignment", "optimised"]
+Taxon = Literal["basic", "weighted", "subspace", "sparsified", "alignment", "optimised", "routing"]
 Base = Literal["none", "optional", "needed", "merged"]
+Measure = Literal["fisher", "grams", "grams along", "entropy"]
 
 # Third parties add methods by naming, under this entry-point group, a module that registers them when imported.
 ENTRY_POINTS = "model_kinship.merge_methods"
+
+
+class Measured(NamedTuple):
+    """What was measured of p models for one tensor: ``values`` (p, \\*shape), and of each the root mean square over the
+    whole ``model``, where the method asks for it.
+    """
+
+    values: "torch.Tensor"
+    model: tuple[float, ...] = ()
+
+
+MeasuredOf = Callable[[str], Measured | None]
+"""What was measured for the tensor of a name; None where nothing was."""
 
 
 class Combination(NamedTuple):
@@ -80,9 +94,14 @@ class MergeMethod:
     as ``needed`` where the recipe names one; else the kernel works on the models themselves; ``has_base`` tells it.
 
     needs_products: the span kernel wants, first, the (p, p) inner products of its inputs. random: the tensor kernel is
-    given a ``generator``. on_device: it is made of torch operations alone, so that its vectors may lie on an
-    accelerator. summary: one line for people; the first of the kernel's module where it is left out. taxon, formula,
-    reference: its place in the survey's taxonomy (arXiv 2408.07666), for the documentation.
+    given a ``generator``. measures: what is measured of each model on the recipe's ``data`` before anything is merged.
+    Statistics (``fisher``; ``grams`` of inputs; those of inputs that the merge itself makes, layer after layer: ``grams
+    along``) reach the tensor kernel as `Measured`, after its inputs, or as None where a tensor has none; ``entropy``
+    finds the span kernel's weights. data: for people, what it needs to see. on_device: it is made of torch operations
+    alone, so that its vectors may lie on an accelerator. module: of a method without a kernel, since what it makes is
+    another architecture or more than one tensor at a time, where it is done. summary: one line for people; the first of
+    the kernel's module where it is left out. taxon, formula, reference: its place in the survey's taxonomy (arXiv
+    2408.07666), for the documentation.
     """
 
     name: str
@@ -95,7 +114,10 @@ class MergeMethod:
     base: Base = "none"
     needs_products: bool = False
     random: bool = False
+    measures: Measure | None = None
+    data: str = ""
     on_device: bool = False
+    module: str = ""
     summary: str = ""
     taxon: Taxon = "basic"
     formula: str = ""
@@ -108,7 +130,13 @@ class MergeMethod:
         if self.combine is not None:
             _require_signature(self, self.combine, int(self.needs_products), told)
         if self.merge is not None:
-            _require_signature(self, self.merge, 1, [*told, "generator"] if self.random else told)
+            tensors = 1 + int(self.has_statistics)
+            _require_signature(self, self.merge, tensors, [*told, "generator"] if self.random else told)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether the tensor kernel is given what was measured."""
+        return self.measures is not None and self.merge is not None
 
     @property
     def subtracts_base(self) -> bool:
@@ -142,6 +170,7 @@ class MergeMethod:
         *,
         has_base: bool,
         generator: "torch.Generator | None" = None,
+        measured: Measured | None = None,
     ) -> "torch.Tensor":
         """Run the tensor kernel on ``vectors`` (p, \\*shape) float32; returns the merged vector (\\*shape).
 
@@ -151,7 +180,8 @@ class MergeMethod:
         if self.merge is None:
             raise TypeError(f"{self.name} has no kernel over tensors")
         extra = {"generator": generator} if self.random else {}
-        return self.merge(vectors, **self._arguments(values, has_base), **extra)
+        statistics = [measured] if self.has_statistics else []
+        return self.merge(vectors, *statistics, **self._arguments(values, has_base), **extra)
 
     def _arguments(self, values: Mapping[str, Any], has_base: bool) -> dict[str, Any]:
         found = {self.parameter(name).argument: value for name, value in values.items()}
@@ -213,6 +243,11 @@ def tensor_method(
     return register
 
 
+def assembled_method(name: str, *parameters: Parameter, module: str, **traits: Any) -> None:
+    """Register the method ``name``, which ``module`` does: it has no kernel that sees one tensor at a time."""
+    _register(MergeMethod(name, parameters, module=module, **traits))
+
+
 def _register(method: MergeMethod) -> None:
     known = _METHODS.get(method.name)
     if known is not None and _source(known) != _source(method):
@@ -222,7 +257,8 @@ def _register(method: MergeMethod) -> None:
 
 def _source(method: MergeMethod) -> str | None:
     """The file of its kernel: a module that is loaded again registers the same methods once more."""
-    return inspect.getsourcefile(method.combine or method.merge or _register)
+    kernel = method.combine or method.merge
+    return method.module if kernel is None else inspect.getsourcefile(kernel)
 
 
 def methods() -> dict[str, MergeMethod]:

@@ -1,6 +1,7 @@
 """The run file: one schema for YAML, command line and API."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +12,9 @@ from evaluators.racing.race import RaceSettings
 from evaluators.scores.aggregates import Aggregate
 from evaluators.settings import EvaluateSettings
 from evaluators.workers.settings import WorkerSettings
+from kinship.errors import KinshipWarning
 from kinship.validation import Strict, invalid, read_yaml, require_numbers
+from search.evolve_config import is_evolve_config, translated
 from search.strategies.settings import MergeSettings, StrategySettings
 
 OFFSPRING_ID = re.compile(r"\d+-\d+")
@@ -135,5 +138,14 @@ def parse_config(content: object, source: str = "the run") -> RunConfig:
 
 
 def load_config(path: str | Path) -> RunConfig:
-    """Read a run file; raises `ReferenceNotFound` or `InvalidConfig`."""
-    return parse_config(read_yaml(path, "run file"), str(path))
+    """Read a run file, or a mergekit-evolve config as one, with a `KinshipWarning` of each thing that it says
+    otherwise.
+
+    Raises `ReferenceNotFound` or `InvalidConfig`.
+    """
+    content = read_yaml(path, "run file")
+    if is_evolve_config(content):
+        content, notes = translated(content, str(path))
+        for note in notes:
+            warnings.warn(note, KinshipWarning, stacklevel=2)
+    return parse_config(content, str(path))

@@ -7,9 +7,11 @@ below.
 import typer
 
 from service.commands.advise import advise
+from service.commands.align import align
 from service.commands.cache import cache
 from service.commands.demo import demo
 from service.commands.evolve import evolve
+from service.commands.extract_lora import extract_lora
 from service.commands.index import index
 from service.commands.matrix import matrix
 from service.commands.merge import merge
@@ -20,7 +22,7 @@ from service.commands.serve import serve
 from service.commands.tree import tree
 from service.commands.verify import verify
 
-COMMANDS = (demo, matrix, advise, tree, merge, methods, verify, score, evolve, serve)
+COMMANDS = (demo, matrix, advise, tree, merge, extract_lora, align, methods, verify, score, evolve, serve)
 GROUPS = {"runs": runs, "index": index, "cache": cache}
 
 app = typer.Typer(

@@ -50,7 +50,8 @@ def test_every_command_is_in_the_readme() -> None:
 
     text = (ROOT / "README.md").read_text()
     for command in app.registered_commands:
-        assert f"kinship {command.name or command.callback.__name__}" in text  # type: ignore[union-attr]
+        name = command.name or command.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
+        assert f"kinship {name}" in text
 
 
 def test_the_example_run_files_are_valid() -> None:

@@ -1,5 +1,6 @@
 """LoRA of stacked experts (peft's ``target_parameters``): one pair of factors for all the experts of a parameter."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -95,25 +96,33 @@ def expert_changes(
     if whole is not None:
         return {whole: Change(stack=Stack(ups, downs, scale))}
     found = {}
-    for name, first in _pieces(config, experts, architecture, model).items():
+    pieces = expert_pieces(experts.parameter, experts.shape, architecture, model)
+    if pieces is None:
+        raise UnsupportedCheckpoint(
+            f"{config.folder} changes {experts.parameter}, which the files of {model.id} hold in another form.",
+            hint=MERGE_IT,
+        )
+    for name, first in pieces.items():
         expert, row = divmod(first // width, height)
         rows = slice(row, row + model.tensors[name].shape[0])
         found[name] = Change(low_rank=LowRank(ups[expert, rows], downs[expert], scale))
     return found
 
 
-def _pieces(config: AdapterConfig, experts: Experts, architecture: Architecture, model: Checkpoint) -> dict[str, int]:
-    """The tensors of ``model`` that the experts are fused of, with the first element that each has there."""
+def expert_pieces(
+    parameter: str, shape: tuple[int, ...], architecture: Architecture, model: Checkpoint
+) -> dict[str, int] | None:
+    """The tensors of ``model`` that the experts ``parameter`` of ``shape`` are fused of, or the one that they are, with
+    the first element that each has there; None where files hold them in another form, or not.
+    """
+    whole = architecture.tensor_of(parameter, model.tensors)
+    if whole is not None:
+        return {whole: 0}
     parts = {
-        place.name: name
-        for name, place in architecture.places(model.tensors).items()
-        if place.parameter == experts.parameter
+        place.name: name for name, place in architecture.places(model.tensors).items() if place.parameter == parameter
     }
     shapes = {key: model.tensors[name].shape for key, name in parts.items()}
-    pieces = architecture.pieces_of(experts.parameter, shapes) if parts else None
-    if pieces is None or sum(int(np.prod(shape)) for shape in shapes.values()) != int(np.prod(experts.shape)):
-        raise UnsupportedCheckpoint(
-            f"{config.folder} changes {experts.parameter}, which the files of {model.id} hold in another form.",
-            hint=MERGE_IT,
-        )
+    pieces = architecture.pieces_of(parameter, shapes) if parts else None
+    if pieces is None or sum(map(math.prod, shapes.values())) != math.prod(shape):
+        return None
     return {parts[key]: first for key, first in pieces.items()}

@@ -1,6 +1,6 @@
 """AdaMerging: coefficients of task vectors found by making the merged model sure of its predictions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -60,8 +60,8 @@ class AdaMerged:
     def recipe(self, base: str, models: Sequence[str]) -> Recipe:
         """Task arithmetic with these coefficients as weights, for the span algebra and for mergekit."""
         entries = [
-            {"model": model, "parameters": {"weight": self._setting(row)}}
-            for model, row in zip(models, self.coefficients.tolist(), strict=True)
+            {"model": model, "parameters": {"weight": setting}}
+            for model, setting in zip(models, self.settings(self.groups), strict=True)
         ]
         content = {"merge_method": "task_arithmetic", "base_model": base, "models": entries}
         return parse_recipe(content | {"parameters": {"normalize": False}}, "AdaMerging's recipe")
@@ -71,12 +71,14 @@ class AdaMerged:
         columns = dict(zip(self.labels, self.coefficients.T.tolist(), strict=True))
         return {"coefficients": columns, "entropy_before": list(self.before), "entropy_after": list(self.after)}
 
-    def _setting(self, row: Sequence[float]) -> float | list[dict[str, object]]:
-        if len(row) == 1:
-            return row[0]
+    def settings(self, names: Collection[str]) -> list[Any]:
+        """The coefficients of each task vector as recipes write them, for those of the tensors ``names`` it has."""
         # Filters are substrings and the first match wins, so a longer name must come before any part of it.
-        names = sorted(self.groups, key=lambda name: (-len(name), name))
-        return [{"filter": name, "value": row[self.groups[name]]} for name in names]
+        known = sorted(self.groups.keys() & set(names), key=lambda name: (-len(name), name))
+        rows = self.coefficients.tolist()
+        if len(self.labels) == 1:
+            return [row[0] for row in rows]
+        return [[{"filter": name, "value": row[self.groups[name]]} for name in known] for row in rows]
 
 
 def adamerge(
@@ -88,7 +90,7 @@ def adamerge(
     by: Grouping = "layer",
     steps: int = 500,
     rate: float = 1e-3,
-    start: float = 0.3,
+    start: float | Sequence[float] = 0.3,
     low: float = 0.0,
     high: float = 1.0,
     device: str = "cpu",
@@ -96,10 +98,11 @@ def adamerge(
     """Train coefficients of the task vectors of ``models`` by entropy minimisation (Yang et al., arXiv 2310.02575).
 
     Minimises ``sum_k mean_x H(f(x; base + sum_i c_i tau_i))``, x from each task's unlabelled ``batches``, by Adam at
-    ``rate`` from ``start``, with one batch of each task a step, in order and over again; defaults are the authors',
-    but that coefficients are put back into low .. high after a step (theirs stay outside and are cut when used) and
-    that they shuffle. by: one coefficient a ``task`` vector (task-wise), or one for each ``layer`` too, with
-    embeddings, head and norms as layers of their own, or for each ``tensor``, which the authors' code calls layer-wise.
+    ``rate`` from ``start`` (of all, or of each), with one batch of each task a step, in order and over again; defaults
+    are the authors', but that coefficients are put back into low .. high after a step (theirs stay outside and are cut
+    when used) and that they shuffle. by: one coefficient a ``task`` vector (task-wise), or one for each ``layer`` too,
+    with embeddings, head and norms as layers of their own, or for each ``tensor``, which the authors' code calls
+    layer-wise.
 
     model: the architecture; its own weights are not used, its buffers are.
 
@@ -111,7 +114,9 @@ def adamerge(
     backward pass a task. No randomness; deterministic on the CPU, up to its number of threads; CUDA is untested.
     Raises `InvalidConfig`, `MismatchedModels`, or `NonFiniteWeights` naming task and step.
     """
-    if by not in get_args(Grouping) or not (steps >= 0 and rate > 0 and low <= start <= high):
+    starts = [start] * len(models) if isinstance(start, int | float) else list(start)
+    within = len(starts) == len(models) and all(low <= each <= high for each in starts)
+    if by not in get_args(Grouping) or not (steps >= 0 and rate > 0 and within):
         raise InvalidConfig(
             f"AdaMerging by {by!r} with steps {steps}, rate {rate}, start {start} in {low} .. {high} cannot be run.",
             hint=f"by: one of {', '.join(get_args(Grouping))}; steps: 0 or more; rate: above 0; low <= start <= high.",
@@ -123,7 +128,7 @@ def adamerge(
     device = choose_device(device)
     with full_precision(device), evaluating(model, device, gradients=False):
         vectors = task_vectors(model, weights_of(base), [weights_of(one) for one in models], by, device)
-        coefficients = torch.full((len(models), len(vectors.labels)), start, dtype=torch.float64)
+        coefficients = torch.tensor(starts, dtype=torch.float64)[:, None].repeat(1, len(vectors.labels))
         before = _mean_entropies(model, vectors, coefficients, batches, device)
         optimiser = torch.optim.Adam([coefficients], lr=rate)
         streams = [_repeated(stream, device) for stream in batches]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,21 @@ MAX_LINE = 1 << 24
 class TextBatches:
     """The documents of a text file as batches for a causal language model; may be iterated any number of times.
 
-    A ``.jsonl`` file has an object a line, whose ``field`` is a document; in other files each line that is not blank
-    is one. Documents keep their order and are cut at ``max_length`` tokens; those of fewer than 2 tokens predict
-    nothing and are left out. At most ``documents`` are taken. ``tokenizer``: one of transformers, or what is called
-    like it. Batches have input_ids, attention_mask and labels, (batch_size, longest) int64 padded on the right; the
-    last may have fewer rows. Holds one batch.
-    Raises, when iterated, `ReferenceNotFound`, or `InvalidConfig` naming file and line.
+    A ``.jsonl`` file has an object a line, whose ``field`` is a document; in other files each line that is not blank is
+    one; without a ``path``, ``texts`` are the documents. They keep their order and are cut at ``max_length`` tokens;
+    those of fewer than 2 tokens predict nothing and are left out. At most ``documents`` are taken. ``tokenizer``: one
+    of transformers, or what is called like it. Batches have input_ids, attention_mask and labels, (batch_size, longest)
+    int64 padded on the right; the last may have fewer rows. Holds one batch. Raises, when iterated,
+    `ReferenceNotFound`, or `InvalidConfig` naming file and line.
     """
 
-    path: Path
+    path: Path | None
     tokenizer: Any
     batch_size: int = 8
     max_length: int = 512
     field: str = "text"
     documents: int | None = None
+    texts: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[Batch]:
         rows: list[list[int]] = []
@@ -59,7 +60,10 @@ class TextBatches:
             yield padded(rows)
 
     def _texts(self) -> Iterator[str]:
-        for number, line in self._lines():
+        if self.path is None:
+            yield from self.texts
+            return
+        for number, line in self._lines(self.path):
             if not line.strip():
                 continue
             if self.path.suffix != ".jsonl":
@@ -76,19 +80,19 @@ class TextBatches:
                 )
             yield text
 
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        if not self.path.is_file():
-            raise ReferenceNotFound(f"There is no text file at {self.path}.", hint="Give a .txt or .jsonl file.")
+    def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
+        if not path.is_file():
+            raise ReferenceNotFound(f"There is no text file at {path}.", hint="Give a .txt or .jsonl file.")
         number = 0
         try:
-            with open(self.path, encoding="utf-8") as stream:
+            with open(path, encoding="utf-8") as stream:
                 while line := stream.readline(MAX_LINE):
                     number += 1
                     if len(line) == MAX_LINE:
-                        raise InvalidConfig(f"Line {number} of {self.path} has {MAX_LINE} characters or more.")
+                        raise InvalidConfig(f"Line {number} of {path} has {MAX_LINE} characters or more.")
                     yield number, line
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidConfig(f"{self.path} cannot be read as UTF-8 text: {error}.") from None
+            raise InvalidConfig(f"{path} cannot be read as UTF-8 text: {error}.") from None
 
 
 def padded(rows: list[list[int]]) -> Batch:

@@ -1,7 +1,7 @@
 """The inner products of a linear layer's inputs, measured on data by hooks."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -14,12 +14,15 @@ from merging.data_driven.predictions import evaluating, predict
 from merging.data_driven.statistics import Statistics
 
 
-def input_grams(model: nn.Module, batches: Batches, *, device: str = "cpu") -> Statistics:
+def input_grams(
+    model: nn.Module, batches: Batches, *, device: str = "cpu", only: Collection[str] | None = None
+) -> Statistics:
     """``X^T X / rows`` (in, in) of the inputs X (rows, in) of every `torch.nn.Linear` (Jin et al., arXiv 2212.09849).
 
     Padding (attention_mask 0) is left out. The paper adds up without dividing; here models count alike however much
     data each has seen, and its own sums are those with weights in proportion to the rows. Layers that see no data, and
-    those whose weight another module has too, as a tied head, have no entry.
+    those whose weight another module has too, as a tied head, have no entry; with ``only``, no others than these
+    weights.
 
     Returns ``grams`` statistics in fp32 (float64 of inputs in float64). Products of a batch are taken in fp32 (float64
     of float64), and added up in float64. Memory: the model, and 8 in^2 bytes for each layer. CUDA is untested.
@@ -32,6 +35,7 @@ def input_grams(model: nn.Module, batches: Batches, *, device: str = "cpu") -> S
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and owners[id(module.weight)] == 1
     }
+    layers = {name: module for name, module in layers.items() if only is None or name in only}
     collected = _Collected()
     handles = [
         layer.register_forward_pre_hook(collected.hook(name), with_kwargs=True) for name, layer in layers.items()

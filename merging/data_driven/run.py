@@ -109,7 +109,7 @@ def fisher_merge(
         raise InvalidConfig(f"The floor of a Fisher merge is {floor}; 0 or more was expected.")
     factors = require_weights(weights, len(models))
     sources = _checked(models, statistics, "fisher")
-    scales = _root_mean_squares(sources, statistics)
+    scales = root_mean_squares(sources, statistics)
     if not normalize:
         scales = [sum(scales) / len(scales)] * len(scales)
 
@@ -187,7 +187,7 @@ def _merged(
             else:
                 # A model that no prediction depends on here, or whose layer saw no data, has nothing to say.
                 found = stacked(name, [torch.zeros_like(known) if one is None else one for one in measured])
-                _require_fit(name, vectors, found, statistics[0].kind)
+                require_fit(name, tuple(vectors.shape[1:]), found, statistics[0].kind)
                 merged = kernel(vectors, found.to(device))
             if not merged.isfinite().all():
                 raise NonFiniteWeights(
@@ -197,8 +197,8 @@ def _merged(
             yield name, merged.cpu()
 
 
-def _require_fit(name: str, vectors: torch.Tensor, found: torch.Tensor, kind: Kind) -> None:
-    shape = tuple(vectors.shape[1:])
+def require_fit(name: str, shape: tuple[int, ...], found: torch.Tensor, kind: Kind) -> None:
+    """Raise `MismatchedModels` unless statistics ``found`` (p, ..) of ``kind`` are for a tensor of this ``shape``."""
     expected = shape if kind == "fisher" else (shape[-1], shape[-1])
     if tuple(found.shape[1:]) != expected:
         raise MismatchedModels(
@@ -206,8 +206,11 @@ def _require_fit(name: str, vectors: torch.Tensor, found: torch.Tensor, kind: Ki
         )
 
 
-def _root_mean_squares(sources: Sequence[Weights], statistics: Sequence[Statistics]) -> list[float]:
-    """Of each model's Fisher over all entries that some model has one of."""
+def root_mean_squares(sources: Sequence[Weights], statistics: Sequence[Statistics]) -> list[float]:
+    """Of each model's Fisher over all entries that some model has one of; reads them all.
+
+    Raises `NonFiniteWeights`, and `InvalidConfig` for a Fisher that is zero throughout.
+    """
     sizes: dict[str, int] = {}
     sums = []
     for place, own in enumerate(statistics):

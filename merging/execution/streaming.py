@@ -24,6 +24,7 @@ from kinship.threads import worker_count
 from merging.execution.values import PIECE, Bytes, TensorMaker, gram_chunks, pieces, symmetric
 from merging.planning.graph import MergeNode, Node, Same, coefficients, label_of
 from merging.planning.plan import TensorPlan
+from merging.registry import MeasuredOf
 
 # What kernels over whole tensors may hold together; a single tensor that needs more is worked on alone.
 MEMORY_BUDGET = 1 << 29
@@ -59,6 +60,7 @@ def execute(
     observer: Callable[[TensorPlan, Float64], None] | None = None,
     inspect: Inspect | None = None,
     device: str = "cpu",
+    statistics: MeasuredOf | None = None,
 ) -> Iterator[Piece]:
     """Yield the bytes of ``tensors``, in order and piece by piece; a tensor without elements has no piece.
 
@@ -66,9 +68,10 @@ def execute(
     ``observer`` is told the coefficients on its leaves of each tensor where inner products decided them; ``inspect``,
     by the thread that made them and in no order, every piece's tensor, first byte and bytes. device: where kernels run
     that can run on it (`MergeMethod.on_device`), in full fp32; what is in the span stays on the CPU, which reads it.
+    statistics: what was measured of the models for a tensor, by its name, for methods that look at data.
     Memory: `peak_memory`. Raises `NonFiniteWeights` and `MismatchedModels` naming the tensor, and what kernels raise.
     """
-    maker = TensorMaker(rounding, seed, device)
+    maker = TensorMaker(rounding, seed, device, statistics)
     with full_precision(device), _workers(with_torch=any(map(_is_whole, tensors))) as pool:
         jobs = _jobs(tensors, maker, _resolved(tensors, maker, pool, observer), into)
         if inspect is not None:
@@ -207,6 +210,8 @@ def _cost_of_whole(node: Node) -> int:
     if not isinstance(node, MergeNode) or node.in_span:
         return 0
     own = 4 * node.leaves[0].entry.count * (2 * len(node.inputs) + 2)
+    if node.method.has_statistics:  # in float64, with matrices as wide as the tensor
+        own += 8 * (len(node.inputs) + 3) * max(node.leaves[0].entry.count, node.shape[-1] ** 2 if node.shape else 1)
     return own + max(map(_cost_of_whole, node.operands))
 
 

@@ -17,6 +17,7 @@ from merging.kernels.rounding import narrow, rounds
 from merging.kernels.weighted_sum import sum_rows
 from merging.offspring.span import child_row
 from merging.planning.graph import Leaf, MergeNode, Node, coefficients, label_of
+from merging.registry import MeasuredOf
 
 # Elements of a result that are one piece of work: enough that handing pieces on costs little. Elements of all leaves
 # that are read before they are summed: few enough to be in cache still, enough that a call to read costs little.
@@ -29,13 +30,17 @@ Read = Callable[[int, int], Float32]
 class TensorMaker:
     """Makes the tensors that nodes stand for; several threads may use one.
 
-    rounding: dtype that leaves are rounded to first. device: where kernels run that can run on it; UNTESTED on CUDA.
+    rounding: dtype that leaves are rounded to first. statistics: what was measured for a tensor. device: where kernels
+    run that can run on it; UNTESTED on CUDA.
     """
 
-    def __init__(self, rounding: DType | None, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self, rounding: DType | None, seed: int, device: str = "cpu", statistics: MeasuredOf | None = None
+    ) -> None:
         self._rounding = rounding
         self._seed = seed
         self._device = device
+        self._statistics = statistics
         self._own = threading.local()
 
     def gram(self, leaves: Sequence[Leaf], start: int, count: int) -> Float64:
@@ -130,6 +135,7 @@ class TensorMaker:
                 node.values,
                 has_base=base is not None,
                 generator=torch.Generator().manual_seed(self._seed_of(name, node)) if method.random else None,
+                measured=self._statistics(name) if method.has_statistics and self._statistics else None,
             )
         return merged.reshape(-1).cpu().numpy(), base if method.subtracts_base else None
 

@@ -9,5 +9,6 @@ SHARED_FILES = {
     "della": "sparse",
     "della_linear": "sparse",
     "ramplus_tl": "ram",
+    "regmean_plus_plus": "regmean",
     "ties": "sparse",
 }

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import yaml
@@ -19,7 +19,9 @@ from kinship.outside import in_code, in_markdown, markdown_block
 from merging.output.writer import SHARD_BYTES, ShardWriter, sha256
 from merging.planning.config import with_dtype
 from merging.planning.graph import Spec
-from merging.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from merging.mixture.recipe import AnyRecipe
 
 SUMS_NAME, LINEAGE_NAME, RECIPE_NAME = "SHA256SUMS", "lineage.json", "mergekit_config.yml"
 
@@ -54,7 +56,7 @@ def write_model_folder(
     weights: Weights,
     *,
     template: Checkpoint,
-    recipe: Recipe,
+    recipe: "AnyRecipe",
     lineage: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
     parents: Sequence[str],
     scores: Mapping[str, float] | None = None,
@@ -139,7 +141,7 @@ def _json(content: Mapping[str, Any]) -> str:
 
 def _model_card(
     name: str,
-    recipe: Recipe,
+    recipe: "AnyRecipe",
     parents: Sequence[str],
     scores: Mapping[str, float],
     licences: Mapping[str, str],

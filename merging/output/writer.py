@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,12 +15,31 @@ from numpy.typing import NDArray
 
 from kinship.checkpoints.dtypes import DTYPES
 from kinship.checkpoints.opening import INDEX_NAME
-from kinship.errors import OutputNotWritable
+from kinship.errors import InvalidConfig, OutputNotWritable
 from merging.planning.graph import Spec
 
 SHARD_BYTES = 5_000_000_000
 
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def bytes_of(size: str) -> int:
+    """A number of bytes as people write it; raises `InvalidConfig`.
+
+    >>> bytes_of("5GB"), bytes_of("1.5 MiB")
+    (5000000000, 1572864)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", size.strip())
+    unit = _UNITS.get(match[2].upper()) if match else None
+    found = int(float(match[1]) * unit) if match and unit else 0
+    if not 0 < found < 1 << 60:
+        raise InvalidConfig(
+            f"{size[:100]!r} is no size of a file.", hint="Write it as 5GB, 500MB or a number of bytes."
+        )
+    return found
 
 
 def shards_of(specs: Iterable[Spec], shard_bytes: int = SHARD_BYTES) -> list[list[Spec]]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import BY_NAME, DType
@@ -22,7 +22,10 @@ from merging.planning.layers import is_before_layers, take_layers
 from merging.planning.vocabulary import align_vocabularies
 from merging.recipe.parameters import Layers, Scope, values_for, warn_of_filters
 from merging.recipe.schema import Input, Part, Recipe, Source, label
-from merging.registry import MergeMethod
+from merging.registry import MeasuredOf, MergeMethod
+
+if TYPE_CHECKING:
+    from merging.mixture.recipe import AnyRecipe
 
 Tensors = dict[str, Node]
 
@@ -64,9 +67,10 @@ class MergePlan:
 
     config: what ``config.json`` will hold; empty for bare files. rounding: the dtype that inputs are rounded to before
     anything else. tokenizer: the model whose tokenizer files are taken; ``files`` (texts by name) replace some of them.
+    statistics: what was measured of the models for a tensor, once it was.
     """
 
-    recipe: Recipe
+    recipe: "AnyRecipe"
     tensors: tuple[TensorPlan, ...]
     models: tuple[Checkpoint, ...]
     template: Checkpoint
@@ -74,6 +78,7 @@ class MergePlan:
     rounding: DType | None
     tokenizer: Checkpoint
     files: Mapping[str, str]
+    statistics: MeasuredOf | None = None
 
     @property
     def specs(self) -> list[Spec]:
@@ -243,6 +248,8 @@ def _ties(model: Checkpoint, head: str) -> bool:
 
 
 def _is_random(node: Node) -> bool:
+    if isinstance(node, Leaf):  # such as gates that are drawn
+        return bool(getattr(node.model, "random", False))
     return isinstance(node, MergeNode) and (node.method.random or any(map(_is_random, node.operands)))
 
 

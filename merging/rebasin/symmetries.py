@@ -28,6 +28,7 @@ _AXES: dict[str, tuple[str | None, ...]] = {
     "pre_feedforward_layernorm": ("residual",),
     "post_feedforward_layernorm": ("residual",),
 }
+_KNOWN = "Alignment knows models of q, k, v, o, gate, up and down projections and RMS norms."
 _NAME = re.compile(r"(?:model\.)?(?P<layer>layers\.\d+\.)?(?P<module>(?:self_attn\.|mlp\.)?\w+)\.(?:weight|bias)")
 
 
@@ -72,7 +73,7 @@ def llama_symmetries(tensors: Tensors, heads: int, kv_heads: int, residual: bool
         if match is None or not fits or not _fits_head(name, tensor, tensors, heads):
             raise UnsupportedCheckpoint(
                 f"Tensor {name!r} of shape {tuple(tensor.shape)} is none of a Llama-type model's.",
-                hint="Alignment knows models of q, k, v, o, gate, up and down projections and RMS norms.",
+                hint=_KNOWN,
             )
         for axis, kind in enumerate(axes[: tensor.dim()]):
             if kind is not None:
@@ -81,9 +82,14 @@ def llama_symmetries(tensors: Tensors, heads: int, kv_heads: int, residual: bool
                 slots.setdefault(place, []).append(Slot(name, axis, _width(name, tensor.shape[axis], units)))
                 sizes[place] = units
     found = []
-    if residual:
+    if residual and "residual" in slots:
         found.append(Symmetry("residual", sizes["residual"], tuple(slots["residual"])))
     for layer in sorted({place.rpartition(".")[0] for place in slots} - {""}, key=lambda name: int(name[7:])):
+        lacking = [kind for kind in ("groups", "heads", "hidden") if f"{layer}.{kind}" not in slots]
+        if lacking:
+            raise UnsupportedCheckpoint(
+                f"{layer} has no projections of {' and '.join(lacking)}, as a Llama-type model has.", hint=_KNOWN
+            )
         groups, queries, hidden = (tuple(slots[f"{layer}.{kind}"]) for kind in ("groups", "heads", "hidden"))
         found.append(Symmetry(f"{layer}.attention", kv_heads, groups, heads // kv_heads, queries))
         found.append(Symmetry(f"{layer}.mlp", sizes[f"{layer}.hidden"], hidden))

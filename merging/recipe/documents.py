@@ -14,6 +14,18 @@ _MODEL_KEYS = ("model", "base_model")
 _BETWEEN = {"dtype": "float32"}  # in which we keep what lies between; mergekit has to be told
 
 
+def as_reference(value: Any) -> Any:
+    """A model written as a mapping, ours (path, revision, adapter) or mergekit's (model, lora), as one text."""
+    if not isinstance(value, Mapping) or "merge_method" in value:
+        return value
+    if value.keys() <= {"model", "lora"} and "model" in value:
+        value = {"path": value["model"], "adapter": value.get("lora")}
+    if "path" not in value or not value.keys() <= {"path", "revision", "adapter"}:
+        return value
+    path, revision, adapter = (as_reference(value.get(key)) for key in ("path", "revision", "adapter"))
+    return f"{path}{f'@{revision}' if revision else ''}{f'+{adapter}' if adapter else ''}"
+
+
 def with_models(content: Any, change: Callable[[Any], Any]) -> Any:
     """A recipe, or a part of one, with every model in it replaced by what ``change`` makes of it."""
     if isinstance(content, list):

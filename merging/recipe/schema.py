@@ -10,7 +10,9 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from kinship.errors import InvalidConfig
 from kinship.validation import Strict, invalid, nearest, read_yaml_documents, require_numbers
-from merging.recipe.documents import separate, united
+from merging.recipe.alignment import Align
+from merging.recipe.data import DataSettings, DataSource
+from merging.recipe.documents import as_reference, separate, united
 from merging.recipe.parameters import Filtered as Filtered
 from merging.recipe.parameters import Scalar as Scalar
 from merging.recipe.parameters import Scope, check_setting
@@ -24,19 +26,16 @@ DTypeName = Literal["float32", "float16", "bfloat16"]
 WITHOUT_EFFECT = {"int8_mask"}
 
 # What only the outermost recipe may say: in between, everything stays in float32 and in one vocabulary.
-_OUTERMOST = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template", "generation_config")
-
-
-def _as_reference(value: Any) -> Any:
-    """A model written as a mapping, ours (path, revision, adapter) or mergekit's (model, lora), as one text."""
-    if not isinstance(value, Mapping) or "merge_method" in value:
-        return value
-    if value.keys() <= {"model", "lora"} and "model" in value:
-        value = {"path": value["model"], "adapter": value.get("lora")}
-    if "path" not in value or not value.keys() <= {"path", "revision", "adapter"}:
-        return value
-    path, revision, adapter = (_as_reference(value.get(key)) for key in ("path", "revision", "adapter"))
-    return f"{path}{f'@{revision}' if revision else ''}{f'+{adapter}' if adapter else ''}"
+_OUTERMOST = (
+    "align",
+    "data",
+    "dtype",
+    "out_dtype",
+    "tokenizer_source",
+    "tokenizer",
+    "chat_template",
+    "generation_config",
+)
 
 
 def _kind_of_model(value: Any) -> str:
@@ -47,7 +46,7 @@ def _kind_of_model(value: Any) -> str:
 Model = Annotated[
     Annotated[str, Tag("str")] | Annotated["Recipe", Tag("[recipe]")],
     Discriminator(_kind_of_model),
-    BeforeValidator(_as_reference),
+    BeforeValidator(as_reference),
 ]
 
 
@@ -56,6 +55,7 @@ class Input(Strict):
 
     model: Model = Field(description="folder, .safetensors file, Hub id, BASE+ADAPTER, or a whole recipe")
     parameters: dict[str, Setting] = Field(default_factory=dict, description="this model's parameters")
+    data: DataSource | None = Field(None, description="documents of this model's own task, for methods that see data")
 
 
 class Source(Input):
@@ -123,6 +123,8 @@ class Recipe(Strict):
     modules: dict[str, Module] = Field(default_factory=dict, min_length=1, description="or one module of these")
     base_model: Model | None = Field(None, description="the model that task vectors start from; t = 0 of a slerp")
     parameters: dict[str, Setting] = Field(default_factory=dict, description="parameters for all models")
+    data: DataSettings | None = Field(None, description="what models are measured on, for methods that see data")
+    align: Align | None = Field(None, description="the model whose order of units the others get before the merge")
     dtype: DTypeName | None = Field(None, description="inputs are rounded to it; default: as they are")
     out_dtype: DTypeName | None = Field(None, description="dtype of the result; default: dtype, or that of the inputs")
     tokenizer_source: str | None = Field(None, description="base, union, or one of the models")
@@ -162,7 +164,7 @@ class Recipe(Strict):
         found: dict[str, None] = {}
         for model in self._models():
             found |= dict.fromkeys([model] if isinstance(model, str) else model.references)
-        return tuple(found)
+        return tuple(found | ({self.align.to: None} if self.align is not None else {}))
 
     @property
     def merged(self) -> tuple[str, ...]:
@@ -182,6 +184,19 @@ class Recipe(Strict):
         return [model for model in self._models() if isinstance(model, Recipe)]
 
     @property
+    def data_sources(self) -> list[DataSource]:
+        """The documents of each model merged, in their order; of a recipe without data none."""
+        merged = [entry for part in self.parts for entry in part.merged(self.method)]
+        return [source for entry in merged if (source := entry.data or self.data) is not None]
+
+    @property
+    def data_paths(self) -> list[str]:
+        """Every file and folder that it names for its data."""
+        given = [self.data, *(entry.data for part in self.parts for entry in part.inputs)]
+        files = [source.file for source in given if source is not None and source.file is not None]
+        return files + ([self.data.statistics] if self.data is not None and self.data.statistics else [])
+
+    @property
     def tokenizer_settings(self) -> TokenizerSettings | None:
         """What the recipe says of the tokenizer, in either form."""
         if self.tokenizer_source is not None:
@@ -199,6 +214,11 @@ class Recipe(Strict):
     def check(self) -> Self:
         """Raise `InvalidConfig` where the method cannot be run on these models with these parameters."""
         method = self.method
+        if method.module:
+            raise InvalidConfig(
+                f"{method.name} is no merge_method of models: {method.summary or 'see `kinship methods`'}",
+                hint=f"`kinship methods {method.name}` tells how it is asked for.",
+            )
         _check_form(self)
         scaled = self.scales()  # which looks at every part, so it is asked once
         for part in self.parts:
@@ -208,7 +228,10 @@ class Recipe(Strict):
         wider = [*wider, *(part for module in self.modules.values() for part in module.slices)]
         for holder, where, one_model in [*((form, "the recipe", False) for form in wider), *scopes]:
             _check_parameters(method, holder.parameters, where, one_model)
+        _check_data(self)
         for recipe in self.nested:
+            if recipe.method.measures:
+                raise _not_whole(recipe.method)
             given = [key for key in _OUTERMOST if getattr(recipe, key) is not None]
             if given:
                 raise InvalidConfig(
@@ -327,6 +350,29 @@ def _check_parameters(method: MergeMethod, given: Scope, where: str, one_model: 
                 f"{key!r} is a parameter of the whole {method.name} merge, but is given for {where} alone.",
                 hint="Move it to the recipe's own parameters:.",
             )
+
+
+def _check_data(recipe: Recipe) -> None:
+    method = recipe.method
+    given = recipe.data is not None or any(entry.data for part in recipe.parts for entry in part.inputs)
+    if not method.measures:
+        if given:
+            raise InvalidConfig(
+                f"{method.name} looks at no data, and the recipe gives some.", hint="Leave data out, or see methods.md."
+            )
+        return
+    if recipe.sliced or recipe.nested or recipe.tokenizer_settings is not None:
+        raise _not_whole(method)
+    for part in recipe.parts:
+        for entry in part.merged(method):
+            (entry.data or recipe.data or DataSource()).require(label(entry.model))
+
+
+def _not_whole(method: MergeMethod) -> InvalidConfig:
+    return InvalidConfig(
+        f"{method.name} runs its models on data: whole models on disk, with one tokenizer, in no other recipe.",
+        hint="Write slices, inner merges or another vocabulary first, by a merge of their own.",
+    )
 
 
 def _module_scopes(recipe: Recipe) -> list[Scope]:

@@ -127,6 +127,8 @@ class MergeSettings(Strict):
             method = get_method(name)  # of our own no other is imported, which cost 0.2 GB
         except InvalidConfig:
             raise ValueError(f"there is no merge method {name!r}. {nearest(name, methods())}") from None
+        if method.measures:
+            raise ValueError(f"{name} measures models on data, for which a search has no place; kinship merge does it")
         if not _merges_pairs(method):
             fit = ", ".join(method.name for method in methods().values() if _merges_pairs(method))
             raise ValueError(f"{name} does not merge two models; a search merges by: {fit}")
@@ -148,4 +150,4 @@ class MergeSettings(Strict):
 
 
 def _merges_pairs(method: MergeMethod) -> bool:
-    return method.min_models <= 2 <= (method.max_models or 2)
+    return method.min_models <= 2 <= (method.max_models or 2) and not method.measures and not method.module

@@ -13,6 +13,8 @@ _NAMES = {
     "dendrogram": ("Dendrogram", "join_models"),
     "tree": ("FamilyTree", "RecoveredHeritage", "RunLineage", "findings_of", "trace_models", "trace_run"),
     "merge": ("MergePlan", "Merged", "merge_models", "plan_merging"),
+    "alignment": ("Aligned", "align_model"),
+    "extraction": ("ExtractedLora", "extract_adapter"),
     "methods": ("Methods", "list_methods"),
     "checks": ("FolderChecks", "RunChecks", "check_folder", "check_run"),
     "score": ("Scores", "score_models"),

@@ -162,6 +162,28 @@ def plan_matrix(
     return MatrixPlan.model_validate(preflight(models, base, options or DEFAULTS).to_dict())
 
 
+def models_of(models: Sequence[str], base: str | None) -> tuple[list[str], str]:
+    """Models and base to compare: those given, or, of a recipe alone (a YAML file), the ones that it merges and its
+    base.
+
+    Raises `InvalidConfig` where no base is named, and what reading the recipe raises.
+    """
+    found = list(models)
+    if len(models) == 1 and models[0].endswith((".yml", ".yaml")):
+        from merging.mixture.recipe import MixtureRecipe, load_any_recipe
+
+        recipe = load_any_recipe(Path(models[0]))
+        if isinstance(recipe, MixtureRecipe) or isinstance(recipe.base_model, str):
+            base = base or str(recipe.base_model)
+        merged = recipe.references if isinstance(recipe, MixtureRecipe) else recipe.merged
+        found = [model for model in merged if model != base]
+        if not found:
+            raise InvalidConfig(f"{models[0]} merges no model beside its base.", hint="Name the models to compare.")
+    if base is None:
+        raise InvalidConfig("There is no base to compare to.", hint="Add --base: the model they were fine-tuned from.")
+    return found, base
+
+
 def require_grouping(by: str | None) -> None:
     """Raise `InvalidConfig` where tensors cannot be grouped ``by`` that."""
     from kinship.checkpoints.tensor_names import GROUPINGS

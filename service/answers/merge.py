@@ -11,7 +11,7 @@ from service.answers.base import Answer, named
 from service.answers.push import Pushed, local, push_folder, require_pushable
 
 if TYPE_CHECKING:
-    from merging.recipe.schema import Recipe
+    from merging.mixture.recipe import AnyRecipe
 
 
 class Merged(Answer):
@@ -55,7 +55,7 @@ class MergePlan(Answer):
 
 
 def merge_models(
-    recipe: "Recipe",
+    recipe: "AnyRecipe",
     out: Path,
     *,
     push: str | None = None,
@@ -63,6 +63,7 @@ def merge_models(
     seed: int = 0,
     device: str = "cpu",
     force: bool = False,
+    shard_bytes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     published: Callable[[Sequence[str]], None] = lambda paths: None,
     inputs: Iterable[Path] = (),
@@ -73,13 +74,16 @@ def merge_models(
 
     Before anything is read, ``published`` is told of paths of this machine that an upload will name; ``written`` is
     told of the folder once it is there, ``told`` of files that were left out and of what will be uploaded. ``inputs``:
-    files that ``out`` may not replace, beside the models. Raises the errors of `run_merge`, `require_pushable` and
-    `push_folder`; of the last, the hint says that the folder is whole.
+    files that ``out`` may not replace, beside the models. ``shard_bytes``: the most that a file of weights takes.
+    Raises the errors of `run_merge`, `require_pushable` and `push_folder`; of the last, the hint says that the folder
+    is whole.
     """
     from merging.merge import write_merge
+    from merging.output.writer import SHARD_BYTES
 
     _require(recipe, out, push, private, force, published, inputs)
-    write_merge(recipe, out, seed=seed, device=device, force=force, progress=progress, told=told)
+    size = SHARD_BYTES if shard_bytes is None else shard_bytes
+    write_merge(recipe, out, seed=seed, device=device, force=force, shard_bytes=size, progress=progress, told=told)
     written(out)
     if push is None:
         return Merged(out=str(out), recipe=recipe.to_dict())
@@ -91,26 +95,38 @@ def merge_models(
 
 
 def plan_merging(
-    recipe: "Recipe",
+    recipe: "AnyRecipe",
     out: Path,
     *,
     push: str | None = None,
     private: bool = False,
     force: bool = False,
+    shard_bytes: int | None = None,
     published: Callable[[Sequence[str]], None] = lambda paths: None,
     inputs: Iterable[Path] = (),
 ) -> MergePlan:
     """What `merge_models` would do, having refused what that would refuse; no weights are read."""
     from merging.merge import plan_summary, planned, require_space
+    from merging.output.writer import SHARD_BYTES
 
     _require(recipe, out, push, private, force, published, inputs)
     with planned(recipe) as plan:
-        require_space(plan, out)
-        return MergePlan.model_validate(plan_summary(plan, out))
+        size = SHARD_BYTES if shard_bytes is None else shard_bytes
+        require_space(plan, out, size)
+        return MergePlan.model_validate(plan_summary(plan, out, size))
+
+
+def with_out_dtype(recipe: "AnyRecipe", dtype: str | None) -> "AnyRecipe":
+    """``recipe`` with its result in ``dtype``, unless that is None; a mixture's own is replaced."""
+    from merging.recipe.schema import Recipe
+
+    if dtype is None:
+        return recipe
+    return recipe.model_copy(update={"out_dtype" if isinstance(recipe, Recipe) else "dtype": dtype})
 
 
 def _require(
-    recipe: "Recipe",
+    recipe: "AnyRecipe",
     out: Path,
     push: str | None,
     private: bool,

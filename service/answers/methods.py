@@ -47,12 +47,12 @@ class Method(Part):
     """And at most; null: any number."""
     base: str
     """``no``, ``optional``, ``needed``, or ``merged``: it is one of the models."""
-    in_span: str | None
-    """Whether its result is a weighted sum: ``yes``, ``no``, ``depends`` on a parameter; null where it is not told."""
+    in_span: str
+    """Whether its result is a weighted sum: ``yes``, ``no``, or ``depends`` on a parameter."""
     random: bool
     """Whether it draws at random."""
     data: str | None
-    """What it needs to see, and is then called from Python alone."""
+    """What it needs to see, as a recipe's ``data`` gives it; null: nothing."""
     parameters: list[MethodParameter]
     """In the order of its spec."""
     reference: str
@@ -64,7 +64,7 @@ class Method(Part):
 class Methods(Answer):
     """The merge methods, all or the one asked for."""
 
-    schema_: Literal["kinship.methods/1"] = named("kinship.methods/1")
+    schema_: Literal["kinship.methods/2"] = named("kinship.methods/2")
     methods: list[Method]
     """By group, then by name."""
 

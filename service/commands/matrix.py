@@ -10,13 +10,11 @@ import typer
 from kinship.errors import KinshipError
 from service.commands.options import (
     AllowPickle,
-    Base,
     DeviceName,
     Force,
     GroupingName,
     Json,
     Metric,
-    Models,
     VerifyInputs,
     Vocab,
 )  # fmt: skip
@@ -32,8 +30,17 @@ MOST_PAIRS, MOST_IN_TABLE = 8, 60
 
 
 def matrix(
-    models: Models,
-    base: Base,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, .safetensors files, Hub ids (org/name@revision), or BASE+ADAPTER; or a recipe's .yml alone.",
+            show_default=False,
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(help="The model they were fine-tuned from; default: a recipe's.", show_default=False),
+    ] = None,
     metric: Metric = "pcc",
     rank: Annotated[int, typer.Option(min=1, help="Singular directions of each matrix, for subspace.")] = 16,
     by: Annotated[GroupingName | None, typer.Option(help="Also tell it apart by these.", show_default=False)] = None,
@@ -56,10 +63,11 @@ def matrix(
     A task vector is a model's weights less those of its base.
     """
     from kinship.measures.options import ComparisonOptions
-    from service.answers.matrix import measure_matrix, plan_matrix, require_grouping
+    from service.answers.matrix import measure_matrix, models_of, plan_matrix, require_grouping
     from service.pages.files import require_files, save_matrix
 
     require_grouping(by)
+    models, base = models_of(models, base)
     options = ComparisonOptions(
         vocab=vocab, allow_pickle=allow_pickle, include=include, exclude=exclude, device=device, rank=rank
     )

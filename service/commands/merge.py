@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.options import DeviceName, Force, Json, VerifyInputs
+from service.commands.options import DeviceName, DTypeOption, Force, Json, ShardSize, VerifyInputs
 from service.console import byte_progress, console, note, notes, print_json
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ def merge(
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
     seed: Annotated[int, typer.Option(min=0, help="Seed of methods that draw at random.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="For methods that can use it; cuda is untested.")] = "cpu",
+    dtype: DTypeOption = None,
+    shard_size: ShardSize = "5GB",
     push: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="Upload the folder to this Hub repository, too.")
     ] = None,
@@ -31,13 +33,21 @@ def merge(
     force: Force = False,
 ) -> None:
     """Merge models as a recipe says, into a model folder."""
-    from merging.recipe.schema import load_recipe
-    from service.answers.merge import merge_models, plan_merging
+    from merging.mixture.recipe import load_any_recipe
+    from merging.output.writer import bytes_of
+    from service.answers.merge import merge_models, plan_merging, with_out_dtype
 
-    content = load_recipe(recipe)
+    content, shard_bytes = with_out_dtype(load_any_recipe(recipe), dtype), bytes_of(shard_size)
     if dry_run:
         plan = plan_merging(
-            content, out, push=push, private=private, force=force, published=warn_of_paths, inputs=[recipe]
+            content,
+            out,
+            push=push,
+            private=private,
+            force=force,
+            shard_bytes=shard_bytes,
+            published=warn_of_paths,
+            inputs=[recipe],
         )
         print_json(plan) if as_json else print_plan(plan)
         return
@@ -61,6 +71,7 @@ def merge(
             seed=seed,
             device=device,
             force=force,
+            shard_bytes=shard_bytes,
             progress=progress,
             published=warn_of_paths,
             written=tell,

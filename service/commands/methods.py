@@ -39,7 +39,7 @@ def print_methods(answer: "Methods") -> None:
             table.add_column(header, min_width=width, no_wrap=width > 0)
         group = [method for method in answer.methods if method.taxon == taxon]
         for method in group:
-            table.add_row(method.name, method.base, method.in_span or "", method.summary)
+            table.add_row(method.name, method.base, method.in_span, method.summary)
         if group:
             console().print(table)
             console().print()

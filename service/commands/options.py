@@ -55,6 +55,13 @@ Vocab = Annotated[
     Literal["same", "shared"],
     typer.Option(help="shared: embeddings and heads by the tokens that all tokenizers have."),
 ]
+ShardSize = Annotated[
+    str, typer.Option("--shard-size", help="The most that a file of weights takes, as 5GB, 500MB or a number of bytes.")
+]
+DTypeOption = Annotated[
+    Literal["float32", "float16", "bfloat16"] | None,
+    typer.Option("--dtype", help="Dtype of the result; default: as the recipe says.", show_default=False),
+]
 Ledger = Annotated[
     str | None, typer.Option(metavar="URL#NAME", help="Keep the run in this Postgres database.", show_default=False)
 ]

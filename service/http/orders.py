@@ -8,8 +8,8 @@ from kinship.device import DEVICES
 from kinship.errors import InvalidConfig
 from kinship.measures.metrics import METRICS
 from kinship.validation import nearest
+from merging.mixture.recipe import parse_any_recipe
 from merging.recipe.documents import separate
-from merging.recipe.schema import parse_recipe
 from search.config import RunConfig
 from service.answers.jobs import JobKind
 from service.http.references import (
@@ -88,7 +88,7 @@ def tree(request: TreeRequest, settings: ServiceSettings) -> Order:
 
 def merge(request: MergeRequest, settings: ServiceSettings) -> Order:
     """`kinship merge`; the model is made in the job's folder. Raises `Refused`, `InvalidConfig`."""
-    recipe = require_recipe(parse_recipe(request.recipe), settings)
+    recipe = require_recipe(parse_any_recipe(request.recipe), settings)
     files = {"recipe.yml": yaml.safe_dump_all(separate(recipe.to_dict()), sort_keys=False)}  # however deep it nests
     options = [f"--seed={request.seed}", "--json", *(["--dry-run"] if request.dry_run else [])]
     arguments = ["merge", *options, "--", "{job}/recipe.yml", f"{{work}}/{request.name}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.references import HUB_ID, Reference, parse_reference
 from kinship.errors import InvalidConfig, KinshipError, ReferenceNotFound
-from merging.recipe.schema import Recipe
+from merging.mixture.recipe import AnyRecipe
 from search.config import RunConfig
 from service.http.settings import ServiceSettings
 from service.jobs.errors import Refused
@@ -85,11 +85,13 @@ def require_evaluation(evaluate: EvaluateSettings, settings: ServiceSettings) ->
     return evaluate
 
 
-def require_recipe(recipe: Recipe, settings: ServiceSettings) -> Recipe:
+def require_recipe(recipe: AnyRecipe, settings: ServiceSettings) -> AnyRecipe:
     """``recipe``, whose models may be named. Raises `Refused`."""
     names: Iterable[str] = recipe.references
     for reference in names:
         require_reference(str(reference), settings)
+    for path in recipe.data_paths:
+        require_path(path, settings)
     return recipe
 
 

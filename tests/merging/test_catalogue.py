@@ -7,7 +7,8 @@ import pytest
 from safetensors.torch import load_file
 
 from merging.catalogue import HEADINGS, Entry, catalogue, default, limits, own, render
-from merging.data_driven.specs import DATA_DRIVEN
+from merging.merge import write_merge
+from merging.recipe.schema import load_recipe
 from merging.registry import Parameter, get_method, methods
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def test_methods_md_is_what_the_specs_say() -> None:
 
 
 def test_every_method_has_a_row_a_section_and_a_summary() -> None:
-    names = methods().keys() | {method.name for method in DATA_DRIVEN}
-    assert {found.name for found in catalogue()} == names
+    assert {found.name for found in catalogue()} == methods().keys()
     text = render(catalogue())
     for found in catalogue():
         assert f"| [{found.name}](#{found.name}) |" in text
@@ -46,7 +46,7 @@ def test_traits_are_those_of_the_spec() -> None:
         "needed",
         "merged",
     ]
-    assert [entry(name).in_span for name in ("slerp", "ties", "nuslerp", "fisher")] == ["yes", "no", "depends", None]
+    assert [entry(name).in_span for name in ("slerp", "ties", "nuslerp", "fisher")] == ["yes", "no", "depends", "no"]
     assert [entry(name).counts for name in ("slerp", "ties", "karcher", "passthrough")] == [
         "2",
         "1 or more",
@@ -101,8 +101,9 @@ def test_the_example_with_data_runs(family: "Family", tmp_path: Path, monkeypatc
         (place / name).symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "merging.md").read_text()
-    example = next(block.split("```")[0] for block in text.split("```python\n") if "regmean_merge" in block)
-    exec(example, {})
-    merged = load_file("merged.safetensors")
+    example = next(block.split("```")[0] for block in text.split("```yaml\n")[1:] if "regmean" in block)
+    Path("regmean.yml").write_text(example)
+    Path("reverse.txt").write_text("".join(f"reverse {word}={word[::-1]}\n" for word in ("abc", "bca", "cab")))
+    merged = load_file(write_merge(load_recipe(Path("regmean.yml")), Path("merged")) / "model.safetensors")
     assert merged.keys() == load_file(family.base / "model.safetensors").keys()
     assert all(tensor.isfinite().all() for tensor in merged.values())

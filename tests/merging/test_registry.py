@@ -154,7 +154,8 @@ def test_a_value_of_no_parameter_is_refused() -> None:
 
 
 def module_of(method: MergeMethod) -> str:
-    return (method.combine or method.merge).__module__  # type: ignore[union-attr]
+    kernel = method.combine or method.merge
+    return kernel.__module__ if kernel is not None else method.module
 
 
 def test_files_that_methods_share_are_said() -> None:

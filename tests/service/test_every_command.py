@@ -131,6 +131,14 @@ CASES: dict[str, tuple[Command, Callable[[World], Answer]]] = {
     "tree --recorded --recover": (lambda w: w.models, lambda w: answers.trace_models(w.models, recover=True)),
     "merge": (lambda w: [w.recipe, w.file("merged"), "--force"], merged),
     "merge --dry-run": (lambda w: [w.recipe, w.file("planned")], merge_plan),
+    "extract-lora": (
+        lambda w: [w.models[0], "--base", w.base, "--out", w.file("lora"), "--force"],
+        lambda w: answers.extract_adapter(w.models[0], w.base, w.file("lora"), force=True),
+    ),
+    "align": (
+        lambda w: [w.kin[0], "--to", w.kin[1], "--out", w.file("aligned"), "--force"],
+        lambda w: answers.align_model(w.kin[0], w.kin[1], w.file("aligned"), force=True),
+    ),
     "methods": (lambda w: [], lambda w: answers.list_methods()),
     "verify": (lambda w: [w.base], lambda w: answers.check_folder(w.scene.base)),
     "score": (lambda w: [w.family.base, "--config", w.settings, "--cache", w.file("scores")], scored),
@@ -187,7 +195,7 @@ def steady(content: Any) -> Any:
 def test_every_command_that_prints_json_is_among_them() -> None:
     from service.cli import COMMANDS, GROUPS
 
-    commands = {command.__name__: command for command in COMMANDS}
+    commands = {command.__name__.replace("_", "-"): command for command in COMMANDS}
     for group, typer in GROUPS.items():
         commands |= {f"{group} {each.name}": each.callback for each in typer.registered_commands if each.callback}
     told = {name for name, command in commands.items() if "as_json" in command.__annotations__}

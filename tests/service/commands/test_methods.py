@@ -17,7 +17,7 @@ def test_all_methods_are_listed(kinship: Kinship) -> None:
 
 def test_json_is_the_specs(kinship: Kinship) -> None:
     content = json.loads(kinship("methods", "--json").out)
-    assert content["schema"] == "kinship.methods/1"
+    assert content["schema"] == "kinship.methods/2"
     assert [method["name"] for method in content["methods"]] == [entry.name for entry in catalogue()]
     one = json.loads(kinship("methods", "ties", "--json").out)
     [ties] = one["methods"]

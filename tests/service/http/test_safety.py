@@ -58,6 +58,8 @@ BODIES = [
     ("/runs", run(workers={"kind": "ray", "address": "elsewhere:1"})),
     ("/runs", b'{"name": "../up", "config": {}}'), ("/runs", json.dumps({"name": "run", "config": RUN}).encode()),
     ("/merges", b'{"name": "m", "recipe": {"merge_method": "linear", "models": [{"model": "../secret"}]}}'),
+    ("/merges", json.dumps({"name": "m", "recipe": {"merge_method": "regmean", "data": {"file": "/etc/passwd"},
+                            "models": [{"model": "one"}, {"model": "two"}]}}).encode()),
     ("/merges", b'{"name": ".hidden", "recipe": {}}'), ("/runs/run/resume", b""), ("/runs/nobody/pause", b""),
 ]  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""LoRA adapters made of fine-tunes: the truncated singular value decomposition of task vectors, in peft's format."""

@@ -1,0 +1,1 @@
+"""Mixtures of experts assembled from dense fine-tunes, as checkpoints that transformers loads."""

@@ -1,12 +1,12 @@
 """Answers as responses: the object that ``--json`` prints, with an ETag by its content."""
 
 import hashlib
-import json
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
+from kinship.outside import json_text
 from service.answers.base import Part
 
 
@@ -17,7 +17,7 @@ def reply(request: Request, answer: Part, *, status: int = 200) -> Response:
 
 def reply_json(request: Request, content: Any, *, status: int = 200) -> Response:
     """Plain data as JSON; 304 where the client has it already."""
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+    text = json_text(content).encode()
     headers = {"ETag": f'"{hashlib.blake2b(text, digest_size=12).hexdigest()}"', "Cache-Control": "no-cache"}
     if status == 200 and request.method in {"GET", "HEAD"} and _known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)

@@ -161,6 +161,19 @@ def json_text(content: Any, *, indent: int | None = None, sort_keys: bool = Fals
     return _NOT_PLAIN.sub(lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text)
 
 
+def is_text(name: str) -> bool:
+    r"""Whether UTF-8, and so an address, can hold ``name``: names of files need not be text.
+
+    >>> is_text("模型"), is_text("a\udcff")
+    (True, False)
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_stored(text: str) -> str:
     r"""Text as a database can keep it: a byte of a file name that is not UTF-8 is written out.
 

@@ -21,15 +21,21 @@ class _Code(str):
 
 
 def require_consent(folder: Path, *, given: bool) -> None:
-    """Raise `InvalidConfig` for a task file in ``folder`` that is no plain YAML, or runs code without consent.
+    """Raise `InvalidConfig` for a task file in ``folder`` that is no plain YAML, includes what is not there or itself,
+    or runs code without consent.
 
     Read are all ``*.yaml`` below ``folder``, as lm-eval does, and what they include.
     """
-    waiting = sorted(folder.rglob("*.yaml"))
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(file, ()) for file in sorted(folder.rglob("*.yaml"))]
     seen = set()
     while waiting:
-        file = waiting.pop()
+        file, within = waiting.pop()
         place = file.resolve()
+        if within and (place in within or not file.is_file()):
+            what = "itself" if place in within else f"{file.name}, which is not there"
+            raise InvalidConfig(
+                f"The task file {within[-1]} includes {what}.", hint="Correct it, or move it out of task_path."
+            )
         if place in seen or not file.is_file():
             continue
         seen.add(place)
@@ -49,7 +55,8 @@ def require_consent(folder: Path, *, given: bool) -> None:
                 "beside it.",
             )
         included = content.get("include") or []
-        waiting += [file.parent / str(name) for name in (included if isinstance(included, list) else [included])]
+        named = included if isinstance(included, list) else [included]
+        waiting += [(file.parent / str(name), (*within, place)) for name in named]
 
 
 def _code(value: Any, place: str) -> Iterator[str]:

@@ -157,11 +157,16 @@ def _without_password(url: URL) -> str:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds the file ``lock`` exclusively; looking takes it, shared, for no longer than that."""
+    """Whether a process holds the file ``lock`` exclusively; looking takes it, shared, for no longer than that.
+
+    Raises `LedgerError` where nobody may look.
+    """
     try:
-        file = os.open(lock, os.O_RDONLY)
+        file = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # a pipe has nobody who writes
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise LedgerError(f"{lock} cannot be read: {error.strerror}.", hint="See to its permissions.") from None
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -2,9 +2,11 @@
 
 import mimetypes
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from kinship.outside import is_text
 from service.answers.served import Artefact, Artefacts
 from service.http.backend import Backend
 from service.jobs.errors import NotFound
@@ -67,6 +69,12 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             file = Path(place) / name
-            if name.startswith(".") or file.is_symlink() or (file.parent == folder and name.startswith(HIDDEN)):
+            path = file.relative_to(folder).as_posix()
+            if name.startswith(".") or (file.parent == folder and name.startswith(HIDDEN)) or not is_text(path):
                 continue
-            yield file.relative_to(folder).as_posix(), file.stat().st_size
+            try:
+                state = file.lstat()
+            except FileNotFoundError:  # put elsewhere meanwhile, as a search does
+                continue
+            if stat.S_ISREG(state.st_mode):
+                yield path, state.st_size

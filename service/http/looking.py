@@ -118,7 +118,7 @@ def _state(place: RunPlace, view: RunView, job: Job | None) -> RunState:
         return "queued"
     if told in {"pausing", "cancelling"}:
         return "pausing"
-    if told == "running" or place.held:
+    if told == "running" or _is_held(place):
         return "running"
     if view.summary is not None and view.summary.stopped is not None:
         return "finished"
@@ -127,6 +127,14 @@ def _state(place: RunPlace, view: RunView, job: Job | None) -> RunState:
     if view.summary is None:
         return "paused" if told == "paused" else "new"
     return "paused" if view.diary and view.diary[-1] == "paused" else "interrupted"
+
+
+def _is_held(place: RunPlace) -> bool:
+    """Whether a search works on it, as far as can be known: a database that does not answer keeps no others back."""
+    try:
+        return place.held
+    except KinshipError:
+        return False
 
 
 def _seconds_left(view: RunView) -> float | None:

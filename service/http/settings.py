@@ -1,6 +1,7 @@
 """What a server is started with."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,12 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         """Raises `InvalidConfig` for what no server can be started with."""
-        if not self.folder.is_dir():
-            raise InvalidConfig(f"{self.folder} is no folder.", hint="Give the folder that holds runs and models.")
+        for folder in (self.folder, *self.roots):
+            if not folder.is_dir():
+                raise InvalidConfig(f"{folder} is no folder.", hint="Give the folder that holds runs and models.")
+        for name in self.hosts:
+            if not re.fullmatch(r"[\w.:\[\]-]+", name):
+                raise InvalidConfig(f"{name!r} is no name of a host.", hint="Give it as a browser's address has it.")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and len(self.token) >= 8):
             raise InvalidConfig("The token is not 8 or more plain characters.", hint="Try: openssl rand -hex 16")
         if self.token is None and not is_loopback(self.host):
@@ -59,8 +64,7 @@ class ServiceSettings:
                 hint="Give one with --token or in KINSHIP_TOKEN, or leave --host out.",
             )
         for slot in self.slots:
-            kind, _, number = slot.partition(":")
-            if slot != "cpu" and not (kind == "cuda" and number.isdigit()):
+            if not re.fullmatch("cpu|cuda:[0-9]{1,3}", slot):
                 raise InvalidConfig(f"There is no slot {slot!r}.", hint="Give cpu, or cuda:0, cuda:1 ...")
 
     @property

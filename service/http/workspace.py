@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kinship.errors import KinshipError, LedgerError
+from kinship.outside import is_text
 from search.ledger.ledger import Ledger
 from search.ledger.location import LEDGER_NAME, LOCK_NAME, POINTER_NAME, LedgerLocation, is_held, location_of
 from service.http.ledgers import Ledgers
@@ -170,9 +171,12 @@ def _escaped(path: str) -> str:
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder from ``root`` down with the names of its files; not hidden ones, not through links, not in runs."""
+    """Every folder from ``root`` down with the names of its files; not hidden ones, not through links, not in runs.
+
+    Not those either whose names are no text, which no address could name.
+    """
     for place, folders, names in os.walk(root):
         yield Path(place), names
         if LEDGER_NAME in names or POINTER_NAME in names:
             folders[:] = [name for name in folders if name == "best-offspring"]
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and is_text(name))

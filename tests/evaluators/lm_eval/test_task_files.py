@@ -53,6 +53,27 @@ def test_task_files_are_bounded(text: str, tmp_path: Path) -> None:
         require_consent(tmp_path, given=True)
 
 
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"mine": "mine.yaml"}, "mine.yaml includes itself"),
+        ({"mine": "a.yaml", "a": "b.yaml", "b": "mine.yaml"}, "includes itself"),
+        ({"mine": "[b.yaml, gone.yaml]", "b": "[]"}, "mine.yaml includes gone.yaml, which is not there"),
+    ],
+)
+def test_what_a_task_file_includes_is_there_and_not_itself(files: dict[str, str], told: str, tmp_path: Path) -> None:
+    for name, included in files.items():
+        (tmp_path / f"{name}.yaml").write_text(f"include: {included}\n")
+    with pytest.raises(InvalidConfig, match=told):
+        require_consent(tmp_path, given=True)
+
+
+def test_a_file_that_several_include_is_no_circle(tmp_path: Path) -> None:
+    for name, included in {"a": "[b.yaml, c.yaml]", "b": "c.yaml", "c": "[]"}.items():
+        (tmp_path / f"{name}.yaml").write_text(f"include: {included}\n")
+    require_consent(tmp_path, given=True)
+
+
 def test_templates_are_rendered_in_a_sandbox() -> None:
     escape = "{{ x.__class__.__mro__ }}{{ cycler.__init__.__globals__ }}"
     with sandboxed_templates():

@@ -1,5 +1,6 @@
 """The lock of a run's folder: who holds it, and that looking does no harm."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -20,6 +21,14 @@ def test_who_holds_a_folder_can_be_seen(tmp_path: Path) -> None:
         hold_folder(folder)
     lock.release()
     assert not is_held(folder / LOCK_NAME)
+
+
+def test_a_lock_that_is_none_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LOCK_NAME)  # opening it waits for who writes
+    assert not is_held(tmp_path / LOCK_NAME)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(LedgerError, match="loop cannot be read"):
+        is_held(tmp_path / "loop")
 
 
 def test_a_search_begins_while_others_look(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter
 
 from kinship.errors import InvalidConfig
 from merging.recipe.schema import parse_recipe
+from search.ledger.location import POINTER_NAME
 from service import answers
 from service.answers.base import Answer
 from service.answers.results import JobResult
@@ -87,6 +89,41 @@ def test_a_matrix_by_the_client(service: Service, client: Client, monkeypatch: p
     assert job.state == "done", client.log(job.id).text
     monkeypatch.chdir(service.folder)
     assert client.result(answers.Matrix, job) == answers.measure_matrix(["one", "two"], "base")
+
+
+def test_a_run_whose_database_does_not_answer_hides_no_other(service: Service) -> None:
+    workspace = service.server.config.app.state.backend.workspace  # type: ignore[union-attr]
+    (service.folder / "gone").mkdir()
+    pointer = {"schema": "kinship.ledger/1", "ledger": "postgresql://127.0.0.1:1/none#gone"}
+    (service.folder / "gone" / POINTER_NAME).write_text(json.dumps(pointer))
+    workspace.forget()
+    reply = service.get("/runs")
+    assert reply.status == 200
+    found = {run["id"]: run for run in reply.json()["runs"]}
+    assert (found["run"]["state"], found["gone"]["state"]) == ("finished", "new")
+    assert "127.0.0.1" in found["gone"]["error"]
+    shutil.rmtree(service.folder / "gone")
+    workspace.forget()
+
+
+def test_names_that_are_no_text_are_left_out(service: Service) -> None:
+    """No address and no JSON could name them; what is no plain file is no file to take away."""
+    workspace = service.server.config.app.state.backend.workspace  # type: ignore[union-attr]
+    odd = service.folder / os.fsdecode(b"zqx\xff")
+    shutil.copytree(service.folder / "run", odd / "run", symlinks=True)
+    run = service.folder / "run"
+    (run / os.fsdecode(b"zqx\xff.txt")).touch()
+    os.mkfifo(run / "pipe.txt")
+    workspace.forget()
+    for address in ("/api/v1/runs", "/api/v1/models", "/api/v1/runs/run/artefacts", "/", "/runs/run/files", "/new"):
+        reply = service.ask("GET", address)
+        assert reply.status == 200, address
+        assert b"zqx" not in reply.body
+        assert b"pipe.txt" not in reply.body
+    shutil.rmtree(odd)
+    (run / os.fsdecode(b"zqx\xff.txt")).unlink()
+    (run / "pipe.txt").unlink()
+    workspace.forget()
 
 
 def test_models_are_found_and_remembered(service: Service, client: Client) -> None:

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -222,3 +223,15 @@ def test_another_machine_needs_a_token(tmp_path: Path) -> None:
     assert ServiceSettings(tmp_path, host="0.0.0.0", token="a-long-secret").names
     with pytest.raises(InvalidConfig, match="8 or more"):
         ServiceSettings(tmp_path, token="short")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"roots": (Path("/nowhere"),)}, {"hosts": ("a b",)}, {"hosts": ("a/b",)}, {"hosts": ("",)},
+        *({"slots": (name,)} for name in ("", "gpu", "cuda", "cuda:\u00b2", "cuda:-1")),
+    ],
+)  # fmt: skip
+def test_what_no_server_can_be_started_with(given: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig):
+        ServiceSettings(tmp_path, **given)

@@ -42,11 +42,19 @@ class RunView:
 
 @dataclass
 class Views:
-    """The latest view of each run, read again when its ledger changed. Safe to be used by several threads."""
+    """The latest view of each run, read again when its ledger changed. Safe to be used by several threads.
+
+    Whether a ledger is as it was written is checked the first time only: that reads all of it.
+    """
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _views: "OrderedDict[str, tuple[Any, RunView]]" = field(default_factory=OrderedDict)
     _reading: dict[str, threading.Lock] = field(default_factory=dict)
+    _whole: set[str] = field(default_factory=set)
+
+    def is_whole(self, id: str) -> bool:
+        """Whether the ledger of a run was found as it was written."""
+        return id in self._whole
 
     def of(self, place: RunPlace) -> RunView:
         """The view of a run. Cost, where its ledger changed: reading its records, 0.1 s for a thousand."""
@@ -57,8 +65,9 @@ class Views:
             known = self._views.get(place.id)
             if known is not None and known[0] == state:
                 return known[1]
-            view = _read(place)
+            view = _read(place, checked=place.id in self._whole)
             with self._lock:
+                (self._whole.discard if view.error else self._whole.add)(place.id)
                 self._views[place.id] = (state, view)
                 self._views.move_to_end(place.id)
                 while len(self._views) > KEPT:
@@ -66,9 +75,9 @@ class Views:
             return view
 
 
-def _read(place: RunPlace) -> RunView:
+def _read(place: RunPlace, *, checked: bool) -> RunView:
     try:
-        with Ledger(place.location) as ledger:
+        with Ledger(place.location, damaged=checked) as ledger:
             facts = ledger.facts()
             if facts is None:
                 return RunView()

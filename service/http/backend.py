@@ -122,7 +122,7 @@ class Backend:
         from search.history.descent import Descent, renamed
 
         self.individual(id, individual)
-        with self._ledger(id) as ledger:
+        with self.ledger(id) as ledger:
             facts = ledger.facts()
             if facts is None or individual not in ledger.genomes([individual]):
                 raise NotFound(f"{individual} was not merged: it has no recipe.", hint="See its error.")
@@ -149,7 +149,7 @@ class Backend:
 
     def events(self, id: str, after: int = 0, most: int = MOST_EVENTS) -> RunEvents:
         """What is new in a run's diary since the event ``after``."""
-        with self._ledger(id) as ledger:
+        with self.ledger(id) as ledger:
             entries = ledger.events(after, most)
         events = [
             RunEvent(id=number, time=entry.time, seconds=entry.seconds, name=entry.name, facts=entry.facts)
@@ -159,14 +159,15 @@ class Backend:
 
     def last_event(self, id: str) -> int:
         """The number of the latest event of a run."""
-        with self._ledger(id) as ledger:
+        with self.ledger(id) as ledger:
             return ledger.last_event()
 
     def _served(self, place: RunPlace, job: Job | None) -> ServedRun:
         return served(place, self.views.of(place) if place.is_there else RunView(), job)
 
     @contextmanager
-    def _ledger(self, id: str) -> Iterator[Ledger]:
+    def ledger(self, id: str) -> Iterator[Ledger]:
+        """The ledger of a run, to look into. Raises `NotFound`, `LedgerError`."""
         with self.workspace.run(id).open() as ledger:
             yield ledger
 

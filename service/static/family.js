@@ -2,7 +2,7 @@
 import { $, element, known, points, script, table, vendored } from "./app.js";
 import { SCALE, ink } from "./charts.js";
 
-const MOST = 150; // individuals drawn; of a larger run the best with their ancestors
+const MOST = 150; // individuals drawn; of a larger run founders, the best and their nearest ancestors
 const PAUSE = 3000; // ms between two arrangements of a tree that grows
 
 export class Family {
@@ -22,13 +22,21 @@ export class Family {
     this._draw().finally(() => setTimeout(() => { this.resting = false; if (this.stale && this.visible) this.update(this.people, this.best, this.partners); }, PAUSE));
   }
 
-  /** Who is drawn: everybody, or of many the best with their ancestors. */
+  /** Who is drawn: everybody, or of many at most so many: see `MOST`. */
   _shown() {
     const all = this.people.filter((one) => one.role !== "base");
     if (all.length <= MOST) return all;
     const byId = new Map(all.map((one) => [one.id, one])), chosen = new Set(all.filter((one) => one.generation === 0).map((one) => one.id));
-    const take = (id) => { if (chosen.has(id) || !byId.has(id)) return; chosen.add(id); byId.get(id).parents.forEach(take); };
-    for (const one of all.filter((each) => known(each.value)).sort((first, other) => other.value - first.value)) { if (chosen.size >= MOST) break; take(one.id); }
+    const ranked = all.filter((each) => known(each.value)).sort((first, other) => other.value - first.value);
+    for (const { id: best } of ranked) { // the best, each with its ancestors, the nearest first
+      for (const queue = [best]; queue.length && chosen.size < MOST;) {
+        const id = queue.shift();
+        if (chosen.has(id) || !byId.has(id)) continue;
+        chosen.add(id);
+        queue.push(...byId.get(id).parents);
+      }
+      if (chosen.size >= MOST) break;
+    }
     return all.filter((one) => chosen.has(one.id));
   }
 
@@ -73,7 +81,7 @@ export class Family {
       const box = this.cy.elements().boundingBox(), missing = (box.w * this.place.clientHeight) / this.place.clientWidth / box.h;
       if (missing > 1.2) arrange(50 + (72 * (missing - 1))); // generations as far apart as fills the frame
     }
-    $("figcaption", this.figure).textContent = `Founders on top; colour is the score, yellow the best${this.partners ? "; squares are children of an added partner" : ""}. Choose one to see it.${shown.length < this.people.length - 1 ? ` The best ${shown.length} of ${this.people.length - 1}, with their ancestors.` : ""}`;
+    $("figcaption", this.figure).textContent = `Founders on top; colour is the score, yellow the best${this.partners ? "; squares are children of an added partner" : ""}. Choose one to see it.${shown.length < this.people.length - 1 ? ` Of ${this.people.length - 1} these are founders, the best and their nearest ancestors, ${shown.length} in all.` : ""}`;
   }
 
   _list() {

@@ -24,7 +24,7 @@ export class Population {
     this._column = (task, index) => number(task, `task${index}`, points, { minWidth: 80 });
     columns.push(...this.tasks.map(this._column));
     this.table = new window.Tabulator(this.place, {
-      data: [...this.rows.values()], index: "id", columns, maxHeight: "32rem", minHeight: "6rem", layout: "fitDataFill", placeholder: "Nobody.", columnDefaults: { headerSortTristate: true },
+      data: [...this.rows.values()], index: "id", columns, maxHeight: "32rem", minHeight: "6rem", layout: "fitDataFill", placeholder: "Nobody.",
       initialSort: [{ column: columns.some((column) => column.field === order[2]) ? order[2] : "value", dir: order[1] ? "desc" : "asc" }],
       rowFormatter: (row) => row.getElement().classList.toggle("best", row.getData().id === this.best),
     });

@@ -178,7 +178,7 @@ async function soon() {
   waiting = true;
   const started = performance.now();
   try { await refresh(); if (lost) { calm(); lost = false; } } catch (error) { lost = true; trouble(error.message); }
-  setTimeout(() => { waiting = false; if (again) { again = false; soon(); } }, Math.max(PAUSE, 4 * (performance.now() - started)));
+  setTimeout(() => { waiting = false; if (again) { again = false; soon(); } }, Math.max(PAUSE, Math.min(4 * (performance.now() - started), 20 * PAUSE)));
 }
 
 // Events

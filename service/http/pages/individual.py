@@ -22,7 +22,7 @@ def show_individual(run: str, individual: str, backend: Asked) -> Response:
     """Recipe, parents, coefficients, scores, and wins and losses against its parents."""
     found = backend.individual(run, individual)
     records = backend.view(run).records
-    with Ledger(backend.workspace.run(run).location) as ledger:
+    with backend.ledger(run) as ledger:
         against = rivals(ledger, records, individual)
         coefficients = coefficients_of(ledger, individual)
         failures = [one for one in backend.failures(run).failures if one.id == individual]

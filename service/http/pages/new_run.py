@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 
 from kinship.errors import InvalidConfig, KinshipError
 from search.config import RunConfig
-from search.ledger.ledger import Ledger
 from service.answers.dry_run import SearchPlan
 from service.http import orders
 from service.http.backend import Asked, Backend
@@ -41,7 +40,7 @@ def show_form(
     """The form: empty, of an existing run, or with the models that a matrix was about."""
     texts: dict[str, str] = {"base": base}
     if source is not None:
-        with Ledger(backend.workspace.run(source).location) as ledger:
+        with backend.ledger(source) as ledger:
             facts = ledger.facts()
         texts = texts_of(RunConfig, facts.config) if facts else texts
     name = f"{name_of(source)}-again" if source else ""

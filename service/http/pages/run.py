@@ -6,7 +6,6 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from search.ledger.ledger import Ledger
 from service.answers.gains import Correlation, gains_of
 from service.answers.served import ServedRun
 from service.http.artefacts import list_files, run_folder
@@ -55,7 +54,7 @@ def show_related(request: Request, run: str, backend: Asked) -> Response:
     view = view_of(backend, run)
     if not view.records:
         return reply_json(request, {"metric": "", "ids": [], "values": [], "top": [], "front": []})
-    with Ledger(backend.workspace.run(run).location) as ledger:
+    with backend.ledger(run) as ledger:
         return reply_json(request, kinship_of(ledger, view) | {"front": front_of(view)})
 
 

@@ -55,6 +55,7 @@ def show_tree(
         status=422 if error else 200, error=error, data=content, title=title, run=run, base=base,
         models=model or [], notes=descent.notes if isinstance(descent, RecoveredHeritage) else [],
         known=known(backend),
+        recipes={node["id"]: node.get("recipe") for node in content["nodes"]} if content else {},
         runs=[one.id for one in backend.runs().runs if one.summary is not None], name_of=name_of,
     )  # fmt: skip
 

@@ -44,9 +44,9 @@ def pages(workspace: Path) -> TestClient:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """Debian's browser, started once."""
+    """Debian's browser, started once a module: while it is there, no other event loop can run in this thread."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or os.environ.get("CHROMIUM")
     if program is None:
         pytest.skip("no Chromium here: apt-get install chromium, or name it in CHROMIUM")

@@ -110,18 +110,29 @@ LOOKED_AT = """() => {
 }"""
 
 
-def breed(run: Path, *, first: int, count: int, score: float) -> None:
-    """Add so many scored individuals to a run."""
+def breed(run: Path, *, first: int, count: int, score: float, generations: int = 1) -> None:
+    """Add scored individuals to a run, so many a generation, each of two of the generation before."""
     with Ledger(run / LEDGER_NAME, exclusive=True) as ledger:
         known = next(record for record in ledger.records() if record.ranks)
         facts = known.scores["search"].facts
-        born = [
-            Record(f"9-{number}", 9, "offspring", ("near", "far"), known.recipe or {}, f"made-{number}", batch=first)
-            for number in range(first, first + count)
-        ]
+        parents: tuple[str, ...] = ("near", "far")
+        born: list[Record] = []
+        for generation in range(9, 9 + generations):
+            ids = [f"{generation}-{number}" for number in range(first, first + count)]
+            born += [Record(id, generation, "offspring", parents, known.recipe or {}, f"made-{id}") for id in ids]
+            parents = tuple(ids[:2])
         ledger.add(born, {})
         values = {record.id: score + number / 1000 for number, record in enumerate(born)}
         ledger.record_scores("search", {id: Summary(value, 0.1, True, facts) for id, value in values.items()})
+
+
+def test_of_a_long_lineage_the_tree_draws_no_more_than_it_can(address: str, browser: "Page", workspace: Path) -> None:
+    from playwright.sync_api import expect
+
+    breed(workspace / "run", first=1, count=2, score=50.0, generations=200)
+    browser.goto(f"{address}{RUN}")
+    browser.locator("#family").scroll_into_view_if_needed()
+    expect(browser.locator("#family figcaption")).to_contain_text("150 in all", timeout=60_000)
 
 
 def test_who_reads_in_the_population_stays_at_a_row_while_better_ones_come_in_above(
@@ -142,12 +153,12 @@ def test_who_reads_in_the_population_stays_at_a_row_while_better_ones_come_in_ab
     for start in (300, 400):
         count += 30
         breed(workspace / "run", first=start, count=30, score=float(start))
-        expect(browser.locator("#counted")).to_contain_text(str(count), timeout=20_000)
+        expect(browser.locator("#counted")).to_contain_text(str(count), timeout=60_000)
         browser.wait_for_timeout(300)
         assert browser.evaluate(LOOKED_AT) == [name, pytest.approx(place, abs=1)]
     assert browser.evaluate("document.activeElement.textContent") == focused
     browser.locator(".tabulator-tableholder").evaluate("holder => holder.scrollTop = 0")
     browser.wait_for_timeout(300)
     breed(workspace / "run", first=600, count=1, score=600.0)
-    expect(browser.locator(".tabulator-row a").first).to_have_text("9-600", timeout=20_000)
+    expect(browser.locator(".tabulator-row a").first).to_have_text("9-600", timeout=60_000)
     assert browser.evaluate(LOOKED_AT)[0] == "9-600"  # who looks at the best sees the new best

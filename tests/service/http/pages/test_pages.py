@@ -14,10 +14,13 @@ from kinship.safe_yaml import load_yaml_documents
 from merging.recipe.documents import united
 from merging.recipe.schema import load_recipe, parse_recipe
 from search.config import RunConfig
+from search.ledger.location import LEDGER_NAME, LedgerLocation
+from service.answers.jobs import Job, JobState
 from service.answers.runs import RunSummary
 from service.answers.served import RunState, ServedRun
-from service.http.looking import RunView
+from service.http.looking import RunView, served
 from service.http.pages.run import left
+from service.http.workspace import RunPlace
 from tests.service.http.pages.conftest import HOSTILE
 
 RUN = "/runs/run"
@@ -278,3 +281,9 @@ def test_after_the_search_the_time_left_is_what_is_still_done(
     summary = RunSummary.model_construct(stopped=stopped)
     run = ServedRun.model_construct(state=state, summary=summary, seconds_left=42.0)
     assert left(run, RunView(diary=diary)) == told
+
+
+@pytest.mark.parametrize(("job", "told"), [("paused", "paused"), ("cancelled", "new"), ("queued", "queued")])
+def test_a_run_that_was_paused_before_it_had_begun_is_paused(tmp_path: Path, job: JobState, told: RunState) -> None:
+    place = RunPlace("run", LedgerLocation.of_file(tmp_path / LEDGER_NAME), tmp_path)
+    assert served(place, RunView(), Job.model_construct(id=1, state=job, error=None)).state == told

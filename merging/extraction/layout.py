@@ -125,7 +125,11 @@ class _Sorter:
                     whole.append(found)
                 else:
                     left_out[name] = "it belongs to a module that holds others"
-        return Layout(tuple(targets), tuple(whole), left_out, frozenset(self._modules), self._task())
+        # peft saves no module whole whose parameters it wraps, such as experts and routers with biases.
+        wrapped = {target.module for target in targets if target.parameter is not None}
+        left_out |= {one.tensor: "its module has factors" for one in whole if one.module in wrapped}
+        kept = tuple(one for one in whole if one.module not in wrapped)
+        return Layout(tuple(targets), kept, left_out, frozenset(self._modules), self._task())
 
     def _placed(self, name: str, parameter: str) -> Target | Whole | None:
         module, _, own = parameter.rpartition(".")

@@ -22,6 +22,7 @@ from kinship.checkpoints.expert_lora import Experts, expert_changes, require_fit
 from kinship.checkpoints.folder_files import find_file
 from kinship.checkpoints.header import TensorEntry, read_header
 from kinship.checkpoints.low_rank import LowRank, Start
+from kinship.checkpoints.tensor_names import base_tensor_of
 from kinship.checkpoints.tied import is_embedding, tied_pair, ties_more, ties_of
 from kinship.errors import MalformedCheckpoint, MismatchedModels, NonFiniteWeights, UnsupportedCheckpoint
 
@@ -92,26 +93,6 @@ def factor_of(key: str) -> tuple[str, str] | None:
     """
     match = _FACTOR.fullmatch(key.removeprefix(_PREFIX))
     return None if match is None or match["embedding"] else (match["module"], match["factor"])
-
-
-def base_tensor_of(parameter: str, names: Mapping[str, Any]) -> str:
-    """The one of the base's tensor ``names`` that holds a ``parameter`` of the live model; itself where none does.
-
-    Files may lack the name of the body, or keep names that models of text and images, and heads, once had.
-
-    >>> base_tensor_of("transformer.h.0.ln_1.weight", {"h.0.ln_1.weight": ...})
-    'h.0.ln_1.weight'
-    >>> base_tensor_of("model.language_model.norm.weight", {"language_model.model.norm.weight": ...})
-    'language_model.model.norm.weight'
-    """
-    stored = (
-        parameter,
-        parameter.partition(".")[2],
-        re.sub(r"^model\.language_model\.", "language_model.model.", parameter),
-        f"language_model.{parameter}",
-        re.sub(r"^lm_head\.", "embed_out.", parameter),
-    )
-    return next((name for name in stored if name in names), parameter)
 
 
 def read_adapter(config: AdapterConfig, base: Checkpoint) -> Adapter:

@@ -124,3 +124,23 @@ def _natural(label: str) -> list[tuple[bool, int, str]]:
     """Sort key by which layer 10 comes after layer 9, and embeddings before all layers."""
     parts = re.split(r"(\d+)", label)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def base_tensor_of(parameter: str, names: Mapping[str, object]) -> str:
+    """The one of the base's tensor ``names`` that holds a ``parameter`` of the live model; itself where none does.
+
+    Files may lack the name of the body, or keep names that models of text and images, and heads, once had.
+
+    >>> base_tensor_of("transformer.h.0.ln_1.weight", {"h.0.ln_1.weight": ...})
+    'h.0.ln_1.weight'
+    >>> base_tensor_of("model.language_model.norm.weight", {"language_model.model.norm.weight": ...})
+    'language_model.model.norm.weight'
+    """
+    stored = (
+        parameter,
+        parameter.partition(".")[2],
+        re.sub(r"^model\.language_model\.", "language_model.model.", parameter),
+        f"language_model.{parameter}",
+        re.sub(r"^lm_head\.", "embed_out.", parameter),
+    )
+    return next((name for name in stored if name in names), parameter)

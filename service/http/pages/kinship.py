@@ -3,9 +3,11 @@
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Query
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from kinship.errors import KinshipError
+from kinship.validation import invalid
 from service.answers.advice import Advice
 from service.answers.dendrogram import Dendrogram
 from service.answers.error import Error
@@ -58,8 +60,11 @@ def show_kinship(
 @router.post("/kinship")
 def measure_as_job(backend: Asked, form: Form) -> Response:
     """Have a large matrix measured by a job, whose result this page shows later."""
-    given = dict(form)
-    request = MatrixRequest(models=every(form, "model"), base=given["base"], metric=given["metric"], by="layer")
+    fields = {"metric": "pcc"} | {name: value for name, value in form if name in {"base", "metric"}}
+    try:
+        request = MatrixRequest.model_validate({"models": every(form, "model"), "by": "layer"} | fields)
+    except ValidationError as error:
+        raise invalid(error, "the form", MatrixRequest) from None
     return go_to("jobs", submit(backend, orders.matrix(request, backend.settings)).id)
 
 

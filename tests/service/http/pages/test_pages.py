@@ -259,6 +259,12 @@ def test_no_model_outside_the_workspace_is_measured(pages: TestClient, model: st
         assert "leads out of the workspace" in reply.text
 
 
+@pytest.mark.parametrize("form", ["", "model=one", "model=one&base=base&metric=nonsense", "base=base"])
+def test_what_a_form_lacks_is_told(pages: TestClient, form: str) -> None:
+    reply = pages.post("/kinship", content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert reply.status_code == 422
+
+
 def test_tasks_are_found_by_part_of_their_name(pages: TestClient) -> None:
     found = pages.get("/new/tasks", params={"find": "arc easy"}).text
     assert 'data-task="arc_easy"' in found

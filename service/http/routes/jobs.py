@@ -17,7 +17,8 @@ router = APIRouter(tags=["jobs"], responses=documented(404, 409, 422))
 Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
 EXAMPLES: dict[str, Any] = {
     "of advise": {
-        "schema": "kinship.advice/1", "metric": "pcc", "base": "family/base", "evidence": "What the order is worth.",
+        "schema": "kinship.advice/2", "metric": "pcc", "base": "family/base", "order": "kinship",
+        "evidence": "What the order is worth.",
         "pairs": [
             {"pair": ["family/add-only", "family/max-add"], "kinship": 0.41, "relation": "related", "reason": "..."},
         ],

@@ -42,7 +42,12 @@ def find_finetunes(family: Family) -> Finding:
 def _unrooted(family: Family, roots: Sequence[int]) -> tuple[list[tuple[tuple[int, ...], str]], list[str]]:
     """What to say of those whose parent is not told: their ancestor is the base, or is not here."""
     if family.base is None and len(roots) > 1:
-        return [(tuple(roots), "related, but none was made from another model that is here")], []
+        return [
+            (
+                tuple(roots),
+                "related; whether one of them is the others' parent, or none that is here, is not told without a base",
+            )
+        ], []
     if family.base in family.plain and roots:
         base, names = family.id(family.base), ", ".join(map(family.id, roots))
         return [], [f"No parent is told for {names}; {base}, the base, is an ancestor."]

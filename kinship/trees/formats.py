@@ -61,11 +61,7 @@ def to_lines(tree: "Tree") -> Iterator[str]:
         score = tree.nodes[id].get("score")
         about += [f"score {score:.4f}"] if score is not None else []
         about += [str(tree.nodes[id]["licence"])] if tree.nodes[id].get("licence") else []
-        absent = (
-            f"not here: {tree.nodes[id].get('note', 'it must have existed')}"
-            if tree.nodes[id].get("latent")
-            else "not given"
-        )
+        absent = tree.nodes[id].get("note", "not here") if tree.nodes[id].get("latent") else "not given"
         about += [] if tree.nodes[id].get("given", True) else [absent]
         yield f"{branches(last)}{id}" + (f"  ({'; '.join(about)})" if about else "")
 

@@ -20,7 +20,7 @@ def print_edges(heritage: "RecoveredHeritage") -> None:
         console().print(line)
     for one in heritage.latent:
         children = ", ".join(names[child] for child in one.children)
-        console().print(f"Not here: an ancestor of {children} ({one.reason}).")
+        console().print(f"An ancestor of {children}: {one.reason}.")
     for note in heritage.notes:
         notes().print(f"Note: {note}")
 

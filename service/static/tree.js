@@ -211,7 +211,7 @@
     if (node.independence !== null && node.independence !== undefined) row("nearest", `${node.nearest}; p-value of having been trained apart: ${node.independence.toPrecision(2)}`);
     row("descendants", target.successors("node").length || null);
     row("tags", (node.tags || []).join(", "));
-    if (!node.given) row("note", node.latent ? `must have existed; not among the models given${node.note ? `: ${node.note}` : ""}` : "only named as a parent");
+    if (!node.given) row("note", node.latent ? node.note || "must have existed; not among the models given" : "only named as a parent");
     target.incomers("edge").forEach((edge) => {
       const facts = edge.data();
       row("from", `${facts.parent}: ${facts.text}` + (facts.confidence !== undefined ? `, confidence ${short(facts.confidence)}` : "") + ` (${facts.sources.join(", ")})`);

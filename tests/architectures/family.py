@@ -26,6 +26,7 @@ class Family:
         (folder / "text.txt").write_text(TEXT)
         torch.manual_seed(0)
         start = row.make().to(row.dtype)
+        self.has_tokens = bool(_token_tables(start))
         _shift(start, 0.05)
         weights = {name: tensor.clone() for name, tensor in start.state_dict().items()}
         for seed, name in enumerate(MODELS):
@@ -104,11 +105,7 @@ def _shift(model: Any, size: float, unused: torch.Tensor | None = None) -> None:
 
     ``unused``: numbers of tokens that the data has not, whose embeddings stay as they are.
     """
-    embeddings = {
-        module.weight.data_ptr()
-        for module in model.modules()
-        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == TOKENS["vocab_size"]
-    }
+    embeddings = _token_tables(model)
     for tensor in state(model).values():
         if tensor.is_floating_point():
             assert tensor.isfinite().all()
@@ -116,3 +113,12 @@ def _shift(model: Any, size: float, unused: torch.Tensor | None = None) -> None:
             if unused is not None and tensor.data_ptr() in embeddings:
                 noise[unused] = 0
             tensor.add_(noise)
+
+
+def _token_tables(model: Any) -> set[int]:
+    """Where the weights of embeddings of tokens lie."""
+    return {
+        module.weight.data_ptr()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == TOKENS["vocab_size"]
+    }

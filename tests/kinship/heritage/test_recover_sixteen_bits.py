@@ -94,6 +94,7 @@ def test_an_adapter_keeps_its_rank_and_a_full_step_is_none(tmp_path: Path, state
     for name in ("base", "lora", "a"):
         save_file({key: t.bfloat16() for key, t in states[name].items()}, tmp_path / f"{name}.safetensors")
     for name, kind in (("lora", "lora"), ("a", "finetune")):
-        edges = recover([tmp_path / "base.safetensors", tmp_path / f"{name}.safetensors"]).edges
+        base = tmp_path / "base.safetensors"
+        edges = recover([base, tmp_path / f"{name}.safetensors"], base).edges
         assert [edge.kind for edge in edges] == [kind]
         assert kind == "finetune" or edges[0].evidence["rank"] == 4

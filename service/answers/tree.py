@@ -42,6 +42,10 @@ class TreeNode(Part):
     """True for an ancestor that must have existed."""
     family: str | None = None
     """Models of different families are unrelated."""
+    nearest: str | None = None
+    """The model whose weights are the likest, where these were read."""
+    independence: float | None = None
+    """The p-value of the two having been trained apart: small for relatives."""
     note: str | None = None
     """Why a latent ancestor must have existed."""
 

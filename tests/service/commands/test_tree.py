@@ -46,7 +46,9 @@ def test_the_base_has_a_role_and_so_a_row_of_its_own(models: list[Path]) -> None
 
 
 def test_recorded_and_recovered_are_one_tree(models: list[Path]) -> None:
-    told = json.loads(tree(*models, "--recorded", "--recover", "--base", models[0], "--json").stdout)
+    result = tree(*models, "--recorded", "--recover", "--base", models[0], "--json")
+    assert result.exit_code == 0, result.exception
+    told = json.loads(result.stdout)
     edges = {(edge["parent"], edge["child"]): edge for edge in told["edges"]}
     assert edges[str(models[0]), str(models[1])]["sources"] == ["README.md", "weights"]
     assert edges[str(models[0]), str(models[2])]["sources"] == ["weights"]
@@ -56,6 +58,8 @@ def test_recorded_and_recovered_are_one_tree(models: list[Path]) -> None:
 def test_an_index_remembers_what_recovery_sketched(models: list[Path], tmp_path: Path) -> None:
     index = tmp_path / "index.sqlite"
     plain = json.loads(tree(*models, "--recover", "--json").stdout)
+    for node in plain["nodes"]:
+        node |= {"nearest": None, "independence": None}  # are told from the weights themselves
     assert json.loads(tree(*models, "--recover", "--index", index, "--json").stdout) == plain
     listed = CliRunner().invoke(app, ["index", "list", str(index)])
     assert listed.stdout.split() == sorted(map(str, models))

@@ -96,12 +96,20 @@ def open_tables(location: LedgerLocation) -> Engine:
             connection.commit()
     except (*Trouble, DBAPIError) as error:
         engine.dispose()
-        told = unreadable(location, error)
-        raise type(told)(told.message, hint=AWAY if told.hint == SAVED else told.hint) from None
+        raise _unusable(location, error) from None
     except LedgerError:
         engine.dispose()
         raise
     return engine
+
+
+def _unusable(location: LedgerLocation, error: Any) -> LedgerError:
+    """As of a ledger, but for what a file of the service is worth."""
+    told = unreadable(location, error)
+    if location.file is None:
+        return type(told)(told.message, hint=AWAY if told.hint == SAVED else told.hint)
+    reason = told.message.removeprefix(f"{location} ")
+    return LedgerError(f"The service's own file {location} cannot be used: it {reason}", hint=AWAY)
 
 
 def _require_whole(location: LedgerLocation, connection: Connection) -> None:

@@ -293,7 +293,7 @@ def test_evolve_from_run_file_to_report(kinship: Kinship, run_file: Path, family
     assert best in shown.out
     assert kinship("runs", "export", out).out == before.decode()
     tree = json.loads(kinship("tree", out, "--json").out)
-    assert {node["id"] for node in tree["nodes"]} == {p["id"] for p in export["individuals"]} - {"base"}
+    assert {node["id"] for node in tree["nodes"]} == {p["id"] for p in export["individuals"]}
     assert kinship("tree", out, "--out", tmp_path / "tree.svg").code == 0
     assert "generation 1" in (tmp_path / "tree.svg").read_text()
 

@@ -266,12 +266,12 @@ def test_an_artefact_that_became_a_link(service: Service) -> None:
 
 
 def test_names_that_are_no_text(service: Service) -> None:
-    """A folder whose name is not UTF-8 is told of, escaped, and harms nobody else."""
+    """A folder whose name is not UTF-8, which no address could name, is passed over, and harms nobody else."""
     folder = os.fsencode(service.folder) + b"/m\xff"
     shutil.copytree(os.fsencode(service.folder / "one"), folder)
     try:
         time.sleep(2.1)  # until the workspace is looked through again
-        assert "m\udcff" in [model["reference"] for model in service.get("/models").json()["models"]]
+        assert {model["reference"] for model in service.get("/models").json()["models"]} >= {"base", "one", "two"}
         assert service.ask("GET", "/kinship", headers={"Accept": "text/html"}).status == 200
     finally:
         shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from coordinator_speed import FreeEvaluator, models
+from coordinator_speed import DOCUMENTS, FreeEvaluator, models
 from playwright.sync_api import Page, sync_playwright
 
 from merging.offspring.span import Genome
@@ -80,6 +80,8 @@ def grow(folder: Path, individuals: int) -> None:
             ledger.record_scores("search", scores)
             ledger.note("generation", {"generation": last, "offspring": len(born)}, float(last))
             parents = sorted(scores, key=lambda id: -scores[id].value)[:10]
+            for id in parents:  # of whom alone the export compares documents
+                ledger.record_results(id, "search", {"free": dict.fromkeys(range(DOCUMENTS), scores[id].value)})
             genomes = {id: genomes[id] for id in parents}
 
 

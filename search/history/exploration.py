@@ -18,10 +18,17 @@ def offered(records: Sequence[Record], config: RunConfig) -> dict[str, Any]:
     """``best``, ``pool`` and how many ``partners`` there are to choose from in the generation after ``records`` (see
     `search.strategies.partners.Choice`); nothing where that adds no partner.
     """
-    if resolved_name(config.strategy, config.merge) != "topk":
+    if not _adds_partners(config):
         return {}
     population = Population(record.individual() for record in records if record.id != BASE)
-    generation = 1 + max((record.generation for record in records), default=0)
+    return _offer(population, config, 1 + max((record.generation for record in records), default=0))
+
+
+def _adds_partners(config: RunConfig) -> bool:
+    return resolved_name(config.strategy, config.merge) == "topk" and config.strategy.variant != "vanilla"
+
+
+def _offer(population: Population, config: RunConfig, generation: int) -> dict[str, Any]:
     choice = choice_of(population, config.strategy, generation)
     return {} if choice is None else {"best": choice.best, "pool": choice.pool, "partners": len(choice.partners)}
 
@@ -30,19 +37,22 @@ def explorations(records: Sequence[Record], config: RunConfig) -> list[dict[str,
     """One row a generation that might have added a partner: its number, what `offered` says, and who was ``chosen``,
     or None.
     """
-    return list(_explorations(records, config))
+    return list(_explorations(records, config)) if _adds_partners(config) else []
 
 
 def _explorations(records: Sequence[Record], config: RunConfig) -> Iterator[dict[str, Any]]:
-    earlier: list[Record] = []
+    earlier = Population()
     for generation, group in groupby(sorted(records, key=_generation), key=_generation):
         members = list(group)
-        there = offered(earlier, config) if any(member.role in {"greedy", *ADDED} for member in members) else {}
+        asked = any(member.role in {"greedy", *ADDED} for member in members)
+        there = _offer(earlier, config, generation) if asked else {}
         if there:
             added = next((member.parents for member in members if member.role in ADDED), ())
             chosen = next((id for id in added if id != there["best"]), None)
             yield {"generation": generation, **there, "chosen": chosen}
-        earlier += members
+        for member in members:
+            if member.id != BASE:
+                earlier.add(member.individual())
 
 
 def _generation(record: Record) -> int:

@@ -271,9 +271,10 @@ class Search:
         records = self._individuals.records
         ids = [record.id for record in recorded]
         new = proposals[len(recorded) :]
-        if new or not all(record.done for record in recorded):
-            facts = {"generation": generation, "offspring": len(proposals)}
-            self._observer("generation", facts | offered(progress.told, self.config))
+        goes_on = bool(new) or not all(record.done for record in recorded)
+        there = offered(progress.told, self.config) if goes_on else {}
+        if goes_on:
+            self._observer("generation", {"generation": generation, "offspring": len(proposals)} | there)
         if new:
             batch = 1 + max(record.batch for record in records.values())
             brood = self._breeder.offspring(new, generation, len(ids) + 1, batch)
@@ -284,7 +285,7 @@ class Search:
         for batch in sorted({records[id].batch for id in ids if not records[id].done}):
             self._score([id for id in ids if records[id].batch == batch], rivals)
         if new:
-            self._note("generation", {"generation": generation} | offered(progress.told, self.config))
+            self._note("generation", {"generation": generation} | there)
         return [records[id] for id in ids]
 
     def _score(self, ids: Sequence[str], rivals: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The interface of a strategy, and what it is told of the models it starts from."""
 
 import math
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -80,18 +81,33 @@ def standing(score: float | None, stderr: float | None, identity: str | None, id
     return math.inf if missing else -(score or 0.0), math.inf if stderr is None else stderr, identity or "", id
 
 
+def _place(individual: Individual) -> tuple[bool, tuple[float, float, str, str]]:
+    return not individual.complete, standing(individual.score, individual.stderr, individual.identity, individual.id)
+
+
 class Population:
     """Individuals in the order they came."""
 
     def __init__(self, individuals: Iterable[Individual] = ()) -> None:
-        self._members = {individual.id: individual for individual in individuals}
+        self._members: dict[str, Individual] = {}
+        self._ranked: list[Individual] = []
+        self._pairs: set[frozenset[str]] = set()
+        for individual in individuals:
+            self.add(individual)
 
     def __getitem__(self, id: str) -> Individual:
         return self._members[id]
 
     def add(self, individual: Individual) -> None:
         """Add an individual; its parents count as merged from now on."""
+        before = self._members.get(individual.id)
+        if before is not None and before.scored:
+            self._ranked.remove(before)
         self._members[individual.id] = individual
+        if individual.scored:
+            insort(self._ranked, individual, key=_place)
+        if individual.parents:
+            self._pairs.add(frozenset(individual.parents))
 
     def members(self) -> list[Individual]:
         """Everyone, in the order they came."""
@@ -99,9 +115,7 @@ class Population:
 
     def ranked(self) -> list[str]:
         """Ids of all that have a score, best first (see `standing`), those stopped early last."""
-        scored = [member for member in self._members.values() if member.scored]
-        scored.sort(key=lambda m: (not m.complete, standing(m.score, m.stderr, m.identity, m.id)))
-        return [member.id for member in scored]
+        return [member.id for member in self._ranked]
 
     def by_weights(self, ids: Iterable[str]) -> list[str]:
         """The ids in an order that rests on their weights, not on what they are called."""
@@ -113,7 +127,7 @@ class Population:
 
     def merged_pairs(self) -> set[frozenset[str]]:
         """Every set of parents that has been merged, in whatever order."""
-        return {frozenset(member.parents) for member in self._members.values() if member.parents}
+        return set(self._pairs)
 
 
 Closeness = Callable[[str, str], float]

@@ -37,8 +37,10 @@ def choice_of(population: Population, settings: StrategySettings, generation: in
     The pool is the run file's. Where nobody is left in it, it is everybody: a search that was asked to explore does.
     None where no partner is added.
     """
+    if settings.variant == "vanilla" or generation < 2:
+        return None
     ranked = population.ranked()
-    if settings.variant == "vanilla" or generation < 2 or not ranked:
+    if not ranked:
         return None
     best = ranked[0]
     met = population.merged_pairs() | {frozenset(pair) for pair in new_pairs(population, settings.k)}

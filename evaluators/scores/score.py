@@ -54,6 +54,11 @@ class Score:
     tasks: tuple[TaskScore, ...]
     partial: Estimate | None = None
 
+    @classmethod
+    def of(cls, results: Results, digests: Mapping[str, str]) -> Self:
+        """Of all documents in ``results``; ``digests``: of the tasks, by name, in whose order they come."""
+        return cls(tuple(TaskScore.of(task, results[task], digest) for task, digest in digests.items()))
+
     @property
     def complete(self) -> bool:
         """Whether every document was seen."""

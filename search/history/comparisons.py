@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from evaluators.scores.aggregates import differences, gain
 from evaluators.scores.intervals import Sample, paired_differences
-from evaluators.scores.score import Estimate, Score, TaskScore
+from evaluators.scores.score import Estimate, Score
 from evaluators.scores.splits import SPLITS, Split
 from search.ledger.ledger import Ledger, RunFacts
 from search.ledger.records import Record, best_offspring, best_so_far
@@ -52,7 +52,7 @@ def _course(run: Iterable[Made]) -> list[list[str]]:
 def score_of(ledger: Ledger, facts: RunFacts, record: Record, split: Split) -> Score:
     """The score of an individual with its documents; for a double, those of the original."""
     results = ledger.results(record.twin or record.id, split)
-    return Score(tuple(TaskScore.of(task, results[task], facts.tasks[task]["digest"]) for task in facts.tasks))
+    return Score.of(results, {name: task["digest"] for name, task in facts.tasks.items()})
 
 
 class Differences:

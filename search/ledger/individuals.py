@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from evaluators.scores.aggregates import shares
-from evaluators.scores.score import Score, TaskScore
+from evaluators.scores.score import Score
 from evaluators.scores.splits import Split
 from kinship.arrays import Float64
 from kinship.measures.matrix import KinshipMatrix
@@ -106,10 +106,7 @@ class Individuals:
         return np.repeat(np.array(factors) / counts, counts)
 
     def _score(self, id: str) -> Score:
-        results = self._search_results(id)
-        return Score(
-            tuple(TaskScore.of(task, results[task], each["digest"]) for task, each in self._facts.tasks.items())
-        )
+        return Score.of(self._search_results(id), {name: task["digest"] for name, task in self._facts.tasks.items()})
 
     def strategy(self) -> Strategy:
         """The run's strategy as it was before it was told of any offspring; base and founders must be scored."""

@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateColumn
 
 from kinship.errors import LedgerError
 from kinship.sqlite_files import Trouble, damage_of
-from search.ledger.database import SAVED, begin_alone, durable_engine, unreadable
+from search.ledger.database import begin_alone, durable_engine, unreadable
 from search.ledger.location import LedgerLocation
 from search.ledger.tables import Json
 
@@ -107,9 +107,10 @@ def _unusable(location: LedgerLocation, error: Any) -> LedgerError:
     """As of a ledger, but for what a file of the service is worth."""
     told = unreadable(location, error)
     if location.file is None:
-        return type(told)(told.message, hint=AWAY if told.hint == SAVED else told.hint)
+        return told
     reason = told.message.removeprefix(f"{location} ")
-    return LedgerError(f"The service's own file {location} cannot be used: it {reason}", hint=AWAY)
+    hint = f"See to its permissions and to the disk. {AWAY}"
+    return LedgerError(f"The service's own file {location} cannot be used: it {reason}", hint=hint)
 
 
 def _require_whole(location: LedgerLocation, connection: Connection) -> None:

@@ -12,15 +12,25 @@ def page_environment() -> "Environment":
     """An environment of the templates of `service`.
 
     Every string is escaped, and shown `on_terminal`: on one line, letters that are not seen written out. The filter
-    ``block`` keeps the line ends of texts that have several lines; ``safe`` is for what is HTML already.
+    ``block`` keeps the line ends of texts that have several lines, ``as_score`` is for numbers; ``safe`` is for what is
+    HTML already.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined, finalize=_shown
     )
-    environment.filters["block"] = _block
+    environment.filters |= {"block": _block, "as_score": as_score}
     return environment
+
+
+def as_score(value: float | None) -> str:
+    """A score, in its metric's own unit.
+
+    >>> as_score(0.61234), as_score(None)
+    ('0.6123', '')
+    """
+    return "" if value is None else f"{value:.4f}"
 
 
 def _shown(value: Any) -> Any:

@@ -34,7 +34,6 @@ CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions"
 def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
     """Write the report of one or more runs (by label) to ``path``; about 2 MB, of which Plotly is nearly all."""
     environment = page_environment()
-    environment.filters["figure"] = lambda value: "" if value is None else f"{value:.4f}"
     environment.filters["signed"] = lambda value: "" if value is None else f"{value:+.4f}"
     page = environment.get_template("report.html").render(
         title=title,

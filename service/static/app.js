@@ -18,7 +18,7 @@ export function element(tag, attributes = {}, ...children) {
 export const say = (text) => { $("#said").textContent = text; };
 
 export const known = (value) => value !== null && value !== undefined;
-export const points = (value) => known(value) ? value.toFixed(4) : "";
+export const asScore = (value) => known(value) ? value.toFixed(4) : "";
 export const signed = (value) => known(value) ? `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}` : "";
 export const decimals = (value, count = 3) => known(value) ? value.toFixed(count) : "";
 export function duration(seconds) {

@@ -1,5 +1,5 @@
 // Runs side by side: one curve each.
-import { $, embedded, points } from "./app.js";
+import { $, embedded, asScore } from "./app.js";
 import { chart, DASHES, ink, LINES } from "./charts.js";
 
 const curves = embedded("page-data");
@@ -9,5 +9,5 @@ chart($("#curves"), () => ({
   layout: { xaxis: { title: { text: "offspring evaluated" }, rangemode: "tozero" }, yaxis: { title: { text: "best score so far" } } },
 }), () => ({
   columns: [{ name: "run" }, { name: "after evaluations", number: true }, { name: "best" }, { name: "score", number: true }, { name: "± s.e.", number: true }],
-  rows: curves.flatMap(({ run, name, steps }) => steps.slice(0, -1).map(([count, id, value, stderr]) => [name, count, { text: id, href: `/runs/${encodeURIComponent(run)}/individuals/${encodeURIComponent(id)}` }, points(value), points(stderr)])),
+  rows: curves.flatMap(({ run, name, steps }) => steps.slice(0, -1).map(([count, id, value, stderr]) => [name, count, { text: id, href: `/runs/${encodeURIComponent(run)}/individuals/${encodeURIComponent(id)}` }, asScore(value), asScore(stderr)])),
 }));

@@ -1,5 +1,5 @@
 // A run's family tree as it grows: Cytoscape with dagre.
-import { $, element, known, points, script, table, vendored } from "./app.js";
+import { $, element, known, asScore, script, table, vendored } from "./app.js";
 import { SCALE, ink } from "./charts.js";
 
 const MOST = 150; // individuals drawn; of a larger run founders, the best and their nearest ancestors
@@ -87,7 +87,7 @@ export class Family {
   _list() {
     const place = $("details", this.figure);
     if (!place.open) return;
-    const rows = this._shown().filter((one) => one.parents.length).map((one) => [{ text: one.id, href: this.address(one.id) }, one.generation, one.parents.join(" × "), one.role, known(one.kinship) ? one.kinship.toFixed(4) : "", points(one.value)]);
+    const rows = this._shown().filter((one) => one.parents.length).map((one) => [{ text: one.id, href: this.address(one.id) }, one.generation, one.parents.join(" × "), one.role, known(one.kinship) ? one.kinship.toFixed(4) : "", asScore(one.value)]);
     place.replaceChildren($("summary", place), table([{ name: "child" }, { name: "generation", number: true }, { name: "parents" }, { name: "role" }, { name: "kinship of parents", number: true }, { name: "score", number: true }], rows, "Family tree"));
   }
 }

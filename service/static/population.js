@@ -1,5 +1,5 @@
 // The table of a run's individuals: Tabulator, which keeps only the rows that are seen in the document.
-import { $, decimals, known, points, remember, script, signed, vendored } from "./app.js";
+import { $, decimals, known, asScore, remember, script, signed, vendored } from "./app.js";
 
 const SCORES = ["value", "held_out", "gain"];
 
@@ -11,7 +11,7 @@ export class Population {
   async _make() {
     await script(vendored("tabulator.min.js"));
     const number = (title, field, format, more = {}) => ({ title, field, hozAlign: "right", headerHozAlign: "right", sorter: "number", sorterParams: { alignEmptyValues: "bottom" }, formatter: (cell) => format(cell.getValue(), cell.getData()), ...more });
-    const score = (title, field, error) => number(title, field, (value, one) => !known(value) ? "" : `${one.complete === 0 && field === "value" ? "≈ " : ""}${points(value)}${known(one[error]) ? ` ± ${points(one[error])}` : ""}`, { minWidth: 120 });
+    const score = (title, field, error) => number(title, field, (value, one) => !known(value) ? "" : `${one.complete === 0 && field === "value" ? "≈ " : ""}${asScore(value)}${known(one[error]) ? ` ± ${asScore(one[error])}` : ""}`, { minWidth: 120 });
     const order = (new URL(location.href).searchParams.get("sort") || "-value").match(/^(-?)(.+)$/);
     const columns = [
       { title: "id", field: "id", frozen: innerWidth > 700, minWidth: 90, sorter: "alphanum", formatter: (cell) => this._link(cell.getValue()) },
@@ -21,7 +21,7 @@ export class Population {
       number("gain", "gain", signed, { minWidth: 80 }), number("kinship of parents", "kinship", (value) => decimals(value), { minWidth: 110 }),
       { title: "role", field: "role", minWidth: 90, formatter: (cell) => { const one = cell.getData(); return text(one.error ? `✕ failed: ${one.error}` : one.twin ? `${one.role}, weights of ${one.twin}` : one.role, one.error ? "bad" : ""); } },
     ];
-    this._column = (task, index) => number(task, `task${index}`, points, { minWidth: 80 });
+    this._column = (task, index) => number(task, `task${index}`, asScore, { minWidth: 80 });
     columns.push(...this.tasks.map(this._column));
     this.table = new window.Tabulator(this.place, {
       data: [...this.rows.values()], index: "id", columns, maxHeight: "32rem", minHeight: "6rem", layout: "fitDataFill", placeholder: "Nobody.",

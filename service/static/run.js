@@ -1,5 +1,5 @@
 // The page of a run: what is new comes as increments, at most twice a second, whatever the search does.
-import { $, calm, decimals, duration, element, embedded, json, known, points, post, remember, say, signed, table, trouble } from "./app.js";
+import { $, calm, decimals, duration, element, embedded, json, known, asScore, post, remember, say, signed, table, trouble } from "./app.js";
 import { chart, heatmap, ink, pairs } from "./charts.js";
 import { Family } from "./family.js";
 import { Population } from "./population.js";
@@ -53,7 +53,7 @@ function drawCurve() {
   };
   const listed = () => ({
     columns: [{ name: "after evaluations", number: true }, { name: "best" }, { name: "score", number: true }, { name: "± s.e.", number: true }],
-    rows: curve().best.map(([count, one]) => [count, { text: one.id, href: address(one.id) }, points(one.value), points(one.stderr)]),
+    rows: curve().best.map(([count, one]) => [count, { text: one.id, href: address(one.id) }, asScore(one.value), asScore(one.stderr)]),
   });
   chart($("#curve"), show, listed, (point) => point.text && address(point.text));
 }
@@ -95,7 +95,7 @@ function drawFront() {
   };
   const listed = () => ({
     columns: [{ name: "id" }, { name: "score", number: true }, ...tasks.map((name) => ({ name, number: true }))],
-    rows: members().sort((one, other) => other.value - one.value).map((one) => [{ text: one.id, href: address(one.id) }, points(one.value), ...one.tasks.map(points)]),
+    rows: members().sort((one, other) => other.value - one.value).map((one) => [{ text: one.id, href: address(one.id) }, asScore(one.value), ...one.tasks.map(asScore)]),
   });
   chart($("#front"), show, listed);
 }
@@ -135,7 +135,7 @@ function figures() {
     state.className = `state ${live.state}`; state.textContent = live.state; say(`The run is ${live.state}.`);
   }
   document.querySelectorAll("[data-when]").forEach((made) => { made.hidden = !made.dataset.when.split(" ").includes(live.state); });
-  set("best", known(live.value) ? `${points(live.value)}${live.stderr ? ` ± ${points(live.stderr)}` : ""}` : "");
+  set("best", known(live.value) ? `${asScore(live.value)}${live.stderr ? ` ± ${asScore(live.stderr)}` : ""}` : "");
   set("leader", live.best || ""); set("evaluations", live.budget ? `${live.offspring} of ${live.budget}` : String(live.offspring));
   set("generation", String(live.generation)); set("failed", String(live.failed)); set("hours", duration(3600 * live.hours)); set("left", live.left || "–");
   set("error", live.error || ""); $("#error").hidden = !live.error;
@@ -184,7 +184,7 @@ async function soon() {
 // Events
 
 const told = {
-  scored: (facts) => `${facts.individual} scored ${points(facts.value)}${facts.stderr ? ` ± ${points(facts.stderr)}` : ""} (${String(facts.split || "search").replace("_", "-")})${facts.complete === false ? ", an estimate" : ""}`,
+  scored: (facts) => `${facts.individual} scored ${asScore(facts.value)}${facts.stderr ? ` ± ${asScore(facts.stderr)}` : ""} (${String(facts.split || "search").replace("_", "-")})${facts.complete === false ? ", an estimate" : ""}`,
   failed: (facts) => `${facts.individual} failed: ${facts.error || ""}`,
   added: (facts) => facts.individuals ? `${[].concat(facts.individuals).length} individuals proposed` : "individuals proposed",
   generation: (facts) => `generation ${facts.generation}: ${facts.offspring ?? ""} offspring`.replace(":  offspring", ""),

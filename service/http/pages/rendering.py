@@ -26,15 +26,6 @@ def page(template: str, here: str, *, status: int = 200, json: str | None = None
     return HTMLResponse(made, status, {"Cache-Control": "no-store"})
 
 
-def points(value: float | None) -> str:
-    """A score, in its metric's own unit.
-
-    >>> points(0.61234), points(None)
-    ('0.6123', '')
-    """
-    return "" if value is None else f"{value:.4f}"
-
-
 def signed(value: float | None) -> str:
     r"""A difference of scores, with a real minus.
 
@@ -89,6 +80,6 @@ def embedded(content: Any) -> str:
 def _environment() -> "Environment":
     made = page_environment()
     made.trim_blocks = made.lstrip_blocks = True
-    made.filters |= {"points": points, "signed": signed, "duration": duration, "size": size, "embedded": embedded}
+    made.filters |= {"signed": signed, "duration": duration, "size": size, "embedded": embedded}
     made.globals |= {"asset": address, "version": version("model-kinship")}
     return made

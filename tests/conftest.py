@@ -25,6 +25,18 @@ os.environ["KINSHIP_CACHE"] = "off"  # but where a test is about it
 
 MakeModel = Callable[..., Path]
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for programs that they have started."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests that must follow one another begin first, so that no worker is left alone with them at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 SHAPES = {
     "model.embed_tokens.weight": (11, 8),
     "model.layers.0.self_attn.q_proj.weight": (8, 8),

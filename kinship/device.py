@@ -1,4 +1,5 @@
-"""The Gram pass on an accelerator. UNTESTED on CUDA: no GPU was at hand; the tests run the same code on torch's CPU.
+"""The Gram pass on an accelerator. UNTESTED on CUDA: no GPU was at hand. The tests run the same code on torch's CPU
+and on a device that torch pretends to have, where tensors of two devices may not meet; `benchmarks/gpu.py` awaits one.
 
 Each reading thread has a buffer of pinned memory and a stream of its own, so that one thread's copy to the device and
 products overlap with another's reading.
@@ -7,12 +8,8 @@ products overlap with another's reading.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from kinship.errors import InvalidConfig
-
-if TYPE_CHECKING:
-    pass
 
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -1,6 +1,10 @@
 """The accelerator's code, run on torch's CPU; and on CUDA where there is one."""
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,3 +71,16 @@ def test_device_is_chosen_by_what_there_is(monkeypatch: pytest.MonkeyPatch) -> N
     assert choose_device("auto") == choose_device("cuda") == "cuda"
     with pytest.raises(InvalidConfig, match="'tpu'"):
         choose_device("tpu")
+
+
+def test_nothing_meets_a_tensor_of_another_device() -> None:
+    """On a device that torch only pretends to have; in a process of its own, whose torch is told of it for good."""
+    program = [sys.executable, "-m", "tests.kinship.elsewhere"]
+    ended = subprocess.run(program, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["together"] == "FakeTensorDeviceMismatchError"  # what would not be seen on the CPU is seen there
+    assert found["moments"] == "elsewhere elsewhere"
+    assert found["likelihoods"] == 3
+    assert len(found["kernels"]) > 5
+    assert set(found["kernels"].values()) == {"elsewhere"}

@@ -4,8 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from merging.offspring.basis import child_seed
-from merging.offspring.span import Genome, Span
+from merging.offspring.span import Genome, Span, child_seed
 from merging.recipe.documents import with_models
 from merging.recipe.schema import Recipe, parse_recipe
 from search.ledger.ledger import Ledger, RunFacts

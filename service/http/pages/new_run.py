@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from kinship.errors import InvalidConfig, KinshipError
 from search.config import RunConfig
-from service.answers.dry_run import SearchPlan
+from service.answers.plan import SearchPlan
 from service.http import orders
 from service.http.backend import Asked, Backend
 from service.http.pages import task_names

@@ -4,11 +4,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from evaluators.scores.splits import Split
 from kinship.errors import EvaluationFailed, KinshipError
-from merging.offspring.weights import Tensors
+
+if TYPE_CHECKING:
+    from merging.offspring.weights import Tensors
 
 Documents = Mapping[str, Sequence[int]]
 """Indices of documents by task name."""
@@ -27,7 +29,7 @@ class Candidate:
 
     id: str
     identity: str
-    tensors: Callable[[], Tensors]
+    tensors: "Callable[[], Tensors]"
     require_unchanged: Callable[[], None] = lambda: None
 
 

@@ -15,9 +15,18 @@ from kinship.safe_yaml import load_yaml_documents
 
 
 class Strict(BaseModel):
-    """A schema that is frozen and refuses unknown keys."""
+    """A schema that is frozen and refuses unknown keys; whoever makes one directly is told by an `InvalidConfig`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise invalid(error, type(self).__name__, type(self)) from None
+
+    # Nothing that validation itself has to call, which would lose the place of an error in what is around it.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @field_validator("*", mode="before")
     @classmethod

@@ -79,6 +79,8 @@ def test_public_names_exist_and_are_documented(package: str) -> None:
         ("kinship.measures.comparison", "numba"),
         ("kinship.trees.dendrogram", "numba"),
         ("kinship.trees.recorded", "numpy"),
+        ("service.http.app", "numba"),
+        ("service.http.pages", "scipy"),
     ],
 )
 def test_importing_costs_no_more_than_it_must(module: str, heavy: str) -> None:

@@ -15,15 +15,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
-from scipy.special import ndtri
 
 from evaluators.racing.control_variates import Extrapolation, Indices, Panel, extrapolate, part_of
-from evaluators.racing.reduced import Subset, pick
 from evaluators.scores.score import Estimate, Results
 from kinship.validation import Strict
+
+if TYPE_CHECKING:
+    from evaluators.racing.reduced import Subset
 
 TIE = 1e-12  # rounding, not a difference
 LEFT = 0.15  # of the documents: what fewer unseen ones add up to is far from normal, and saves little
@@ -89,7 +91,11 @@ class Race:
         if len(set(candidates)) < len(candidates) or set(candidates) & known.keys():
             raise ValueError("ids in a race must differ")
         self._panel = Panel.of(tasks, known, shares)
-        self._subset = None if settings.reduced is None else pick(known, tasks, settings.reduced, seed, shares)
+        self._subset = None
+        if settings.reduced is not None:
+            from evaluators.racing.reduced import pick  # scipy.optimize, which who reads settings does without
+
+            self._subset = pick(known, tasks, settings.reduced, seed, shares)
         self._references = {id: float(self._panel.scores([references[id]])[0]) for id in sorted(references)}
         self._racing = list(candidates)
         self._k = k
@@ -175,7 +181,7 @@ def _generator(seed: int, candidates: Sequence[str]) -> np.random.Generator:
 
 
 def _blocks(
-    settings: RaceSettings, panel: Panel, generator: np.random.Generator, subset: Subset | None
+    settings: RaceSettings, panel: Panel, generator: np.random.Generator, subset: "Subset | None"
 ) -> list[Indices]:
     """Every document in one block, each block with its share of every task; first of all those of ``subset``."""
     first = settings.first_share if settings.reduced is None else settings.reduced
@@ -195,6 +201,8 @@ def _blocks(
 
 def _boundaries(settings: RaceSettings, sizes: Sequence[int]) -> list[float]:
     """The one-sided critical value of each look; infinite where nobody is stopped: too early, or nearly all is seen."""
+    from scipy.special import ndtri
+
     seen = np.cumsum(sizes)
     last = (1 - LEFT) * seen[-1]
     looks = [look for look in range(len(sizes) - 1) if settings.minimum <= seen[look] <= last]

@@ -10,7 +10,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from kinship.arrays import Float64
+from kinship.arrays import Float64, read_arrays
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.checkpoints.tensor_names import group_members
@@ -95,9 +95,9 @@ class GramTable:
     @classmethod
     def load(cls, file: BinaryIO) -> Self:
         """Read what `save` wrote."""
-        with np.load(file, allow_pickle=False) as data:
-            rows, names = (tuple(str(item) for item in data[key]) for key in ("rows", "names"))
-            return cls(rows, names, data["counts"], data["sums"], data["grams"])
+        data = read_arrays(file)
+        rows, names = (tuple(str(item) for item in data[key]) for key in ("rows", "names"))
+        return cls(rows, names, data["counts"], data["sums"], data["grams"])
 
 
 def gram_table(

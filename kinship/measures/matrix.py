@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from kinship.arrays import Float64
+from kinship.arrays import Float64, read_arrays
 from kinship.errors import InvalidConfig, MalformedCheckpoint, nearest
 from kinship.measures.metrics import Metric, get_metric
 from kinship.outside import write_csv
@@ -132,8 +132,8 @@ class KinshipMatrix:
         path = Path(path)
         try:
             if path.suffix == ".npz":
-                with np.load(path, allow_pickle=False) as data:
-                    fields = json.loads(str(data["header"])) | {"values": data["values"]}
+                data = read_arrays(path)
+                fields = json.loads(str(data["header"])) | {"values": data["values"]}
             else:
                 fields = json.loads(path.read_text(encoding="utf-8"))
             if fields["schema"] != SCHEMA:

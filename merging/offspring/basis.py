@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -213,15 +212,6 @@ def stored_bytes(plans: Sequence[TensorPlan]) -> int:
     """What a child takes on disk."""
     specs = [plan.spec for plan in plans]
     return len(header_of(specs)[0]) + sum(spec.nbytes for spec in specs)
-
-
-def child_seed(seed: int, id: str) -> int:
-    """Seed of what is random in child ``id`` of a run with ``seed``: the same when the run is resumed.
-
-    >>> child_seed(0, "1-2") == child_seed(0, "1-2"), child_seed(0, "1-2") == child_seed(0, "1-3")
-    (True, False)
-    """
-    return int.from_bytes(blake2b(f"{seed}:{id}".encode(), digest_size=7).digest(), "little")
 
 
 def _file_of(folder: Path, id: str) -> Path:

@@ -4,14 +4,46 @@ All here is plain data: a recipe is a mapping with ``merge_method``, wherever a 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from kinship.errors import InvalidConfig
 
 _MODEL_KEYS = ("model", "base_model")
 _BETWEEN = {"dtype": "float32"}  # in which we keep what lies between; mergekit has to be told
+
+MOST_MERGES, DEEPEST = 1000, 50
+
+
+class TooManyMerges(InvalidConfig):
+    """Recipes inside recipes that are more merges than anybody could carry out."""
+
+
+class Extent(NamedTuple):
+    """How many ``merges`` a recipe is, each written out wherever it is needed, and how many of them in one another."""
+
+    merges: int
+    depth: int
+
+    @classmethod
+    def of(cls, inside: Iterable["Extent"]) -> "Extent":
+        """That of a recipe from those of the recipes that stand in it, each as often as it does."""
+        extents = list(inside)
+        return cls(1 + sum(one.merges for one in extents), 1 + max((one.depth for one in extents), default=0))
+
+    def require(self, what: str, hint: str) -> None:
+        """Raise `TooManyMerges` beyond `MOST_MERGES` or `DEEPEST`.
+
+        Who is two others' parent counts twice: thirty short documents can be a billion merges.
+        """
+        if self.merges > MOST_MERGES or self.depth > DEEPEST:
+            merges = f"more than {MOST_MERGES:,}" if self.merges > MOST_MERGES else str(self.merges)
+            raise TooManyMerges(
+                f"{what} is {merges} merges written out, {self.depth} in one another; at most {MOST_MERGES:,}, "
+                f"{DEEPEST} in one another, were expected.",
+                hint=hint,
+            )
 
 
 def as_reference(value: Any) -> Any:
@@ -33,6 +65,13 @@ def with_models(content: Any, change: Callable[[Any], Any]) -> Any:
     if not isinstance(content, Mapping):
         return content
     return {key: change(value) if key in _MODEL_KEYS else with_models(value, change) for key, value in content.items()}
+
+
+def models_of(content: Any) -> list[Any]:
+    """The models of a recipe, each as often as it stands there; not those of the recipes among them."""
+    found: list[Any] = []
+    with_models(content, found.append)
+    return found
 
 
 def separate(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -76,7 +115,8 @@ def united(documents: Sequence[object], source: str) -> dict[str, Any]:
     """The one recipe that ``documents`` make together, what they name put inside it: the opposite of `separate`.
 
     The merge is the document that no other names. Raises `InvalidConfig` where there are several of these or none,
-    where two have one name, and for one that is needed by others and kept in another dtype than float32.
+    where two have one name, and for one that is needed by others and kept in another dtype than float32;
+    `TooManyMerges`.
     """
     recipes = [dict(document) for document in documents if isinstance(document, Mapping)]
     if len(recipes) < len(documents):
@@ -97,11 +137,28 @@ def united(documents: Sequence[object], source: str) -> dict[str, Any]:
             hint="Name the others as models of it; merges that have nothing to do with each other need a file each.",
         )
 
-    def inside(model: Any, path: tuple[str, ...]) -> Any:
+    known: dict[str, Extent] = {}
+
+    def extent(recipe: Any, path: tuple[str, ...]) -> Extent:
+        if len(path) > DEEPEST:
+            Extent(len(path), len(path)).require(source, _IN_STEPS)
+        found = []
+        for model in models_of(recipe):
+            if isinstance(model, str) and model in by_name:
+                if model in path:
+                    raise InvalidConfig(f"{source}: the merge {model!r} needs itself, by {' and '.join(path)}.")
+                if model not in known:
+                    known[model] = extent(by_name[model], (*path, model))
+                found.append(known[model])
+            elif _is_recipe(model):
+                found.append(extent(model, path))
+        return Extent.of(found)
+
+    extent(last[0], ()).require(source, _IN_STEPS)
+
+    def inside(model: Any) -> Any:
         if not isinstance(model, str) or model not in by_name:
-            return with_models(model, lambda each: inside(each, path)) if _is_recipe(model) else model
-        if model in path:
-            raise InvalidConfig(f"{source}: the merge {model!r} needs itself, by {' and '.join(path)}.")
+            return with_models(model, inside) if _is_recipe(model) else model
         step = by_name[model]
         kept = {step.get("dtype", "float32"), step.get("out_dtype", "float32")} - {"float32"}
         if kept:
@@ -110,10 +167,13 @@ def united(documents: Sequence[object], source: str) -> dict[str, Any]:
                 hint="What lies between is kept in float32: leave dtype out there.",
             )
         content = {key: value for key, value in step.items() if key not in ("name", "dtype", "out_dtype")}
-        return with_models(content, lambda each: inside(each, (*path, model)))
+        return with_models(content, inside)
 
-    whole: dict[str, Any] = with_models(last[0], lambda model: inside(model, ()))
+    whole: dict[str, Any] = with_models(last[0], inside)
     return {key: value for key, value in whole.items() if key != "name"}
+
+
+_IN_STEPS = "Merge what many others need first, into a folder of its own, and name that."
 
 
 def _is_recipe(model: Any) -> bool:
@@ -121,14 +181,6 @@ def _is_recipe(model: Any) -> bool:
 
 
 def _references(recipe: Any) -> set[str]:
-    found: set[str] = set()
-
-    def note(model: Any) -> Any:
-        if isinstance(model, str):
-            found.add(model)
-        elif _is_recipe(model):
-            with_models(model, note)
-        return model
-
-    with_models(recipe, note)
-    return found
+    models = models_of(recipe)
+    found = {model for model in models if isinstance(model, str)}
+    return found.union(*(_references(model) for model in models if _is_recipe(model)))

@@ -4,9 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from merging.offspring.basis import child_seed
-from merging.offspring.span import Genome, Span
-from merging.recipe.documents import with_models
+from merging.offspring.span import Genome, Span, child_seed
+from merging.recipe.documents import Extent, models_of, with_models
 from merging.recipe.schema import Recipe, parse_recipe
 from search.ledger.ledger import Ledger, RunFacts
 from search.ledger.records import Record
@@ -42,13 +41,28 @@ class Descent:
         That of a founder is itself with weight 1.
 
         A child outside the span, made by TIES say, is the merge that it was proposed as; what lies between is kept in
-        float32 there, and in the models' dtype by the search.
+        float32 there, and in the models' dtype by the search. Raises `TooManyMerges` after many
+        generations of such children.
         """
-        return parse_recipe(self._content(id, {}))
+        made: dict[str, dict[str, Any]] = {}
+        extents: dict[str, Extent] = {}
+
+        def inside(model: Any) -> Any:
+            return {"name": model} | made[model] if model in made else model
+
+        for one, content in self._lineage(id).items():
+            extents[one] = Extent.of(extents[model] for model in models_of(content) if model in extents)
+            extents[one].require(f"The recipe of {id}", "Take its weights; the steps of its lineage tell each merge.")
+            made[one] = with_models(content, inside)
+        return parse_recipe(made[id])
+
+    def last_step(self, id: str) -> Recipe:
+        """The merge that an individual is of others, named by their ids; of a founder itself with weight 1."""
+        return parse_recipe(self._own(id))
 
     def parents(self, id: str) -> list[str]:
         """Ids of base and founders whose weights are part of an individual, in the run's order."""
-        own = self.recipe(id).references
+        own = {model for content in self._lineage(id).values() for model in models_of(content)}
         return [founder for founder in self.founders if founder in own]
 
     def steps(self, id: str) -> list[dict[str, Any]]:
@@ -71,21 +85,21 @@ class Descent:
             if record.id in needed
         ]
 
-    def _content(self, id: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        if id in known:
-            return known[id]
+    def _lineage(self, id: str) -> dict[str, dict[str, Any]]:
+        """The merges that an individual's recipe is made of, by id, what is needed first; itself is the last."""
+        found: dict[str, dict[str, Any]] = {}
+        queue = [id]
+        while queue:
+            last = queue.pop()
+            if last not in found:
+                found[last] = self._own(last)
+                queue += [model for model in models_of(found[last]) if model not in self.founders]
+        return {one: found[one] for one in self.records if one in found}
+
+    def _own(self, id: str) -> dict[str, Any]:
         recipe = self.span.recipe_of(self.genome(id))
-        only = [str(entry.model) for entry in recipe.models]
-        made_apart = only == [id] and id not in self.founders
-        content = self.records[id].recipe if made_apart else recipe.to_dict()
-
-        def inside(model: Any) -> Any:
-            if model in self.founders:
-                return model
-            return {"name": model} | self._content(model, known)
-
-        known[id] = with_models(content, inside)
-        return known[id]
+        made_apart = id not in self.founders and [entry.model for entry in recipe.models] == [id]
+        return dict(self.records[id].recipe) if made_apart else recipe.to_dict()
 
 
 def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:

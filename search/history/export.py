@@ -10,6 +10,7 @@ from typing import Any
 from evaluators.scores.score import as_dict
 from kinship.errors import LedgerError
 from kinship.outside import json_text
+from merging.recipe.documents import TooManyMerges
 from search.history.comparisons import Differences, comparisons
 from search.history.descent import Descent
 from search.history.exploration import explorations
@@ -50,7 +51,7 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "best_founder": best_founder,
         "best_offspring": offspring.id if offspring else None,
         "best_so_far": leaders,
-        "best_offspring_recipe": descent.recipe(offspring.id).to_dict() if offspring else None,
+        "best_offspring_recipe": _recipe(descent, offspring.id) if offspring else None,
         "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
         "comparisons": rows,
         "verdict": verdict(offspring.id if offspring else None, best_founder, rows, whole=whole),
@@ -58,6 +59,13 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "pareto_front": front(records) if len(facts.tasks) > 1 else [],
         "individuals": [describe(record, by_id) for record in records],
     }
+
+
+def _recipe(descent: Descent, id: str) -> dict[str, Any] | None:
+    try:
+        return descent.recipe(id).to_dict()
+    except TooManyMerges:
+        return None
 
 
 def to_json(export: dict[str, Any]) -> str:

@@ -3,10 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
-from kinship.trees.graph import add_descent
-
 if TYPE_CHECKING:
     from kinship.trees.graph import Tree
 
@@ -41,6 +37,10 @@ def lineage_of(export: Mapping[str, Any], most: int | None = None) -> "Tree":
     The base, whose fine-tunes the founders are by the run's own word, is one of them. ``most``: of a larger run only
     what is `shown`; an edge then needs both its ends.
     """
+    import networkx as nx
+
+    from kinship.trees.graph import add_descent
+
     tree: Tree = nx.DiGraph()
     wanted = set(shown(export, most or len(export["individuals"])))
     for individual in export["individuals"]:

@@ -25,7 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from evaluators.scores.score import Results
-from kinship.arrays import Float64
+from kinship.arrays import Float64, read_arrays
 from kinship.measures.gram import GramTable
 
 VERSION = "2"
@@ -78,8 +78,7 @@ class Arrays(TypeDecorator[Mapping[str, Float64]]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Mapping[str, Float64]:
         """From bytes."""
-        with np.load(io.BytesIO(value), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_arrays(io.BytesIO(value))
 
 
 class ByDocument(TypeDecorator[Results]):
@@ -122,7 +121,7 @@ class Run(Table):
     tasks: Mapped[dict[str, dict[str, str]]] = mapped_column(Json)
     conditions: Mapped[dict[str, str]] = mapped_column(Json)
     budget: Mapped[int | None]
-    gram: Mapped[GramTable] = mapped_column(Gram)
+    gram: Mapped[GramTable] = mapped_column(Gram, deferred=True)  # the one that is large
     stopped: Mapped[str | None]
 
 

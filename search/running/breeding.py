@@ -8,8 +8,8 @@ import numpy as np
 
 from evaluators.workers.base import words
 from kinship.errors import OutputNotWritable
-from merging.offspring.basis import Absent, Basis, child_seed
-from merging.offspring.span import Genome, genome_identity
+from merging.offspring.basis import Absent, Basis
+from merging.offspring.span import Genome, child_seed, genome_identity
 from merging.recipe.schema import Recipe
 from search.ledger.individuals import Individuals
 from search.ledger.ledger import StoredChild

@@ -18,7 +18,8 @@ _NAMES = {
     "methods": ("Methods", "list_methods"),
     "checks": ("FolderChecks", "RunChecks", "check_folder", "check_run"),
     "score": ("Scores", "score_models"),
-    "dry_run": ("SearchPlan", "plan_search"),
+    "dry_run": ("plan_search",),
+    "plan": ("SearchPlan",),
     "events": (
         "Finished", "Generation", "IndividualFailed", "IndividualScored", "Phase", "Results", "SearchStopped",
         "Started", "event_of", "read_event",

@@ -1,10 +1,10 @@
-"""A search's dry run: what it would do and take."""
+"""A search's dry run."""
 
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,55 +21,9 @@ from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Answers, Context, Individual, Proposal
 from search.strategies.make import make_strategy, resolved_name
 from search.strategies.recipes import BASE
-from service.answers.base import Answer, named
+from service.answers.plan import SearchPlan
 
 TIMED_DOCUMENTS = 16  # of each task
-
-
-class SearchPlan(Answer):
-    """What a search would do and take; ``at_most``: of Top-k greedy merging the most, else as the first generation."""
-
-    schema_: Literal["kinship.plan/2"] = named("kinship.plan/2")
-    founders: list[str]
-    """Their ids."""
-    frame: str
-    """Whose tokenizer, chat template and end tokens everyone gets."""
-    ignored: list[str]
-    """Tensors of the files that transformers passes over, and so does the run."""
-    parameters: int
-    """Of one model."""
-    bytes_to_read: int
-    """Of base and founders."""
-    tasks: list[str]
-    """Their names."""
-    documents: int
-    """Of one model, search split."""
-    documents_held_out: int
-    """Of one model, held-out split."""
-    strategy: str
-    """Its name."""
-    offspring_first_generation: int
-    """How many the first has."""
-    offspring_later_generations: int
-    """How many each later one has."""
-    offspring_at_most: int | None
-    """In all; null: nothing in the run file limits them."""
-    evaluations_at_most: int | None
-    """The same with base and founders."""
-    documents_at_most: int
-    """Scored in all; of a first generation where nothing limits them."""
-    workers: int
-    """How many."""
-    seconds_per_document: float | None
-    """Of the first founder; null: not timed."""
-    hours_at_most: float | None
-    """Racing and the cache make it less; null: not timed."""
-    memory: int
-    """Bytes of the weights that workers hold."""
-    disk: int
-    """Bytes: the best offspring, and children outside the span."""
-    disk_free: int
-    """Bytes, where the run would be."""
 
 
 @dataclass(frozen=True)

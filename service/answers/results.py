@@ -6,9 +6,9 @@ from pydantic import Field
 
 from service.answers.advice import Advice
 from service.answers.dendrogram import Dendrogram
-from service.answers.dry_run import SearchPlan
 from service.answers.matrix import Matrix, MatrixPlan
 from service.answers.merge import Merged, MergePlan
+from service.answers.plan import SearchPlan
 from service.answers.score import Scores
 from service.answers.tree import FamilyTree, RecoveredHeritage
 

@@ -23,7 +23,6 @@ from kinship.checkpoints.frame import FRAME_FILES
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
 from kinship.errors import CacheError, IncomparableScores, InvalidConfig, KinshipError
-from merging.offspring.weights import stream_of
 from service.answers.base import Answer, Part, named
 from service.answers.error import Error
 from service.answers.scores import Difference, TaskScore
@@ -204,6 +203,8 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
 
 
 def _candidate(checkpoint: Checkpoint) -> Candidate:
+    from merging.offspring.weights import stream_of  # numba, which readers of scores do without
+
     return Candidate(checkpoint.id, checkpoint.digest, lambda: stream_of(checkpoint), checkpoint.require_unchanged)
 
 

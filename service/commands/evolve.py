@@ -13,7 +13,7 @@ from service.console import console, note, notes, print_json
 
 if TYPE_CHECKING:
     from search.ledger.location import LedgerLocation
-    from service.answers.dry_run import SearchPlan
+    from service.answers.plan import SearchPlan
 
 
 def evolve(

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
+from anyio import BrokenResourceError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kinship.errors import DatabaseUnavailable, KinshipError, OutputNotWritable, SystemRefused
 from service.answers.error import Error
@@ -67,6 +69,21 @@ def install(app: FastAPI) -> None:
     for system in (OSError, MemoryError):
         app.add_exception_handler(system, _of_system)
     app.add_exception_handler(Exception, _of_program)
+    app.add_middleware(_Listeners)
+
+
+class _Listeners:
+    """Who leaves while an event is on its way to him is no failure, though `fastapi.sse` raises one then."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        try:
+            await self._app(scope, receive, send)
+        except* BrokenResourceError:
+            log.debug("Somebody who listened to %s left.", scope.get("path"))
 
 
 def _of_input(_: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,13 @@ def list_models(backend: Backend) -> ServedModels:
 
 
 def remember(backend: Backend, reference: str) -> ServedModels:
-    """Have a reference among the models. Raises `Refused`, `InvalidConfig`."""
+    """Have a reference among the models; whether one of the Hub is there is asked when it is looked at.
+
+    Raises `Refused`, `InvalidConfig`, and what `open_checkpoint` raises of what is here and no model.
+    """
     require_reference(reference, backend.settings)
+    with suppress(_OnTheHub):
+        open_checkpoint(reference, root=backend.settings.folder, fetch=_on_the_hub).close()
     with backend.jobs.alone, backend.jobs.session() as session:
         session.merge(ModelRow(owner=backend.jobs.owner, reference=reference))
         session.commit()
@@ -85,6 +91,14 @@ def _folder(folder: Path, reference: str) -> ServedModel:
     except (OSError, MalformedCheckpoint):
         config, size = {}, None
     return ServedModel(reference=reference, kind="folder", model_type=config.get("model_type"), bytes=size)
+
+
+class _OnTheHub(Exception):
+    """Nothing is fetched to remember a name."""
+
+
+def _on_the_hub(*_: object) -> Path:
+    raise _OnTheHub
 
 
 def _told(value: Any) -> Any:

@@ -24,6 +24,7 @@ from kinship.pictures.plots import heatmap
 from merging.merge import licences
 from merging.offspring.weights import cast, common_dtype
 from merging.output.folder import Told, foreign_in_model, write_model_folder
+from merging.recipe.documents import TooManyMerges
 from search.config import RunConfig
 from search.history.descent import Descent, renamed
 from search.ledger.records import Record, best_offspring
@@ -36,7 +37,7 @@ from service.pages.contents import RunContents
 from service.pages.files import save_figure
 from service.pages.report import write_report
 
-REPORT, BEST = "report.html", "best-offspring"
+REPORT, BEST, RECIPE = "report.html", "best-offspring", "best-offspring.yml"
 
 
 def run_evolution(
@@ -85,9 +86,16 @@ def write_best(
     references, facts = search.config.references, search.facts
     records = {record.id: record for record in search.records}
     descent = Descent(search.span, records, facts.digests, search.genome, search.config.seed)
-    recipe, parents = descent.recipe(best.id), descent.parents(best.id)
-    absolute = {id: str(resolved(parse_reference(path, root), root)) for id, path in references.items()}
-    _write_text(folder / "best-offspring.yml", renamed(recipe, absolute).to_yaml())
+    parents, recipe = descent.parents(best.id), descent.last_step(best.id)
+    try:
+        whole = descent.recipe(best.id)
+    except TooManyMerges as error:
+        told(f"{folder / RECIPE} is not written. {error.message}")
+        (folder / RECIPE).unlink(missing_ok=True)  # of a best one before
+    else:
+        recipe = renamed(whole, references)
+        absolute = {id: str(resolved(parse_reference(path, root), root)) for id, path in references.items()}
+        _write_text(folder / RECIPE, renamed(whole, absolute).to_yaml())
     terms = licences(search.models)
 
     def lineage() -> dict[str, Any]:
@@ -103,7 +111,7 @@ def write_best(
         folder / BEST,
         cast(search.candidate(best).tensors(), lambda name: common_dtype(name, search.models)),
         template=search.template,
-        recipe=renamed(recipe, references),
+        recipe=recipe,
         lineage=lineage,
         parents=[references[id] for id in parents],
         licences={references[id]: terms[id] for id in parents if id in terms},

@@ -116,3 +116,15 @@ def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
         read_yaml(file, "run file")
     file.write_text("one: &shared {a: 1, b: 2}\ntwo: {<<: *shared, b: 3}\n")
     assert read_yaml(file, "run file") == {"one": {"a": 1, "b": 2}, "two": {"a": 1, "b": 3}}
+
+
+def test_whoever_makes_one_directly_is_told_by_an_error_of_ours() -> None:
+    given: Any = {"houurs": 3}
+    with pytest.raises(InvalidConfig, match="Farm has the unknown key 'houurs'") as refused:
+        Farm(**given)
+    assert refused.value.hint == "Did you mean 'hours'?"
+    with pytest.raises(InvalidConfig, match="Farm: 'hours' is -1"):
+        Farm(hours=-1)
+    inside: Any = [{"name": "a", "wieght": 1}]
+    with pytest.raises(InvalidConfig, match=r"Farm has the unknown key 'pets\.0\.wieght'"):
+        Farm(pets=inside)

@@ -1,7 +1,6 @@
 """Which merges a search may use, and the recipes it makes of them."""
 
 import pytest
-from pydantic import ValidationError
 
 from kinship.errors import InvalidConfig
 from merging.registry import methods
@@ -32,7 +31,7 @@ def test_parameters_reach_the_recipe() -> None:
 
 
 def test_a_method_for_one_model_is_refused_naming_those_for_two() -> None:
-    with pytest.raises(ValidationError, match=r"passthrough does not merge two models.* merges by: .*slerp.*ties"):
+    with pytest.raises(InvalidConfig, match=r"passthrough does not merge two models.* merges by: .*slerp.*ties"):
         MergeSettings(method="passthrough")
 
 

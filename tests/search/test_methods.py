@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from kinship.errors import InvalidConfig
 from merging.merge import write_merge
 from merging.recipe.schema import parse_recipe
 from search.running.coordinator import Search
@@ -43,7 +43,7 @@ def test_children_are_what_their_recipes_make(scene: Scene, method: str) -> None
 
 
 def test_methods_that_do_not_merge_two_models_are_refused_naming_those_that_do() -> None:
-    with pytest.raises(ValidationError, match=r"passthrough does not merge two models.* merges by: .*slerp.*ties"):
+    with pytest.raises(InvalidConfig, match=r"passthrough does not merge two models.* merges by: .*slerp.*ties"):
         MergeSettings(method="passthrough")
-    with pytest.raises(ValidationError, match="Did you mean 'linear'"):
+    with pytest.raises(InvalidConfig, match="Did you mean 'linear'"):
         MergeSettings(method="liner")

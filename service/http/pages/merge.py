@@ -47,7 +47,8 @@ def start_merge(backend: Asked, form: Form) -> Response:
     """Start it as a job; else the same form, with what is wrong."""
     text, name = _typed(form)
     try:
-        order = orders.merge(MergeRequest(name=name or "merged", recipe=_content(text)), backend.settings)
+        request = MergeRequest.model_validate({"name": name or "merged", "recipe": _content(text)})
+        order = orders.merge(request, backend.settings)
         return go_to("jobs", submit(backend, order).id)
     except ValidationError:
         problem = "A name has up to 100 letters, digits, points, hyphens and low lines."

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from kinship.errors import InvalidConfig, KinshipError
 from search.config import RunConfig
-from service.answers.dry_run import SearchPlan
+from service.answers.plan import SearchPlan
 from service.http import orders
 from service.http.backend import Asked, Backend
 from service.http.pages import task_names
@@ -101,7 +101,7 @@ def start(backend: Asked, form: Form) -> Response:
     name = texts.get("name", "").strip()
     if config is not None:
         try:
-            wanted = RunRequest(name=name or _free_name(backend), config=config)
+            wanted = RunRequest.model_validate({"name": name or _free_name(backend), "config": config})
             job = start_run(backend, wanted)
             return go_to("runs", backend.workspace.id_of(backend.settings.folder / str(job.run)))
         except ValidationError:

@@ -1,13 +1,14 @@
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from scipy.stats import norm
 
 from evaluators.racing.race import Race, RaceSettings, _boundaries
 from evaluators.racing.reduced import pick
 from evaluators.scores.score import Results
+from kinship.errors import InvalidConfig
 from tests.evaluators.racing_data import TASKS, make_results, part, true_score
 
 FOUNDERS = {"f1": -0.4, "f2": 0.0, "f3": 0.2, "f4": 0.4}
@@ -37,10 +38,11 @@ def results() -> dict[str, Results]:
 
 def test_it_is_off_unless_asked_for() -> None:
     assert not RaceSettings().enabled
-    with pytest.raises(ValidationError):
+    with pytest.raises(InvalidConfig):
         RaceSettings(error_rate=0.0)
-    with pytest.raises(ValidationError):
-        RaceSettings.model_validate({"eror_rate": 0.1})
+    misspelt: Any = {"eror_rate": 0.1}
+    with pytest.raises(InvalidConfig):
+        RaceSettings(**misspelt)
 
 
 def test_blocks_take_every_document_once_and_a_share_of_each_task(results: Mapping[str, Results]) -> None:

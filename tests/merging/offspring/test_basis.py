@@ -22,8 +22,8 @@ from kinship.errors import InvalidConfig, NonFiniteWeights, OutputExists, Output
 from kinship.measures import gram
 from merging.execution.streaming import peak_memory
 from merging.merge import write_merge
-from merging.offspring.basis import Basis, Child, child_seed, cost_of_children
-from merging.offspring.span import Genome, genome_identity, open_span
+from merging.offspring.basis import Basis, Child, cost_of_children
+from merging.offspring.span import Genome, child_seed, genome_identity, open_span
 from merging.offspring.weights import materialise
 from merging.output import writer
 from merging.recipe.schema import parse_recipe

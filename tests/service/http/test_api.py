@@ -139,6 +139,17 @@ def test_models_are_found_and_remembered(service: Service, client: Client) -> No
     assert facts.identity
 
 
+@pytest.mark.parametrize("reference", ["run", "run/export.json", "torn", "torn+one", "one+run", "nothing"])
+def test_what_is_no_model_is_not_remembered(service: Service, client: Client, reference: str) -> None:
+    (service.folder / "torn").mkdir(exist_ok=True)
+    (service.folder / "torn" / "model.safetensors").write_bytes(b"\xff" * 20)
+    refused = service.post("/models", {"reference": reference})
+    assert refused.status in {403, 404, 422}
+    assert refused.json()["hint"]
+    assert reference not in [model.reference for model in client.models().models if model.kind == "registered"]
+    shutil.rmtree(service.folder / "torn")
+
+
 def test_models_whose_configs_are_none_hold_nobody_up(service: Service, client: Client) -> None:
     """A pipe would be read for ever; what is no config of a model has no kind."""
     for name, config in (("deep", "[" * 100_000), ("odd", '{"model_type": [1]}'), ("list", "[]"), ("pipe", None)):

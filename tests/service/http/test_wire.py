@@ -9,14 +9,18 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from anyio import BrokenResourceError
+from fastapi import FastAPI
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.testclient import TestClient
 
-from service.http import wire
+from service.http import errors, wire
 from tests.service.http.conftest import API, Service
 from tests.service.http.test_safety import refused
 
@@ -224,6 +228,18 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(service: Service, capfd:
             connection.sendall(data)
     assert service.get("/health").status == 200
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_who_leaves_while_an_event_is_on_its_way_is_no_failure() -> None:
+    app = FastAPI()
+    errors.install(app)
+
+    @app.get("/stream", response_class=EventSourceResponse)
+    async def stream() -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent(data="one")
+        raise BrokenResourceError  # what the next one meets where nobody reads any more
+
+    assert TestClient(app).get("/stream").status_code == 200  # it raises what the server would log
 
 
 def _link_model(service: Service) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from evaluators.scores.splits import Split
+from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, KinshipError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ LARGEST = 1e100
 class Candidate:
     """Weights to be scored: ``identity`` is equal for equal weights only; ``tensors`` yields them (name, tensor).
 
+    beside: the model whose files beside the weights (`merging.beside`) are to take part; ``identity`` then covers them.
     require_unchanged: raises `InputsChanged` where what they are made of is no longer what ``identity`` is about.
     """
 
@@ -31,6 +33,7 @@ class Candidate:
     identity: str
     tensors: "Callable[[], Tensors]"
     require_unchanged: Callable[[], None] = lambda: None
+    beside: Checkpoint | None = None
 
 
 @dataclass(frozen=True)

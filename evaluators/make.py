@@ -7,6 +7,7 @@ from evaluators.base import Candidate, Documents, Evaluator, Task
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint, foreign
+from merging.output.folder import has_beside
 
 
 def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> Evaluator:
@@ -19,6 +20,7 @@ def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path 
     from evaluators.function import FunctionEvaluator
     from evaluators.harness import Harness
     from evaluators.live import LiveModel
+    from evaluators.mended import Mended
     from evaluators.perplexity import Perplexity
     from evaluators.written import WrittenHarness
 
@@ -35,7 +37,10 @@ def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path 
             parts.append(Perplexity(settings, template, root, live))
         if settings.functions:
             parts.append(FunctionEvaluator(settings, template, root, live))
-    return parts[0] if len(parts) == 1 else Combined(parts)
+        made = parts[0] if len(parts) == 1 else Combined(parts)
+        if settings.surgery or has_beside(template.path):
+            return Mended(made, settings, template, root, live)
+        return made
 
 
 class Combined:

@@ -8,6 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from evaluators.scores.splits import Split, split_documents
 from kinship.errors import InvalidConfig
 from kinship.validation import Strict
+from merging.recipe.data import DataSource
 
 
 class TaskSettings(Strict):
@@ -76,6 +77,16 @@ class WrittenSettings(Strict):
         return self
 
 
+class HeadSettings(DataSource):
+    """A head of Representation Surgery that is fitted anew to every model scored."""
+
+    model: str = Field(description="the task's own model, whose representations are to be met")
+    documents: int | None = Field(None, ge=1, description="at most this many documents; default: all")
+    rank: int = Field(16, ge=0, description="of the head; 0 changes nothing")
+    steps: int = Field(500, ge=0, description="steps of Adam")
+    rate: float = Field(0.001, gt=0, description="learning rate")
+
+
 class EvaluateSettings(Strict):
     """Tasks and how to run them; at least one of ``tasks``, ``perplexity`` and ``functions``."""
 
@@ -109,6 +120,11 @@ class EvaluateSettings(Strict):
     )
     public_benchmarks: Literal["acknowledged"] | None = Field(
         None, description="acknowledged: the search may select on public benchmarks, whose scores then prove little"
+    )
+    surgery: dict[str, str | HeadSettings] = Field(
+        default_factory=dict,
+        description="by task, the head that mends representations there: the name of one that lies beside the model "
+        "scored, or a mapping of model, file ... by which one is fitted to each",
     )
     search_fraction: float = Field(
         0.5, gt=0, le=1, description="share of documents that the search may see; 1: all, and nothing is held out"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from merging.registry import MergeMethod, Parameter, Taxon, methods
+from merging.registry import MergeMethod, Parameter, Review, Survey, Taxon, methods
 
 HEADINGS: dict[Taxon, str] = {
     "basic": "Basic: the same for every weight",
@@ -18,6 +18,19 @@ HEADINGS: dict[Taxon, str] = {
     "alignment": "Alignment: models are matched before they are merged",
     "optimised": "Optimised: a loss is made small",
     "routing": "Routing: models side by side, chosen token by token",
+    "calibrated": "Post-calibration: what a merge computes is mended afterwards",
+}
+
+# The classes of the two surveys that the taxa usually are; a method's spec says where it is in another.
+SURVEYED: dict[Taxon, tuple[Survey, Review]] = {
+    "basic": ("basic", "direct"),
+    "weighted": ("weighted", "direct"),
+    "subspace": ("subspace", "lora"),
+    "sparsified": ("subspace", "magnitude"),
+    "alignment": ("alignment", "permutation"),
+    "optimised": ("other", "optimisation"),
+    "routing": ("routing", "moe"),
+    "calibrated": ("post-calibration", "optimisation"),
 }
 
 _INTRODUCTION = """# Merge methods
@@ -29,8 +42,11 @@ Written by `python -m merging.catalogue > docs/methods.md` from what the methods
 a base model; `merged`: it is one of the models merged; `optional`: with one task vectors are merged, without one the
 models. In span: whether every tensor of the result is a weighted sum of the inputs', so that kinship to it follows
 without its weights; `depends`: on a parameter. Data: whether the recipe needs a `data:` block, on whose documents the
-models are measured. By model: each model may have a value of its own. Groups are those of a
-survey ([arXiv 2408.07666](https://arxiv.org/abs/2408.07666)).
+models are measured. By model: each model may have a value of its own. Survey and review: the classes of
+[arXiv 2408.07666](https://arxiv.org/abs/2408.07666) (weight alignment; basic, weighted, subspace, routing,
+post-calibration, other) and [arXiv 2503.08998](https://arxiv.org/abs/2503.08998) (permutation, direct, pruning by
+magnitude or activation, optimisation, low rank as of LoRA, mixture of experts). Methods that they do not name are where
+they would belong. [merging.md](merging.md#what-is-left-out) tells what is left out, and why.
 """
 
 
@@ -40,7 +56,7 @@ class Entry:
 
     models: how many it merges, at least and at most. base: no, optional, needed, or merged (it is one of the models).
     in_span: whether its result is a linear combination of the inputs (yes, no, or depends on a parameter). data: what
-    it needs to see, if anything. module: where its kernel is.
+    it needs to see, if anything. module: where its kernel is. survey, review: its classes in the two surveys.
     """
 
     name: str
@@ -55,6 +71,8 @@ class Entry:
     random: bool
     data: str
     module: str
+    survey: Survey
+    review: Review
 
     @classmethod
     def of(cls, method: MergeMethod) -> "Entry":
@@ -78,6 +96,8 @@ class Entry:
             random=method.random,
             data=method.data,
             module=module,
+            survey=method.survey or SURVEYED[method.taxon][0],
+            review=method.review or SURVEYED[method.taxon][1],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +107,8 @@ class Entry:
             "name": self.name,
             "summary": self.summary,
             "taxon": self.taxon,
+            "survey": self.survey,
+            "review": self.review,
             "formula": self.formula,
             "min_models": least,
             "max_models": most,
@@ -154,10 +176,11 @@ def render(entries: Iterable[Entry]) -> str:
 
 
 def _table(entries: list[Entry]) -> Iterator[str]:
-    yield "| method | group | models | base | in span | random | data |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| method | group | survey | review | models | base | in span | random | data |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for entry in entries:
-        cells = [f"[{entry.name}](#{entry.name})", entry.taxon, entry.counts, entry.base, entry.in_span]
+        cells = [f"[{entry.name}](#{entry.name})", entry.taxon, entry.survey, entry.review]
+        cells += [entry.counts, entry.base, entry.in_span]
         cells += ["yes" if entry.random else "no", "yes" if entry.data else "no"]
         yield _row(cells)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,12 @@ def planned(recipe: AnyRecipe, seed: int = 0) -> Iterator[MergePlan]:
                 from merging.rebasin.aligned import aligned  # torch, which plain merges do without
 
                 models = aligned(models, recipe.align)
-            yield plan_merge(recipe, models)
+            plan = plan_merge(recipe, models)
+            if recipe.method.beside:
+                from merging.beside.making import with_base_layers
+
+                plan = with_base_layers(plan)
+            yield plan
             return
         from merging.mixture.plan import plan_mixture
 
@@ -96,6 +102,7 @@ def write_merge(
             files=plan.files,
             force=force,
             shard_bytes=shard_bytes,
+            beside=_beside(plan, seed, chosen, told),
             told=told,
         )
     return output
@@ -111,6 +118,16 @@ def _ready(plan: MergePlan, seed: int, told: Told) -> Iterator[MergePlan]:
 
     with measured(plan, seed=seed, told=told) as ready:
         yield ready
+
+
+def _beside(plan: MergePlan, seed: int, device: str, told: Told) -> Callable[[Path], str] | None:
+    """What is to be made beside the weights, once a folder has them; None where nothing is."""
+    recipe = plan.recipe
+    if not isinstance(recipe, Recipe) or not (recipe.method.beside or recipe.surgery):
+        return None
+    from merging.beside.making import make_beside
+
+    return partial(make_beside, plan, seed=seed, device=device, told=told)
 
 
 def require_space(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> None:

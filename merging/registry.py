@@ -26,7 +26,9 @@ from kinship.errors import InvalidConfig, nearest
 if TYPE_CHECKING:
     import torch
 
-Taxon = Literal["basic", "weighted", "subspace", "sparsified", "alignment", "optimised", "routing"]
+Taxon = Literal["basic", "weighted", "subspace", "sparsified", "alignment", "optimised", "routing", "calibrated"]
+Survey = Literal["alignment", "basic", "weighted", "subspace", "routing", "post-calibration", "other"]
+Review = Literal["permutation", "direct", "magnitude", "activation", "optimisation", "lora", "moe"]
 Base = Literal["none", "optional", "needed", "merged"]
 Measure = Literal["fisher", "grams", "grams along", "entropy"]
 
@@ -97,11 +99,12 @@ class MergeMethod:
     given a ``generator``. measures: what is measured of each model on the recipe's ``data`` before anything is merged.
     Statistics (``fisher``; ``grams`` of inputs; those of inputs that the merge itself makes, layer after layer: ``grams
     along``) reach the tensor kernel as `Measured`, after its inputs, or as None where a tensor has none; ``entropy``
-    finds the span kernel's weights. data: for people, what it needs to see. on_device: it is made of torch operations
-    alone, so that its vectors may lie on an accelerator. module: of a method without a kernel, since what it makes is
-    another architecture or more than one tensor at a time, where it is done. summary: one line for people; the first of
-    the kernel's module where it is left out. taxon, formula, reference: its place in the survey's taxonomy (arXiv
-    2408.07666), for the documentation.
+    finds the span kernel's weights. beside: files beside the weights are a part of its result. data: for people, what
+    it needs to see. on_device: it is made of torch operations alone, so that its vectors may lie on an accelerator.
+    module: of a method without a kernel, since what it makes is another architecture or more than one tensor at a time,
+    where it is done. summary: one line for people; the first of the kernel's module where it is left out. taxon,
+    formula, reference: its place in our order, for the documentation.
+    survey, review: its class in the surveys arXiv 2408.07666 and 2503.08998, where it is not its taxon's usual one.
     """
 
     name: str
@@ -115,11 +118,14 @@ class MergeMethod:
     needs_products: bool = False
     random: bool = False
     measures: Measure | None = None
+    beside: bool = False
     data: str = ""
     on_device: bool = False
     module: str = ""
     summary: str = ""
     taxon: Taxon = "basic"
+    survey: Survey | None = None
+    review: Review | None = None
     formula: str = ""
     reference: str = ""
 
@@ -137,6 +143,11 @@ class MergeMethod:
     def has_statistics(self) -> bool:
         """Whether the tensor kernel is given what was measured."""
         return self.measures is not None and self.merge is not None
+
+    @property
+    def takes_whole_models(self) -> bool:
+        """Whether it takes whole models on disk, in no search and no other recipe."""
+        return self.beside or self.measures is not None
 
     @property
     def subtracts_base(self) -> bool:

@@ -20,7 +20,7 @@ from merging.data_driven.statistics import Statistics
 from merging.planning.graph import MergeNode
 from merging.planning.plan import MergePlan, plan_merge
 from merging.recipe.data import DataSettings
-from merging.recipe.schema import Input, Recipe, parse_recipe
+from merging.recipe.schema import Recipe, parse_recipe
 from merging.registry import Measured, MeasuredOf
 
 Told = Callable[[str], None]
@@ -41,8 +41,8 @@ def measured(plan: MergePlan, *, seed: int = 0, told: Told = lambda text: None) 
         yield plan
         return
     settings = recipe.data or DataSettings()
-    models = [_model(plan, recipe, entry) for entry in recipe.parts[0].merged(recipe.method)]
-    streams = _streams(recipe, plan.tokenizer, settings)
+    models = models_of(plan, recipe)
+    streams = streams_of(recipe, plan.tokenizer, settings)
     with TemporaryDirectory() as temporary:
         folder = Path(settings.statistics or temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,11 +66,13 @@ def measured(plan: MergePlan, *, seed: int = 0, told: Told = lambda text: None) 
             )
 
 
-def _model(plan: MergePlan, recipe: Recipe, entry: Input) -> Checkpoint:
-    return plan.models[recipe.references.index(str(entry.model))]
+def models_of(plan: MergePlan, recipe: Recipe) -> list[Checkpoint]:
+    """The models merged, in the recipe's order."""
+    return [plan.models[recipe.references.index(str(entry.model))] for entry in recipe.parts[0].merged(recipe.method)]
 
 
-def _streams(recipe: Recipe, tokenizer: Checkpoint, settings: DataSettings) -> list[TextBatches]:
+def streams_of(recipe: Recipe, tokenizer: Checkpoint, settings: DataSettings) -> list[TextBatches]:
+    """The documents of each of them; raises `UnsupportedCheckpoint` where transformers makes no tokenizer."""
     from transformers import AutoTokenizer
 
     refused = f"transformers makes no tokenizer of {tokenizer.path}"

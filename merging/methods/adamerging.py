@@ -15,6 +15,7 @@ from merging.registry import Combination, Parameter, span_method
     measures="entropy",
     data="documents of each model's task, without labels; forward and backward passes at every step",
     taxon="weighted",
+    review="optimisation",
     formula="θ = θ₀ + Σᵢ λᵢ τᵢ, by model or layer;  λ = argmin Σ_tasks E_x H(p(·|x; θ)), by Adam",
     reference="Yang et al., AdaMerging, arXiv 2310.02575",
 )

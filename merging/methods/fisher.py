@@ -14,6 +14,7 @@ from merging.registry import Measured, Parameter, tensor_method
     measures="fisher",
     data="documents of each model's task, without labels; one gradient a document",
     taxon="weighted",
+    review="optimisation",
     formula="θ = Σᵢ wᵢ Fᵢ θᵢ / Σᵢ wᵢ Fᵢ, entry by entry;  F = E_x E_y~p(y|x) (∇ log p(y|x))²",
     reference="Matena and Raffel, Merging Models with Fisher-Weighted Averaging, arXiv 2111.09832",
 )

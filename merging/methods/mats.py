@@ -18,6 +18,7 @@ _CONVERGED = 1e-13
     measures="grams",
     data="documents of each model's task, without labels; forward passes only",
     taxon="weighted",
+    review="optimisation",
     formula="W (Σᵢ wᵢ Gᵢ) = Σᵢ wᵢ Wᵢ Gᵢ,  Gᵢ = XᵢᵀXᵢ, by so many steps of conjugate gradients from the average",
     reference="Tam et al., Merging by Matching Models in Task Parameter Subspaces, arXiv 2312.04339",
 )

@@ -12,6 +12,8 @@ from merging.registry import Parameter, tensor_method
     base="needed",
     on_device=True,
     taxon="weighted",
+    survey="subspace",
+    review="magnitude",
     formula="base + lambda * sum_i b_i d_i / sum_i b_i;  b_i: top of softmax(p N(d_i d_i)) sum_j softmax(N(d_i d_j))",
     reference="Du et al., Parameter Competition Balancing for Model Merging, arXiv 2410.02396",
 )

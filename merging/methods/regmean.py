@@ -18,6 +18,7 @@ _PARAMETERS = (
     measures="grams",
     data="documents of each model's task, without labels; forward passes only",
     taxon="weighted",
+    review="optimisation",
     formula="Wᵀ = (Σᵢ wᵢ Hᵢ)⁻¹ Σᵢ wᵢ Hᵢ Wᵢᵀ;  H = a XᵀX + (1 - a) diag(XᵀX), a = alpha",
     reference="Jin et al., Dataless Knowledge Fusion by Merging Weights of Language Models, arXiv 2212.09849",
 )
@@ -28,6 +29,7 @@ _PARAMETERS = (
     summary="RegMean on the inputs that the merged layers before make, layer after layer.",
     data="documents of each model's task, without labels; a forward pass for each layer, all models in memory",
     taxon="weighted",
+    review="optimisation",
     formula="as regmean, but X of layer l are the inputs of model i's layer l after the merged layers 1 .. l - 1",
     reference="Nguyen et al., RegMean++, arXiv 2508.03121",
 )

@@ -14,6 +14,7 @@ from merging.registry import Measured, Parameter, tensor_method
     measures="grams",
     data="documents of each model's task, without labels; forward passes only",
     taxon="sparsified",
+    review="activation",
     formula="θ = θ₀ + λ Σᵢ wᵢ mᵢ∘τᵢ;  mᵢ: the entries of each row with the greatest |τᵢ| ‖xⱼ‖, x the inputs",
     reference="importance: Sun et al., A Simple and Effective Pruning Approach for LLMs, arXiv 2306.11695, eq. 1",
 )

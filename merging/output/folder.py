@@ -23,6 +23,7 @@ from merging.planning.graph import Spec
 if TYPE_CHECKING:
     from merging.mixture.recipe import AnyRecipe
 
+BESIDE_NAMES = ("surgery.json", "smile.json")
 SUMS_NAME, LINEAGE_NAME, RECIPE_NAME = "SHA256SUMS", "lineage.json", "mergekit_config.yml"
 
 # Files that belong to a model beside its weights; weights, cards and indices are written anew.
@@ -32,7 +33,8 @@ _KEPT = (
     "LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "*USE_POLICY*",
 )  # fmt: skip
 _TOKENIZER = (*TOKENIZER_FILES, "*.jinja", "chat_template.json")
-_NOT_KEPT = {INDEX_NAME, LINEAGE_NAME, "pytorch_model.bin.index.json"}
+# What lies beside a model's weights belongs to these weights alone.
+_NOT_KEPT = {INDEX_NAME, LINEAGE_NAME, "pytorch_model.bin.index.json", *BESIDE_NAMES}
 
 
 Told = Callable[[str], None]
@@ -67,6 +69,7 @@ def write_model_folder(
     files: Mapping[str, str] | None = None,
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
+    beside: Callable[[Path], str] | None = None,
     told: Told = lambda text: None,
 ) -> None:
     """Write ``weights`` as a model folder at ``path``, whole or not at all.
@@ -74,7 +77,8 @@ def write_model_folder(
     Config (or ``config``) comes from ``template``, its tokenizer too (or from ``tokenizer``); ``files`` (texts by name)
     replace what they are called. Beside them: ``mergekit_config.yml`` (the recipe), ``lineage.json`` (asked for when
     the weights are written, if it is a function), a model card with ``parents``, their ``licences``, ``scores`` and
-    the ``verdict`` on them, and ``SHA256SUMS`` over everything.
+    the ``verdict`` on them, and ``SHA256SUMS`` over everything. ``beside`` puts more into the folder once it has
+    weights and config, and returns what the card says of it.
     Only regular files inside the folders are copied; ``told`` is told of others, which are left out.
     Memory: a piece of the weights. Raises `OutputExists` or `OutputNotWritable`, leaving nothing behind.
     """
@@ -92,14 +96,25 @@ def write_model_folder(
             config = _config_of(template, weights.specs)
         texts = {"config.json": _json(config)} if config else {}
         texts |= dict(files or {})
-        texts[RECIPE_NAME] = recipe.to_yaml()
+        _write_texts(folder, texts)
+        verdict = f"{verdict} {beside(folder)}".strip() if beside is not None else verdict
+        texts = {RECIPE_NAME: recipe.to_yaml()}
         texts[LINEAGE_NAME] = _json(lineage() if callable(lineage) else lineage)
         texts["README.md"] = _model_card(path.name, recipe, parents, scores or {}, licences or {}, verdict)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        _write_texts(folder, texts)
         sums = {file.name: writer.sums.get(file.name) or sha256(file) for file in sorted(folder.iterdir())}
         text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
         (folder / SUMS_NAME).write_text(text, encoding="utf-8")
+
+
+def has_beside(folder: Path) -> bool:
+    """Whether anything lies beside the weights in ``folder``: see `merging.beside`."""
+    return any((folder / name).is_file() for name in BESIDE_NAMES)
+
+
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def foreign_in_model(folder: Path) -> str | None:

@@ -17,6 +17,7 @@ from merging.recipe.parameters import Filtered as Filtered
 from merging.recipe.parameters import Scalar as Scalar
 from merging.recipe.parameters import Scope, check_setting
 from merging.recipe.parameters import Setting as Setting
+from merging.recipe.surgery import SurgerySettings
 from merging.recipe.tokenizer import TokenizerSettings as TokenizerSettings
 from merging.registry import MergeMethod, get_method
 
@@ -35,6 +36,7 @@ _OUTERMOST = (
     "tokenizer",
     "chat_template",
     "generation_config",
+    "surgery",
 )
 
 
@@ -125,6 +127,7 @@ class Recipe(Strict):
     parameters: dict[str, Setting] = Field(default_factory=dict, description="parameters for all models")
     data: DataSettings | None = Field(None, description="what models are measured on, for methods that see data")
     align: Align | None = Field(None, description="the model whose order of units the others get before the merge")
+    surgery: SurgerySettings | None = Field(None, description="heads that are fitted on data and kept beside the merge")
     dtype: DTypeName | None = Field(None, description="inputs are rounded to it; default: as they are")
     out_dtype: DTypeName | None = Field(None, description="dtype of the result; default: dtype, or that of the inputs")
     tokenizer_source: str | None = Field(None, description="base, union, or one of the models")
@@ -230,8 +233,8 @@ class Recipe(Strict):
             _check_parameters(method, holder.parameters, where, one_model)
         _check_data(self)
         for recipe in self.nested:
-            if recipe.method.measures:
-                raise _not_whole(recipe.method)
+            if recipe.method.takes_whole_models:
+                raise _not_whole(recipe.method.name)
             given = [key for key in _OUTERMOST if getattr(recipe, key) is not None]
             if given:
                 raise InvalidConfig(
@@ -355,22 +358,32 @@ def _check_parameters(method: MergeMethod, given: Scope, where: str, one_model: 
 def _check_data(recipe: Recipe) -> None:
     method = recipe.method
     given = recipe.data is not None or any(entry.data for part in recipe.parts for entry in part.inputs)
-    if not method.measures:
-        if given:
-            raise InvalidConfig(
-                f"{method.name} looks at no data, and the recipe gives some.", hint="Leave data out, or see methods.md."
-            )
+    sees = method.measures is not None or recipe.surgery is not None
+    if given and not sees:
+        raise InvalidConfig(
+            f"{method.name} looks at no data, and the recipe gives some.", hint="Leave data out, or see methods.md."
+        )
+    if not (sees or method.beside):
         return
     if recipe.sliced or recipe.nested or recipe.tokenizer_settings is not None:
-        raise _not_whole(method)
-    for part in recipe.parts:
-        for entry in part.merged(method):
-            (entry.data or recipe.data or DataSource()).require(label(entry.model))
+        raise _not_whole("surgery" if recipe.surgery is not None else method.name)
+    merged = [entry for part in recipe.parts for entry in part.merged(method)]
+    for entry in merged if sees else ():
+        (entry.data or recipe.data or DataSource()).require(label(entry.model))
+    _require_distinct(recipe, merged)
 
 
-def _not_whole(method: MergeMethod) -> InvalidConfig:
+def _require_distinct(recipe: Recipe, merged: Sequence[Input]) -> None:
+    """What is kept beside a merge is called after its models."""
+    names = [label(entry.model) for entry in merged]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None and (recipe.surgery is not None or recipe.method.beside):
+        raise InvalidConfig(f"{twice} is listed twice.", hint="Each model has one head or expert: list it once.")
+
+
+def _not_whole(what: str) -> InvalidConfig:
     return InvalidConfig(
-        f"{method.name} runs its models on data: whole models on disk, with one tokenizer, in no other recipe.",
+        f"{what} takes whole models on disk, with one tokenizer, in no other recipe.",
         hint="Write slices, inner merges or another vocabulary first, by a merge of their own.",
     )
 

@@ -127,6 +127,8 @@ class MergeSettings(Strict):
             method = get_method(name)  # of our own no other is imported, which cost 0.2 GB
         except InvalidConfig:
             raise ValueError(f"there is no merge method {name!r}. {nearest(name, methods())}") from None
+        if method.beside:
+            raise ValueError(f"{name} keeps more than weights, and a search breeds weights; kinship merge does it")
         if method.measures:
             raise ValueError(f"{name} measures models on data, for which a search has no place; kinship merge does it")
         if not _merges_pairs(method):
@@ -150,4 +152,5 @@ class MergeSettings(Strict):
 
 
 def _merges_pairs(method: MergeMethod) -> bool:
-    return method.min_models <= 2 <= (method.max_models or 2) and not method.measures and not method.module
+    pairs = method.min_models <= 2 <= (method.max_models or 2)
+    return pairs and not method.takes_whole_models and not method.module

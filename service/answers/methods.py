@@ -39,6 +39,10 @@ class Method(Part):
     """What it does, in a line."""
     taxon: str
     """Its group."""
+    survey: str
+    """Its class in the survey arXiv 2408.07666."""
+    review: str
+    """Its class in the survey arXiv 2503.08998."""
     formula: str
     """What it computes; empty where none is told."""
     min_models: int
@@ -64,7 +68,7 @@ class Method(Part):
 class Methods(Answer):
     """The merge methods, all or the one asked for."""
 
-    schema_: Literal["kinship.methods/2"] = named("kinship.methods/2")
+    schema_: Literal["kinship.methods/3"] = named("kinship.methods/3")
     methods: list[Method]
     """By group, then by name."""
 

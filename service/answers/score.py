@@ -12,6 +12,7 @@ from evaluators.base import Candidate, Evaluator
 from evaluators.cache import ScoreCache
 from evaluators.cached import CachedEvaluator
 from evaluators.conditions import DTYPES, PROVENANCE, without
+from evaluators.mended import mended_identity
 from evaluators.scores.aggregates import alike
 from evaluators.scores.intervals import PairedDifference, paired_difference
 from evaluators.scores.score import Score
@@ -23,6 +24,7 @@ from kinship.checkpoints.frame import FRAME_FILES
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
 from kinship.errors import CacheError, IncomparableScores, InvalidConfig, KinshipError
+from merging.output.folder import BESIDE_NAMES
 from service.answers.base import Answer, Part, named
 from service.answers.error import Error
 from service.answers.scores import Difference, TaskScore
@@ -192,7 +194,9 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
     """
     content: dict[str, object] = {}
     folder = checkpoint.path
-    for name in sorted({file.name for pattern in ("config.json", *FRAME_FILES) for file in folder.glob(pattern)}):
+    for name in sorted(
+        {file.name for pattern in ("config.json", *FRAME_FILES, *BESIDE_NAMES) for file in folder.glob(pattern)}
+    ):
         file = find_file(checkpoint.path, name)
         if file is None:
             continue
@@ -205,7 +209,13 @@ def frame(checkpoint: Checkpoint, ignored: Set[str] = PROVENANCE) -> dict[str, o
 def _candidate(checkpoint: Checkpoint) -> Candidate:
     from merging.offspring.weights import stream_of  # numba, which readers of scores do without
 
-    return Candidate(checkpoint.id, checkpoint.digest, lambda: stream_of(checkpoint), checkpoint.require_unchanged)
+    return Candidate(
+        checkpoint.id,
+        mended_identity(checkpoint),
+        lambda: stream_of(checkpoint),
+        checkpoint.require_unchanged,
+        checkpoint,
+    )
 
 
 def _compare_with(first: _Scored, one: _Scored) -> None:

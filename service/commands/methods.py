@@ -9,7 +9,7 @@ from service.console import console, print_json
 
 if TYPE_CHECKING:
     from merging.catalogue import Entry
-    from service.answers.methods import Methods
+    from service.answers.methods import Method, Methods
 
 
 def methods(
@@ -28,7 +28,7 @@ def methods(
 
 
 def print_methods(answer: "Methods") -> None:
-    """One line a method."""
+    """One line a method, and below each group its classes in the surveys."""
     from rich.table import Table
 
     from merging.catalogue import HEADINGS
@@ -42,8 +42,20 @@ def print_methods(answer: "Methods") -> None:
             table.add_row(method.name, method.base, method.in_span, method.summary)
         if group:
             console().print(table)
+            for line in _surveyed(group):
+                console().print(line, soft_wrap=True)
             console().print()
     console().print("`kinship methods NAME` tells all of one; docs/merging.md helps to choose.", soft_wrap=True)
+
+
+def _surveyed(group: "list[Method]") -> list[str]:
+    """The classes of a group's methods, each with the names of its methods where there are several."""
+    names: dict[str, list[str]] = {}
+    for method in group:
+        names.setdefault(f"{method.survey} in arXiv 2408.07666, {method.review} in 2503.08998", []).append(method.name)
+    if len(names) == 1:
+        return [f"({next(iter(names))})"]
+    return [f"({', '.join(own)}: {classes})" for classes, own in names.items()]
 
 
 def print_method(method: "Entry") -> None:
@@ -56,6 +68,7 @@ def print_method(method: "Entry") -> None:
     facts = {
         "formula": method.formula,
         "group": method.taxon,
+        "surveys": f"{method.survey} (arXiv 2408.07666), {method.review} (arXiv 2503.08998)",
         "models": method.counts,
         "base": method.base,
         "in span": method.in_span,

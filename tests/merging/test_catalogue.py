@@ -1,15 +1,15 @@
 """What is told of the merge methods is what they are."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from safetensors.torch import load_file
 
-from merging.catalogue import HEADINGS, Entry, catalogue, default, limits, own, render
+from merging.catalogue import HEADINGS, SURVEYED, Entry, catalogue, default, limits, own, render
 from merging.merge import write_merge
 from merging.recipe.schema import load_recipe
-from merging.registry import Parameter, get_method, methods
+from merging.registry import Parameter, Review, Survey, Taxon, get_method, methods
 
 if TYPE_CHECKING:
     from service.demo.family import Family
@@ -37,6 +37,16 @@ def test_every_method_has_a_row_a_section_and_a_summary() -> None:
         assert found.taxon in HEADINGS
         for parameter in found.parameters:
             assert f"| `{parameter.name}` | {default(parameter)} |" in text
+
+
+def test_no_class_of_either_survey_is_empty() -> None:
+    ours = own()
+    assert {found.taxon for found in ours} == set(get_args(Taxon)) == SURVEYED.keys() == HEADINGS.keys()
+    assert {found.survey for found in ours} == set(get_args(Survey))
+    assert {found.review for found in ours} == set(get_args(Review))
+    assert (entry("wanda").survey, entry("wanda").review) == ("subspace", "activation")
+    assert (entry("pcb").survey, entry("pcb").review) == ("subspace", "magnitude")
+    assert (entry("surgery").survey, entry("smile").review) == ("post-calibration", "moe")
 
 
 def test_traits_are_those_of_the_spec() -> None:
@@ -74,7 +84,7 @@ def test_in_span_is_what_the_kernel_does(name: str) -> None:
 
 def test_bars_in_cells_are_escaped() -> None:
     parameter = Parameter("x", "|x| or more", default=1.0)
-    found = Entry("m", "s", "basic", "", "", (parameter,), (1, None), "no", "yes", False, "", "m")
+    found = Entry("m", "s", "basic", "", "", (parameter,), (1, None), "no", "yes", False, "", "m", "basic", "direct")
     assert r"| `x` | 1 | any | no | \|x\| or more |" in render([found])
 
 

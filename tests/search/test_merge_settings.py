@@ -9,7 +9,9 @@ from search.strategies.settings import MergeSettings
 
 NEEDED = {"slerp": {"t": 0.5}, "nearswap": {"t": 0.1}, "lines": {"lambda": [0.5, 1.0]}, "emr": {"task": 1}}
 PAIRS = [
-    name for name, method in methods().items() if name != "passthrough" and not method.measures and not method.module
+    name
+    for name, method in methods().items()
+    if name != "passthrough" and not method.takes_whole_models and not method.module
 ]
 
 

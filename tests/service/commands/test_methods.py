@@ -13,11 +13,17 @@ def test_all_methods_are_listed(kinship: Kinship) -> None:
     assert outcome.code == 0
     first = {line.split()[0] for line in outcome.out.splitlines() if line.strip()}
     assert {entry.name for entry in catalogue()} <= first
+    told = " ".join(outcome.out.split())
+    assert "(wanda: subspace in arXiv 2408.07666, activation in 2503.08998)" in told
+    assert "(routing in arXiv 2408.07666, moe in 2503.08998)" in told
+    assert "surveys weighted (arXiv 2408.07666), optimisation (arXiv 2503.08998)" in " ".join(
+        kinship("methods", "mats").out.split()
+    )
 
 
 def test_json_is_the_specs(kinship: Kinship) -> None:
     content = json.loads(kinship("methods", "--json").out)
-    assert content["schema"] == "kinship.methods/2"
+    assert content["schema"] == "kinship.methods/3"
     assert [method["name"] for method in content["methods"]] == [entry.name for entry in catalogue()]
     one = json.loads(kinship("methods", "ties", "--json").out)
     [ties] = one["methods"]

@@ -2,10 +2,11 @@
 
     python benchmarks/service_load.py --work WORK [--listeners 200] [--readers 50] [--evaluations 40] [--turns 2]
 
-The same search runs alone and watched, in turns: CPU and wall seconds of its own process, from when its ledger is there
-to its end. Of the watched ones: median and 95th percentile of each page and route, each reader asking once a second;
-events lost or doubled by listeners. A turn takes about two minutes, and needs two cores: the search has one, server and
-this program the other, if the system shares so.
+The same search runs alone, beside a program that keeps a core busy and knows nothing of it, and watched, in turns: CPU
+and wall seconds of its own process, from when its ledger is there to its end. What it takes more beside any busy
+program is the machine's (caches, clock, cores that are halves of one), and none of the service's. Of the watched ones:
+median and 95th percentile of each page and route, each reader asking once a second; events lost or doubled by
+listeners. A turn takes some three minutes, and needs two cores: the search has one, server and this program the other.
 """
 
 import argparse
@@ -49,6 +50,7 @@ class Slow:
             found.append(-float((flat[document::40] ** 2).sum()))
         return found
 '''
+BUSY = "import json\nwhile True: json.loads(json.dumps({str(number): [number] * 20 for number in range(1000)}))"
 API = "/api/v1"
 PATHS = (
     "/", "/runs/{run}", "/runs/{run}/live", "/jobs", "/new", "/compare?run={run}&run=before", "/trees", "/kinship",
@@ -85,6 +87,16 @@ async def alone(arguments: argparse.Namespace, run: str) -> tuple[float, float]:
     """What a search costs that nobody looks at."""
     process = search(arguments.work, run)
     return await cost(process, await begun(arguments.work / run, process))
+
+
+async def beside(arguments: argparse.Namespace, run: str) -> tuple[float, float]:
+    """What it costs while something else keeps the machine busy."""
+    busy = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        return await alone(arguments, run)
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 async def ask(port: int, path: str, accept: str = "text/html") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -165,17 +177,18 @@ async def measure(arguments: argparse.Namespace) -> None:
     told = re.search(r":(\d+)$", server.stdout.readline().strip())
     assert told is not None
     found: dict[str, Any] = {"times": defaultdict(list), "sizes": {}, "wrong": 0, "events": 0}
-    quiet, busy = [], []
+    costs: dict[str, list[tuple[float, float]]] = {"alone": [], "beside": [], "watched": []}
     try:
         await alone(arguments, "before")  # what is compiled and read once is, for both
         for turn in range(arguments.turns):
-            quiet.append(await alone(arguments, f"alone-{turn}"))
-            busy.append(await watched(arguments, int(told[1]), f"watched-{turn}", found))
+            costs["alone"].append(await alone(arguments, f"alone-{turn}"))
+            costs["beside"].append(await beside(arguments, f"beside-{turn}"))
+            costs["watched"].append(await watched(arguments, int(told[1]), f"watched-{turn}", found))
         memory = Path(f"/proc/{server.pid}/status").read_text()
     finally:
         server.terminate()
         server.wait()
-    report(quiet, busy, found)
+    report(costs, found)
     print("server, peak:", next(line for line in memory.splitlines() if line.startswith("VmHWM")).split(":")[1].strip())
     mine = resource.getrusage(resource.RUSAGE_SELF)
     print(f"this program: {mine.ru_utime + mine.ru_stime:.1f} s of CPU")
@@ -197,11 +210,12 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
     (work / "run.yml").write_text(yaml.safe_dump(config))
 
 
-def report(quiet: list[tuple[float, float]], busy: list[tuple[float, float]], found: dict[str, Any]) -> None:
-    for name, costs in (("alone", quiet), ("watched", busy)):
-        print(f"{name:8}", ", ".join(f"wall {wall:.1f} s, CPU {cpu:.2f} s" for wall, cpu in costs))
-    ratios = [ours[1] / theirs[1] for ours, theirs in zip(busy, quiet, strict=True)]
-    print(f"CPU of the search, watched to alone: {statistics.median(ratios):.3f} (of {len(ratios)} pairs)")
+def report(costs: dict[str, list[tuple[float, float]]], found: dict[str, Any]) -> None:
+    for name, each in costs.items():
+        print(f"{name:8}", ", ".join(f"wall {wall:.1f} s, CPU {cpu:.2f} s" for wall, cpu in each))
+    for other in ("alone", "beside"):
+        ratios = [ours[1] / theirs[1] for ours, theirs in zip(costs["watched"], costs[other], strict=True)]
+        print(f"CPU of the search, watched to {other}: {statistics.median(ratios):.3f} (of {len(ratios)} pairs)")
     print(f"{found['events']} events for each listener; listeners that lost or doubled one: {found['wrong']}")
     print("| page or route | requests | median | p95 | kB |\n| --- | ---: | ---: | ---: | ---: |")
     for path, times in found["times"].items():

@@ -70,7 +70,9 @@ class ComparedRuns(Answer):
 
 
 @dataclass(frozen=True)
-class _Read:
+class ReadRun:
+    """What is needed of a run to compare it."""
+
     facts: dict[str, Any]
     scores: "dict[Split, Score]"
     records: "list[Record]"
@@ -81,11 +83,15 @@ def compare_runs(runs: Sequence[str]) -> ComparedRuns:
 
     Raises `InvalidConfig` for fewer than two, and `LedgerError` where there is no run.
     """
-    if len(runs) < 2:
-        raise InvalidConfig("There is one run to compare.", hint="Name two or more.")
+    _require_two(runs)
+    return compare_read([read_run(run) for run in runs])
+
+
+def compare_read(read: Sequence[ReadRun]) -> ComparedRuns:
+    """The same of runs that were read already."""
+    _require_two(read)
     from search.history.comparisons import first_alike
 
-    read = [_read(run) for run in runs]
     return ComparedRuns(
         runs=[
             ComparedRun(
@@ -98,7 +104,13 @@ def compare_runs(runs: Sequence[str]) -> ComparedRuns:
     )
 
 
-def _read(name: str) -> _Read:
+def _require_two(runs: Sequence[object]) -> None:
+    if len(runs) < 2:
+        raise InvalidConfig("There is one run to compare.", hint="Name two or more.")
+
+
+def read_run(name: str) -> ReadRun:
+    """One of them, by its folder, or URL#NAME. Raises `LedgerError`."""
     from evaluators.scores.splits import SPLITS
     from search.history.comparisons import Differences
     from search.ledger.records import best_offspring, ranked
@@ -120,7 +132,7 @@ def _read(name: str) -> _Read:
             "gain_over_best_founder": between.intervals([(best.id, founder.id)])[0] if founder else {},
         }
         counted = [record for record in records if record.twin is None and "search" in record.scores]
-        return _Read(
+        return ReadRun(
             {
                 "run": str(ledger.location) if "://" in name else name,  # whose password is nobody's to read
                 "strategy": strategy.name,
@@ -138,7 +150,7 @@ def _read(name: str) -> _Read:
         )
 
 
-def _differences(run: _Read, first: _Read) -> dict[str, Any]:
+def _differences(run: ReadRun, first: ReadRun) -> dict[str, Any]:
     """By split: the winner's score less that of the first run's winner, or why that cannot be told."""
 
     from evaluators.scores.intervals import paired_difference

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from fastapi import Depends, Request
 
 from search.ledger.ledger import Ledger
-from service.answers.comparison import ComparedRuns, compare_runs
+from service.answers.comparison import ComparedRuns, ReadRun, compare_read, read_run
 from service.answers.export import Individual, RunExport, export_of
 from service.answers.jobs import Job
 from service.answers.runs import Failures, failures_of
@@ -40,6 +40,7 @@ class Backend:
     _exports: Remembered[RunExport] = field(default_factory=lambda: _told(export_of))
     _lineages: Remembered[RunLineage] = field(default_factory=lambda: _told(trace_run))
     _failures: Remembered[Failures] = field(default_factory=lambda: _told(failures_of))
+    _compared: Remembered[ReadRun] = field(default_factory=lambda: _told(read_run, kept=8))
     _supervisor: Supervisor | None = None
 
     def __post_init__(self) -> None:
@@ -145,7 +146,7 @@ class Backend:
 
     def compare(self, ids: Sequence[str]) -> ComparedRuns:
         """Runs side by side, as `kinship runs compare --json` prints it."""
-        return compare_runs([self.workspace.run(id).name for id in ids])
+        return compare_read([self._compared.of(self.workspace.run(id)) for id in ids])
 
     def events(self, id: str, after: int = 0, most: int = MOST_EVENTS) -> RunEvents:
         """What is new in a run's diary since the event ``after``."""
@@ -172,9 +173,9 @@ class Backend:
             yield ledger
 
 
-def _told(answer: Callable[[str], Found]) -> Remembered[Found]:
+def _told(answer: Callable[[str], Found], kept: int = 2) -> Remembered[Found]:
     """What a command tells of a run, of the last ones that were asked about: that of a large run is large."""
-    return Remembered(lambda place, _: answer(place.name), kept=2)
+    return Remembered(lambda place, _: answer(place.name), kept=kept)
 
 
 def _backend(request: Request) -> Backend:

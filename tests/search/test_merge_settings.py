@@ -10,9 +10,7 @@ from search.strategies.settings import MergeSettings
 
 NEEDED = {"slerp": {"t": 0.5}, "nearswap": {"t": 0.1}, "lines": {"lambda": [0.5, 1.0]}, "emr": {"task": 1}}
 PAIRS = [
-    name
-    for name, method in methods().items()
-    if method.max_models != 1 and not method.measures and not method.module
+    name for name, method in methods().items() if method.max_models != 1 and not method.measures and not method.module
 ]
 
 

@@ -38,8 +38,8 @@ class StrategySettings(Strict):
         "variant and no name; pairs: every pair of founders once; random: random weights; soup: greedy soup; optuna: "
         "merge coefficients by one of Optuna's samplers; bayesian: merge coefficients by a Gaussian process over the "
         "founders' span; niches: an archive whose members share what a document is worth (M2N2, arXiv 2508.16204); "
-        "average: the average of all founders at 11 scales; swarm: particles in the founders' span (Model Swarms, arXiv "
-        "2410.11163)",
+        "average: the average of all founders at 11 scales; swarm: particles in the founders' span (Model Swarms, "
+        "arXiv 2410.11163)",
     )
     k: int = Field(3, ge=2, description="how many of the best models count as the top")
     metric: Literal["pcc", "cosine", "euclidean"] = Field("pcc", description="kinship metric")

@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -17,7 +17,7 @@ from kinship.validation import Strict, invalid, read_yaml, require_numbers
 from search.evolve_config import is_evolve_config, translated
 from search.strategies.settings import MergeSettings, StrategySettings
 
-OFFSPRING_ID = re.compile(r"\d+-\d+")
+OFFSPRING_ID = re.compile(r"(control-)?\d+-\d+")
 GENERATIONS = 10
 MOST = 2**31 - 1  # what a column of integers holds in every database
 
@@ -81,6 +81,12 @@ class RunConfig(Strict):
     )
     stop: StopSettings = Field(default_factory=StopSettings, description="when to stop")
     workers: WorkerSettings = Field(default_factory=WorkerSettings, description="who does the work")
+    controls: list[Literal["random_vector"]] = Field(
+        default_factory=list,
+        max_length=1,
+        description="what the best offspring is compared with in the end, beside the budget: random_vector, the same "
+        "merge with a random task vector, as long in every tensor, in the place of the founder that weighs most in it",
+    )
     seed: int = Field(0, ge=0, description="seed of everything random in the search")
 
     @field_validator("founders", mode="before")

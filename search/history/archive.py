@@ -6,7 +6,7 @@ The object does not depend on the tables of a ledger, so that it outlives them.
 import base64
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from merging.offspring.span import Genome
 from search.config import parse_config
 from search.history.export import export_run, to_json
 from search.ledger.ledger import Ledger, RunFacts, StoredChild
-from search.ledger.records import Entry, Failed, Record, Summary
+from search.ledger.records import CONTROL, Entry, Failed, Record, Summary
 
-SCHEMA = "kinship.run-full/4"
+SCHEMA = "kinship.run-full/5"
 
 
 def archive(ledger: Ledger) -> dict[str, Any]:
@@ -39,19 +39,17 @@ def archive(ledger: Ledger) -> dict[str, Any]:
     people = []
     for person in content["individuals"]:
         id = person["id"]
-        results = {split: _plain(found) for split in SPLITS if (found := ledger.results(id, split))}
         more = {
             "batch": records[id].batch,
             "genome": _text(zlib.compress(genomes[id].to_bytes())) if id in genomes else None,
-            "results": results,
-            "failures": [vars(failed) for failed in failures.get(id, [])],
         }
-        people.append(person | more)
+        people.append(person | more | _outcomes(ledger, failures, id))
     return content | {
         "schema": SCHEMA,
         "budget": facts.budget,
         "gram": _text(gram.getvalue()),
         "individuals": people,
+        "controls": [each | _outcomes(ledger, failures, each["id"]) for each in content["controls"]],
         "stored": [
             {"id": child.id, "digest": child.digest, "row": {key: _numbers(part) for key, part in child.row.items()}}
             for child in ledger.stored()
@@ -77,11 +75,14 @@ def restore(content: Mapping[str, Any], ledger: Ledger) -> None:
         wanted = {key: content[key] for key in found} | {
             "schema": found["schema"],
             "individuals": [_canonical(person) for person in content["individuals"]],
+            "controls": [_canonical(control) for control in content["controls"]],
         }
     except (LookupError, ValueError, TypeError, AttributeError, zlib.error, StatementError) as error:
         raise LedgerError(f"The archive is damaged: {type(error).__name__}: {error}.") from error
     for each in wanted, found:  # intervals are drawn, and other versions of numpy may draw others
         del each["comparisons"]
+        for control in each["controls"]:
+            del control["splits"]
     if to_json(wanted) != to_json(found):
         raise LedgerError("The archive does not agree with itself: best, gains or scores do not follow from the rest.")
 
@@ -112,18 +113,32 @@ def _restore(content: Mapping[str, Any], ledger: Ledger) -> None:
         for child in content["stored"]
     ]
     ledger.add(records, genomes, stored=stored)
-    for person in people:
+    by_id = {record.id: record for record in records}
+    for control in content["controls"]:
+        recipe, of = {key: control[key] for key in ("control", "founder")}, control["of"]
+        made = Record(control["id"], by_id[of].generation, CONTROL, (of,), recipe, control["identity"])
+        ledger.add([made], {})
+    for person in [*people, *content["controls"]]:
         for failed in person["failures"]:
             ledger.record_failure(person["id"], Failed(**failed))
         for split, results in person["results"].items():
             found = {task: dict(zip(part["documents"], part["values"], strict=True)) for task, part in results.items()}
             ledger.record_results(person["id"], split, found)
     for split in SPLITS:
-        scores = {person["id"]: person["scores"][split] for person in people if split in person["scores"]}
+        everyone = [*people, *content["controls"]]
+        scores = {person["id"]: person["scores"][split] for person in everyone if split in person["scores"]}
         summaries = {id: Summary(each["value"], each["stderr"], each["complete"], each) for id, each in scores.items()}
         ledger.record_scores(split, summaries)
     ledger.write_diary([Entry(**entry) for entry in content["diary"]])
     ledger.set_stopped(content["stopped"])
+
+
+def _outcomes(ledger: Ledger, failures: Mapping[str, Sequence[Failed]], id: str) -> dict[str, Any]:
+    """What became of an individual or a control, document by document."""
+    return {
+        "results": {split: _plain(found) for split in SPLITS if (found := ledger.results(id, split))},
+        "failures": [vars(failed) for failed in failures.get(id, [])],
+    }
 
 
 def _canonical(person: Mapping[str, Any]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class _Audit:
         aggregate = self.facts.config.aggregate
         for split in SPLITS:
             founders = self._founders(split) if aggregate.kind == "normalised" else []
-            for record in self.records.values():
+            for record in [*self.records.values(), *self.ledger.controls()]:
                 summary = record.scores.get(split)
                 if summary is None:
                     continue

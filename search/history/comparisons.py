@@ -119,6 +119,28 @@ def comparisons(between: Differences, records: Sequence[Record]) -> list[dict[st
     return [row | {"splits": splits} for row, splits in zip(rows, found, strict=True) if splits]
 
 
+def controls(ledger: Ledger, facts: RunFacts, records: Sequence[Record], best: Record | None) -> list[dict[str, Any]]:
+    """The controls of the ``best`` offspring that the run file asks for, as plain data: ``id``, ``of``, ``control``,
+    ``founder``, ``identity``, ``error``, ``scores``, and ``splits``: by how much the offspring is better.
+    """
+    made = [one for one in ledger.controls() if best is not None and one.parents == (best.id,)]
+    made = [one for one in made if one.recipe["control"] in facts.config.controls]
+    between = Differences(ledger, facts, {record.id: record for record in [*records, *made]})
+    splits = between.intervals([(one.parents[0], one.id) for one in made])
+    return [
+        {
+            "id": one.id,
+            "of": one.parents[0],
+            **one.recipe,
+            "identity": one.identity,
+            "error": one.error,
+            "scores": {split: dict(score.facts) for split, score in sorted(one.scores.items())},
+            "splits": found,
+        }
+        for one, found in zip(made, splits, strict=True)
+    ]
+
+
 def _rivals(record: Record, founder: str | None) -> Iterator[tuple[str, str]]:
     if founder is not None:
         yield founder, "best founder"

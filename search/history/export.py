@@ -11,15 +11,15 @@ from evaluators.scores.score import as_dict
 from kinship.errors import LedgerError
 from kinship.outside import json_text
 from merging.recipe.documents import TooManyMerges
-from search.history.comparisons import Differences, comparisons
+from search.history.comparisons import Differences, comparisons, controls
 from search.history.descent import Descent
 from search.history.exploration import explorations
-from search.history.verdict import verdict
+from search.history.verdict import control_verdict, verdict
 from search.ledger.ledger import Ledger
 from search.ledger.records import Record, best_offspring, best_so_far, front
 from search.strategies.recipes import BASE
 
-SCHEMA = "kinship.run/4"
+SCHEMA = "kinship.run/5"
 
 
 def export_run(ledger: Ledger) -> dict[str, Any]:
@@ -39,6 +39,8 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
     rows = comparisons(between, records)
     best_founder = founders[-1] if founders else None
     whole = facts.config.evaluate.search_fraction == 1
+    beside = controls(ledger, facts, records, offspring)
+    words = verdict(offspring.id if offspring else None, best_founder, rows, whole=whole)
     return {
         "schema": SCHEMA,
         "config": facts.config.to_record(),
@@ -54,7 +56,8 @@ def export_run(ledger: Ledger) -> dict[str, Any]:
         "best_offspring_recipe": _recipe(descent, offspring.id) if offspring else None,
         "gain_over_best_founder": {split: as_dict(found) for split, found in gain.items()},
         "comparisons": rows,
-        "verdict": verdict(offspring.id if offspring else None, best_founder, rows, whole=whole),
+        "controls": beside,
+        "verdict": " ".join(filter(None, [words, control_verdict(beside)])),
         "exploration": explorations(records, facts.config),
         "pareto_front": front(records) if len(facts.tasks) > 1 else [],
         "individuals": [describe(record, by_id) for record in records],

@@ -51,3 +51,26 @@ def verdict(
         )
     words = WORDS[judgement(found)]
     return f"On held-out documents, {offspring} is {words} the best founder, {founder}: {figures(found)}."
+
+
+def control_verdict(controls: Sequence[Mapping[str, Any]]) -> str:
+    """Did a founder's training matter? By the same rule, of the export's ``controls``; empty where there are none."""
+    return " ".join(map(_of_control, controls))
+
+
+def _of_control(control: Mapping[str, Any]) -> str:
+    place = f"a random task vector in the place of {control['founder']}"
+    if not control["splits"]:
+        return f"The control, {control['of']} with {place}, has no score" + (
+            f": {control['error']}" if control["error"] else " yet."
+        )
+    split, found = next(iter(control["splits"].items()))
+    if split == "search":
+        return (
+            f"{control['of']} is {figures(found)} from the same merge with {place}, on the documents it was chosen by, "
+            "which flatter it."
+        )
+    judged = judgement(found)
+    told = f"{control['of']} is {WORDS[judged]} the same merge with {place}: {figures(found)}"
+    doubt = f", so that nothing shows that what {control['founder']} learned did it"
+    return told + ("." if judged == "better" else f"{doubt}.")

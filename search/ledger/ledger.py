@@ -23,7 +23,7 @@ from search.ledger import tables
 from search.ledger.checksums import note_changes
 from search.ledger.database import SAVED, damage, open_database, unreadable
 from search.ledger.location import LedgerLocation, holds_run, location_of
-from search.ledger.records import RESULTS, Entry, Failed, Record, Summary
+from search.ledger.records import CONTROL, RESULTS, Entry, Failed, Record, Summary
 from search.ledger.rows import OWN, failure_row, score_row, told
 
 
@@ -230,7 +230,13 @@ class Ledger:
 
     def records(self, ids: Collection[str] | None = None) -> list[Record]:
         """Every individual, or those of ``ids``, in the order added; genomes and documents are not read."""
+        return self._records(ids, tables.Individual.role != CONTROL)
 
+    def controls(self) -> list[Record]:
+        """What was made to compare the best offspring with, in the order added: none of the `records`."""
+        return self._records(None, tables.Individual.role == CONTROL)
+
+    def _records(self, ids: Collection[str] | None, wanted: Any) -> list[Record]:
         def some(query: Any, column: Any) -> Any:
             return query if ids is None else query.where(column.in_(ids))
 
@@ -250,7 +256,8 @@ class Ledger:
             query = some(self._mine(failure, failure.individual, failure.message), failure.individual)
             errors = {id: str(message) for id, message in session.execute(query.order_by(failure.stage))}
             row = tables.Individual
-            query = some(self._mine(row, *(getattr(row, column) for column in OWN)), row.id).order_by(row.position)
+            query = some(self._mine(row, *(getattr(row, column) for column in OWN)), row.id)
+            query = query.where(wanted).order_by(row.position)
             return [
                 Record(
                     **own, parents=tuple(parents.get(own["id"], ())), error=errors.get(own["id"]),

@@ -14,6 +14,7 @@ from search.strategies.settings import StrategySettings
 
 Stage = Literal["merging", "search", "held_out"]
 RESULTS = ("added", "scored", "failed")  # lines of the diary that tell of individuals: one each, beside their rows
+CONTROL: Role = "control"
 LATEST = 2  # generations of which strategies choose partners: see `partner_pool`
 
 

@@ -38,7 +38,8 @@ from search.ledger.location import (
 )
 from search.ledger.records import Record, finalists, still_needed
 from search.running.breeding import Breeder, Brood
-from search.running.evaluation import Evaluation
+from search.running.controls import score_random_vector
+from search.running.evaluation import Evaluation, MakeWork
 from search.running.events import Observer, failure, silent, standing
 from search.running.founders import open_founders
 from search.running.resuming import require_proposed, require_resumable
@@ -115,16 +116,13 @@ class Search:
             self._require_children()
             self._tasks = {task.name: task.digest for task in description.tasks}
             scorer = CachedEvaluator(description, cache)
-            self._evaluation = Evaluation(
-                self._individuals,
-                self.ledger,
-                scorer,
-                pool,
-                config.aggregate,
-                self._work,
-                self.require_unchanged,
-                observer,
-            )
+
+            def evaluation(individuals: Individuals, work: MakeWork, told: Observer) -> Evaluation:
+                aggregate, unchanged = config.aggregate, self.require_unchanged
+                return Evaluation(individuals, self.ledger, scorer, pool, aggregate, work, unchanged, told)
+
+            self._make_evaluation = evaluation
+            self._evaluation = evaluation(self._individuals, self._work, observer)
         except BaseException:
             self._stack.close()
             raise
@@ -213,6 +211,11 @@ class Search:
                 # Chosen on the search split; nothing is chosen by what is found here.
                 self._evaluation.score(
                     dict.fromkeys([*self.facts.digests, *finalists(self.records, self.config.strategy)]), "held_out"
+                )
+            if self.config.controls:
+                founders = self.models[: len(self.facts.digests)]
+                score_random_vector(
+                    self.ledger, self.facts, founders, self.folder, self._make_evaluation, self._observer
                 )
             self.require_unchanged()
             self.ledger.set_stopped(reason)
@@ -349,5 +352,7 @@ class Search:
             self._note("extended", {"stop": self.config.stop.model_dump(mode="json")})
         elif self.config.to_record() != facts.config.to_record():
             self.ledger.set_config(self.config)
+            if self.config.controls != facts.config.controls:
+                self.ledger.set_stopped(None)  # the search is over; what it is compared with may be missing
             self._note("moved", {"models": self.config.references})
         return replace(facts, config=self.config)

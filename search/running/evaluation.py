@@ -23,6 +23,8 @@ from search.running.events import Observer, failure
 from search.running.workers import Work
 from search.strategies.recipes import BASE
 
+MakeWork = Callable[[str, Documents], Work]
+
 
 class Evaluation:
     """Scores ``individuals``, whose records it keeps up to date.
@@ -39,7 +41,7 @@ class Evaluation:
         scorer: CachedEvaluator,
         pool: WorkerPool,
         aggregate: Aggregate,
-        work: Callable[[str, Documents], Work],
+        work: MakeWork,
         require_unchanged: Callable[[], None],
         observer: Observer,
     ) -> None:

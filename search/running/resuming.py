@@ -11,11 +11,13 @@ from search.ledger.records import Record
 from search.strategies.base import Proposal
 from search.strategies.recipes import BASE
 
+MAY_CHANGE = ("stop", "controls")  # of a run file, once the run was started
+
 
 def require_resumable(
     run: str, facts: RunFacts, config: RunConfig, digests: Mapping[str, str], tasks: Mapping[str, Any]
 ) -> None:
-    """Raise `LedgerError` unless ``run``, of ``facts``, can go on: by this config (``stop`` and ``workers`` may
+    """Raise `LedgerError` unless ``run``, of ``facts``, can go on: by this config (`MAY_CHANGE` and ``workers`` may
     differ, and where files lie), with base and founders of these ``digests``, and with ``tasks`` of the same metrics
     and digests.
     """
@@ -29,12 +31,12 @@ def require_resumable(
         )
     recorded, given = _without_places(facts.config), _without_places(config)
     for key in given:
-        if key != "stop" and given[key] != recorded[key]:
+        if key not in MAY_CHANGE and given[key] != recorded[key]:
             place, old, new = _difference(key, recorded[key], given[key])
             raise LedgerError(
                 f"The run in {run} was started with another {place!r}: {old!r}, not {new!r}.",
-                hint="Resume with the run file it was started with (stop: and workers: may change), or choose another "
-                "--out.",
+                hint="Resume with the run file it was started with (stop:, controls: and workers: may change), or "
+                "choose another --out.",
             )
     for id, digest in digests.items():
         if digest != facts.digests[id]:

@@ -23,6 +23,7 @@ Role = Literal[
     "model",  # chosen by a model of the scores: expected improvement, or a sampler
     "recheck",  # the best by the model's own prediction
     "niche",  # of a member of an archive with one that is right where it is wrong
+    "control",  # of nobody's proposing: see `search.running.controls`
 ]
 
 

@@ -52,6 +52,14 @@ def make_strategy(
             from search.strategies.niches import Niches
 
             strategy = Niches(settings, merge, context, seed, budget)
+        case "average":
+            from search.strategies.baselines import ScaledAverage
+
+            strategy = ScaledAverage(settings, merge, context)
+        case "swarm":
+            from search.strategies.swarm import Swarm
+
+            strategy = Swarm(settings, merge, context, seed, budget)
         case _:
             assert_never(name)
     if settings.scale_steps:

@@ -10,7 +10,7 @@ from merging.recipe.parameters import check_setting
 from merging.recipe.schema import Setting
 from merging.registry import MergeMethod, get_method, methods
 
-Resolved = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "niches"]
+Resolved = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "niches", "average", "swarm"]
 Name = Resolved | Literal["auto"]
 
 # Keys that only some strategies know; the others are known to all.
@@ -22,6 +22,8 @@ _KEYS: dict[str, set[str]] = {
     "optuna": {"batch", "sampler", "objectives", "coefficients", "layer_groups", "scale_range"},
     "bayesian": {"batch", "kernel", "objectives", "scale_range"},
     "niches": {"batch", "archive", "competition", "attraction"},
+    "average": set(),
+    "swarm": {"particles", "inertia", "cognitive", "social", "repel", "patience"},
     "auto": {"batch", "kernel", "scale_range"},
 }
 
@@ -35,7 +37,9 @@ class StrategySettings(Strict):
         "topk: greedy merging of the best pairs (Hu et al., arXiv 2410.12613v3, Algorithm 1), meant where there is a "
         "variant and no name; pairs: every pair of founders once; random: random weights; soup: greedy soup; optuna: "
         "merge coefficients by one of Optuna's samplers; bayesian: merge coefficients by a Gaussian process over the "
-        "founders' span; niches: an archive whose members share what a document is worth (M2N2, arXiv 2508.16204)",
+        "founders' span; niches: an archive whose members share what a document is worth (M2N2, arXiv 2508.16204); "
+        "average: the average of all founders at 11 scales; swarm: particles in the founders' span (Model Swarms, "
+        "arXiv 2410.11163)",
     )
     k: int = Field(3, ge=2, description="how many of the best models count as the top")
     metric: Literal["pcc", "cosine", "euclidean"] = Field("pcc", description="kinship metric")
@@ -82,6 +86,14 @@ class StrategySettings(Strict):
     attraction: bool = Field(
         True, description="niches: partners are drawn by where they are right and the first is wrong, not evenly"
     )
+    particles: int = Field(
+        8, ge=2, le=10_000, description="swarm: how many there are at least; as many as founders, where these are more"
+    )
+    inertia: float = Field(0.2, ge=0, le=100, description="swarm: weight of a particle's velocity before")
+    cognitive: float = Field(0.3, ge=0, le=100, description="swarm: weight of the way to its own best place")
+    social: float = Field(0.4, ge=0, le=100, description="swarm: weight of the way to the best place of all")
+    repel: float = Field(0.05, ge=0, le=100, description="swarm: weight of the way from the worst place of all")
+    patience: int = Field(5, ge=1, le=10_000, description="swarm: steps without a better place after which it ends")
     kernel: Literal["coefficients", "kinship"] = Field(
         "coefficients",
         description="bayesian, auto: scores are alike where the coefficients are alike, or where the merged models' "

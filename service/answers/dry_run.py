@@ -60,6 +60,8 @@ def plan_search(config: RunConfig, root: Path, out: Path, *, timed: bool = False
     most = offspring.most or offspring.first
     outside = _cost(models, table, proposals[0], most, out) if proposals else None
     documents = search * (len(models) + most) + held_out * (len(models) + 1)
+    if config.controls:
+        documents += held_out or search
     size = sum(entry.nbytes for entry in models[1].tensors.values())
     workers = config.workers.count or len(config.workers.devices) or 1
     parameters = sum(entry.count for entry in models[0].tensors.values())

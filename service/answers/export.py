@@ -84,6 +84,27 @@ class Exploration(Part):
     """Who it was; null for none."""
 
 
+class RunControl(Part):
+    """What the best offspring is compared with, made and scored after the search: it is no individual."""
+
+    id: str
+    """Its name in the run."""
+    of: str
+    """Which offspring it is the control of."""
+    control: Literal["random_vector"]
+    """How it differs: a random task vector is in the place of a founder's."""
+    founder: str
+    """Whose."""
+    identity: str | None
+    """Of its weights; null where it could not be merged."""
+    error: str | None
+    """Why it has no score."""
+    scores: dict[Split, SplitScore]
+    """On held-out documents; where nothing is held out, on the search split."""
+    splits: dict[Split, Difference]
+    """By how much the offspring is better."""
+
+
 class _Run(Answer):
     config: dict[str, JsonValue]
     """The run file as understood, without ``workers``, which change nothing."""
@@ -111,8 +132,11 @@ class _Run(Answer):
     """Of the best offspring, in the run's aggregate; paired standard error."""
     comparisons: list[RunComparison]
     """Of the best offspring and the latest leaders."""
+    controls: list[RunControl]
+    """Of the best offspring, as the run file asks for."""
     verdict: str
-    """In words: is the best offspring better than the best founder, on documents the search never saw?"""
+    """In words: is the best offspring better than the best founder, on documents the search never saw, and than its
+    controls?"""
     exploration: list[Exploration]
     """Of Top-k greedy merging with a partner, from generation 2 on; else empty."""
     pareto_front: list[str]
@@ -122,7 +146,7 @@ class _Run(Answer):
 class RunExport(_Run):
     """Everything a run found, nothing of when, where or in how many attempts: equal runs have equal bytes."""
 
-    schema_: Literal["kinship.run/4"] = named("kinship.run/4")
+    schema_: Literal["kinship.run/5"] = named("kinship.run/5")
     individuals: list[Individual]
     """In the order proposed."""
 
@@ -181,6 +205,15 @@ class ArchivedIndividual(Individual):
     """In the order recorded."""
 
 
+class ArchivedControl(RunControl):
+    """A control, with everything that is on record of it."""
+
+    results: dict[Split, dict[str, TaskResults]]
+    """By split and task."""
+    failures: list[Failure]
+    """In the order recorded."""
+
+
 class StoredRow(Part):
     """Sums over a child outside the span, tensor by tensor."""
 
@@ -217,9 +250,11 @@ class DiaryEntry(Part):
 class RunArchive(_Run):
     """All of a run, which its ledger can be rebuilt from. It tells when and where, so equal runs differ in it."""
 
-    schema_: Literal["kinship.run-full/4"] = named("kinship.run-full/4")
+    schema_: Literal["kinship.run-full/5"] = named("kinship.run-full/5")
     individuals: list[ArchivedIndividual]
     """In the order proposed."""
+    controls: list[ArchivedControl]  # type: ignore[assignment]
+    """Of the best offspring, as the run file asks for."""
     budget: int | None
     """Evaluations the strategy was told of."""
     gram: str

@@ -68,6 +68,7 @@ def test_traits_are_those_of_the_spec() -> None:
         "dare_ties",
         "della",
         "della_linear",
+        "random_vector",
     }
     assert entry("regmean").data
     assert entry("ties").module == "merging.methods.sparse"

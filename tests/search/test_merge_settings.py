@@ -11,7 +11,7 @@ NEEDED = {"slerp": {"t": 0.5}, "nearswap": {"t": 0.1}, "lines": {"lambda": [0.5,
 PAIRS = [
     name
     for name, method in methods().items()
-    if name != "passthrough" and not method.takes_whole_models and not method.module
+    if method.max_models != 1 and not method.takes_whole_models and not method.module
 ]
 
 

@@ -87,8 +87,8 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda content: [], "Expected 'kinship.run-full/4', found None"),
-        (lambda content: content | {"schema": "kinship.run/4"}, "found 'kinship.run/4'"),
+        (lambda content: [], "Expected 'kinship.run-full/5', found None"),
+        (lambda content: content | {"schema": "kinship.run/5"}, "found 'kinship.run/5'"),
         (damaged(lambda content: content.pop("gram")), "damaged: KeyError"),
         (damaged(lambda content: content.update(gram="!")), "damaged"),
         (damaged(lambda content: content["individuals"][4].update(genome="AAAA")), "damaged"),

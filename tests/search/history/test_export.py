@@ -66,7 +66,7 @@ def test_json_is_canonical(scene: Scene) -> None:
     text = scene.text("run")
     content = json.loads(text)
     assert content == scene.export("run")
-    assert content["schema"] == "kinship.run/4"
+    assert content["schema"] == "kinship.run/5"
     assert to_json(dict(reversed(content.items()))) == text
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json({"value": float("nan")})

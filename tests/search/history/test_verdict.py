@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.history.verdict import WORDS, judgement, verdict
+from search.history.verdict import WORDS, control_verdict, judgement, verdict
 from tests.search.runs import Scene
 
 
@@ -50,3 +50,19 @@ def test_a_run_is_judged_by_its_own_comparison(scene: Scene, sign: float) -> Non
     ]
     assert WORDS[judgement(row["splits"]["held_out"])] in export["verdict"]
     assert f"{row['splits']['held_out']['low']:+.4f} to" in export["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.01, 0.3, "2-1 is better than the same merge with a random task vector in the place of a: +0.1000"),
+        (-0.1, 0.3, "so that nothing shows that what a learned did it."),
+        (-0.3, -0.1, "2-1 is worse than the same merge"),
+    ],
+)
+def test_a_control_is_judged_by_the_same_rule(low: float, high: float, said: str) -> None:
+    found = {"value": 0.1, "low": low, "high": high, "level": 0.95, "documents": 9}
+    control = {"of": "2-1", "founder": "a", "error": None, "splits": {"held_out": found}}
+    assert said in control_verdict([control])
+    assert control_verdict([]) == ""
+    assert control_verdict([control | {"splits": {}}]).endswith("has no score yet.")

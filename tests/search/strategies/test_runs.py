@@ -9,7 +9,7 @@ from tests.search.runs import Interrupted, Scene, interrupting
 
 @pytest.mark.parametrize(
     "strategy",
-    [{"name": "auto"}, {"name": "optuna"}, {"name": "soup", "scale_steps": 3}, {"name": "niches"}],
+    [{"name": "auto"}, {"name": "optuna"}, {"name": "soup", "scale_steps": 3}, {"name": "niches"}, {"name": "swarm"}],
     ids=lambda s: s["name"],
 )
 def test_an_interrupted_run_ends_like_a_calm_one(scene: Scene, strategy: dict[str, Any]) -> None:

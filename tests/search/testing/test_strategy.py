@@ -42,6 +42,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "bayesian": ({"name": "bayesian"}, {}),
     "bayesian kinship": ({"name": "bayesian", "kernel": "kinship", "batch": 1}, {}),
     "niches": ({"name": "niches"}, {}),
+    "average": ({"name": "average"}, {}),
+    "swarm": ({"name": "swarm"}, {}),
     "auto": ({"name": "auto"}, {}),
     "auto slerp": ({"name": "auto"}, {"method": "slerp", "parameters": {"t": 0.5}}),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from service.answers.base import Answer, Part
 
 DOCUMENT = Path(__file__).parents[3] / "docs/formats.md"
 # What an event is made of stands in one table, and what an export has in another section.
-ELSEWHERE = {"kinship.run-full/4": "kinship.run/4", "kinship.event/2": "kinship.run/4"}
+ELSEWHERE = {"kinship.run-full/5": "kinship.run/5", "kinship.event/2": "kinship.run/5"}
 
 
 def answers(of: type[Answer] = Answer) -> Iterator[type[Answer]]:

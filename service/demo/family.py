@@ -66,13 +66,22 @@ class FamilySettings:
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family lies: `base` and `founders` are model folders, `tasks` holds lm-eval's YAML files."""
+    """Where a family lies: `base` and `founders` are model folders, `tasks` holds lm-eval's YAML files.
+
+    ``adapters``: the founders are adapters of the base.
+    """
 
     folder: Path
     base: Path
     founders: tuple[Path, ...]
     tasks: Path
     task_names: tuple[str, ...]
+    adapters: bool = False
+
+    def references(self, root: Path | None = None) -> dict[str, str]:
+        """The founders by name, as a run file refers to them; paths count from ``root``, where one is given."""
+        base, *founders = (path.relative_to(root) if root else path for path in (self.base, *self.founders))
+        return {path.name: f"{base}+{path}" if self.adapters else str(path) for path in founders}
 
 
 DEMO = FamilySettings(
@@ -124,7 +133,7 @@ def make_family(folder: Path, settings: FamilySettings = DEMO, progress: Progres
     record = folder / RECORD
     if record.is_file() and record.read_text(encoding="utf-8") == description:
         return family
-    with output_folder(folder) as partial, _one_quiet_thread():
+    with output_folder(folder) as partial, one_quiet_thread():
         excluded = write_tasks(partial / "tasks", settings.skills, settings.documents, settings.seed)
         _train_family(partial, settings, excluded, progress or (lambda label, step, total: None))
         (partial / record.name).write_text(description, encoding="utf-8")
@@ -235,8 +244,8 @@ def _shares(specialist: Specialist, skills: tuple[str, ...]) -> dict[str, float]
 
 
 @contextmanager
-def _one_quiet_thread() -> Iterator[None]:
-    """Models this small train fastest on one thread; no progress bars of transformers' own."""
+def one_quiet_thread() -> Iterator[None]:
+    """Tiny models train fastest on one thread, and bytes do not depend on cores; no bars of transformers' own."""
     threads, bars = torch.get_num_threads(), transformers_logging.is_progress_bar_enabled()
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()

@@ -38,7 +38,7 @@ class DemoSearch:
         return parse_config(
             {
                 "base": str(family.base.relative_to(root)),
-                "founders": [str(founder.relative_to(root)) for founder in family.founders],
+                "founders": family.references(root),
                 "merge": MERGE,
                 "evaluate": {"tasks": tasks, "task_path": str(family.tasks.relative_to(root)), "batch_size": 256},
                 "strategy": {"variant": self.variant, "partner_pool": "all"},

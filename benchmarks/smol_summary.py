@@ -1,0 +1,104 @@
+"""What the evidence of several smol families says together: tables in Markdown."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy import stats
+
+MARKS = (10, 20, 40)
+REFERENCE = "vanilla"
+
+
+def at(run: Mapping[str, Any], evaluations: int) -> float:
+    """Held-out score of who led after so many evaluations; who stopped early keeps what it has."""
+    return float(run["course"][min(evaluations, len(run["course"])) - 1][1])
+
+
+def best_founder(run: Mapping[str, Any]) -> str:
+    """The best on the search split."""
+    return max((id for id in run["founders"] if id != "base"), key=lambda id: run["founders"][id][0])
+
+
+def reached(run: Mapping[str, Any], score: float) -> int | None:
+    """After how many evaluations the leader's held-out score was first as high."""
+    return next((n for n, (_, held_out) in enumerate(run["course"], 1) if held_out >= score), None)
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean over families and half of its 95 % t interval, nan for a single family."""
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else math.nan
+    return {"mean": statistics.fmean(values), "half": half}
+
+
+def summarise(families: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """By strategy: points over the best founder, held out, at `MARKS`, over 40 (area), gap, and less `REFERENCE`."""
+    rows: dict[str, Any] = {}
+    for name in dict.fromkeys(name for family in families for name in family["runs"]):
+        mine = [family for family in families if name in family["runs"]]
+        runs = [family["runs"][name] for family in mine]
+        starts = [run["founders"][best_founder(run)][1] for run in runs]
+        against = [family["runs"][REFERENCE] for family in mine]
+        last = MARKS[-1]
+        rows[name] = {
+            "families": len(runs),
+            "at": {n: interval([100 * (at(run, n) - start) for run, start in zip(runs, starts, strict=True)])
+                   for n in MARKS},
+            "area": statistics.fmean(
+                100 * statistics.fmean(at(run, n) - start for n in range(1, last + 1))
+                for run, start in zip(runs, starts, strict=True)
+            ),
+            "gap": statistics.fmean(100 * (run["course"][-1][0] - run["course"][-1][1]) for run in runs),
+            "evaluations": statistics.fmean(run["evaluations"] for run in runs),
+            "cpu_seconds": statistics.fmean(
+                run["candidates"] * family["cpu_seconds_a_candidate"] for run, family in zip(runs, mine, strict=True)
+            ),
+            "less_reference": {n: interval([100 * (at(run, n) - at(other, n))
+                                            for run, other in zip(runs, against, strict=True)]) for n in MARKS},
+            "reached_reference": [reached(run, at(other, last)) for run, other in zip(runs, against, strict=True)],
+        }  # fmt: skip
+    return {"strategies": rows, "families": [_of_family(family) for family in families]}
+
+
+def _of_family(family: Mapping[str, Any]) -> dict[str, Any]:
+    run = family["runs"][REFERENCE]
+    best, controls = best_founder(run), family["controls"]
+    last = MARKS[-1]
+    return {
+        "family": family["family"],
+        "base": 100 * run["founders"]["base"][1],
+        "best": best,
+        "founder": 100 * run["founders"][best][1],
+        **{name: 100 * at(found, last) for name, found in family["runs"].items()},
+        "auto, 20": 100 * at(family["runs"]["auto"], 20) if "auto" in family["runs"] else math.nan,
+        "random vector": 100 * at(controls["random vector"], 20) if "random vector" in controls else math.nan,
+        "further": 100 * controls["further"]["scores"][1] if "further" in controls else math.nan,
+        "correlations": family.get("kinship", {}).get("correlations", {}),
+        "stderr": 100 * ((family["runs"].get("auto", run)["gain"] or {}).get("stderr") or math.nan),
+    }
+
+
+def show(summary: Mapping[str, Any]) -> None:
+    """The tables."""
+    print("| strategy | families | at 10 | at 20 | at 40 | area | gap | evaluations | CPU s | "
+          "less vanilla at 10, 20, 40 | vanilla's final score after |")  # fmt: skip
+    for name, row in summary["strategies"].items():
+        marks = " | ".join(_told(row["at"][n]) for n in MARKS)
+        less = ", ".join(_told(row["less_reference"][n], "+") for n in MARKS)
+        after = ", ".join("never" if n is None else str(n) for n in row["reached_reference"])
+        print(f"| {name} | {row['families']} | {marks} | {row['area']:.1f} | {row['gap']:.1f} | "
+              f"{row['evaluations']:.0f} | {row['cpu_seconds']:.0f} | {less} | {after} |")  # fmt: skip
+    print()
+    for row in summary["families"]:
+        told = {key: f"{value:.1f}" if isinstance(value, float) else value for key, value in row.items()}
+        print(" | ".join(f"{key}: {value}" for key, value in told.items() if key != "correlations"))
+        for metric, found in row["correlations"].items():
+            if found is not None:
+                low = "no interval" if found["low"] is None else f"{found['low']:+.2f} to {found['high']:+.2f}"
+                print(f"    kinship ({metric}) and gain: {found['value']:+.2f} ({low}, {found['pairs']} pairs)")
+
+
+def _told(found: Mapping[str, float], sign: str = "") -> str:
+    half = "" if math.isnan(found["half"]) else f" ± {found['half']:.1f}"
+    return f"{found['mean']:{sign}.1f}{half}"

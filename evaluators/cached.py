@@ -28,7 +28,12 @@ class CachedEvaluator:
         """Those that the tasks have; the search split alone where nothing is held out."""
         return [split for split in SPLITS if all(split in task.documents for task in self._tasks.values())]
 
-    def score(self, candidate: Candidate, split: Split, progress: Callable[[int, int], None] | None = None) -> Score:
+    def score(
+        self,
+        candidate: Candidate,
+        split: Split | Documents,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Score:
         """The candidate's score; raises `EvaluationFailed` where it has none, and as `Candidate.require_unchanged`.
 
         Where ``progress`` is given it is told (documents done, documents in all), and the documents are run in blocks,

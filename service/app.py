@@ -9,6 +9,7 @@ import typer
 from service.commands.advise import advise
 from service.commands.align import align
 from service.commands.cache import cache
+from service.commands.compare import compare
 from service.commands.demo import demo
 from service.commands.evolve import evolve
 from service.commands.extract_lora import extract_lora
@@ -22,7 +23,7 @@ from service.commands.serve import serve
 from service.commands.tree import tree
 from service.commands.verify import verify
 
-COMMANDS = (demo, matrix, advise, tree, merge, extract_lora, align, methods, verify, score, evolve, serve)
+COMMANDS = (demo, matrix, advise, tree, merge, extract_lora, align, methods, verify, score, evolve, compare, serve)
 GROUPS = {"runs": runs, "index": index, "cache": cache}
 
 app = typer.Typer(

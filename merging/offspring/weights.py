@@ -16,6 +16,7 @@ from merging.kernels.rounding import promoted
 from merging.offspring.span import Genome
 from merging.planning.graph import Leaf, Same, Spec, WeightedSum
 from merging.planning.plan import TensorPlan
+from merging.registry import MeasuredOf
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +83,7 @@ def materialise(
     """
     plans = genome_plan(genome, names, models, BY_NAME[str(dtype).removeprefix("torch.")] if dtype else FLOAT32)
     fill = partial(materialise_into, genome, names, models) if dtype is None else None
-    return TensorStream([plan.spec for plan in plans], _tensors(plans), fill)
+    return TensorStream([plan.spec for plan in plans], made_tensors(plans), fill)
 
 
 def materialise_into(
@@ -128,7 +129,10 @@ def combination(row: Float64, name: str, models: Sequence[Checkpoint]) -> Weight
     return WeightedSum(leaves, row[used]) if leaves[0].entry.dtype.is_floating_point else Same(leaves)
 
 
-def _tensors(plans: Sequence[TensorPlan]) -> Tensors:
+def made_tensors(
+    plans: Sequence[TensorPlan], rounding: DType | None = None, seed: int = 0, statistics: MeasuredOf | None = None
+) -> Tensors:
+    """(name, tensor) of each of ``plans``, made in memory; see `execute`, which raises what is wrong."""
     import torch
 
     memory: dict[str, NDArray[np.uint8]] = {}
@@ -138,7 +142,7 @@ def _tensors(plans: Sequence[TensorPlan]) -> Tensors:
         return memory[plan.name]
 
     empty = [plan for plan in plans if not plan.spec.nbytes]
-    for piece in execute(plans, into=place):
+    for piece in execute(plans, into=place, rounding=rounding, seed=seed, statistics=statistics):
         if piece.last:
             dtype = piece.tensor.dtype.torch
             yield (

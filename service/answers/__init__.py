@@ -27,6 +27,7 @@ _NAMES = {
     "runs": ("Failures", "ImportedRun", "Runs", "failures_of", "import_run", "list_runs", "open_run"),
     "export": ("RunArchive", "RunExport", "archive_of", "export_of"),
     "comparison": ("ComparedRuns", "compare_runs"),
+    "method_comparison": ("MethodComparison", "compare_methods", "read_comparison"),
     "cache": (
         "CacheChecks", "CacheList", "CachePrune", "CacheSize", "check_cache", "list_cache", "measure_cache",
         "prune_cache",

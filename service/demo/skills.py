@@ -82,8 +82,24 @@ def _task(name: str) -> dict[str, object]:
 
 
 def skill_named(name: str) -> Skill:
-    """Return the skill of that name."""
+    """Return the skill of that name; ``first+second`` is the two chained, see `chained`."""
+    if "+" in name:
+        return chained(*map(skill_named, name.split("+")))
     return next(skill for skill in SKILLS if skill.name == name)
+
+
+def chained(*skills: Skill) -> Skill:
+    """One exercise of each of ``skills`` in one prompt, and one answer of all theirs.
+
+    >>> chained(skill_named("add"), skill_named("max")).make(random.Random(4))
+    ('add 3969 max 94 57 44=', '27 94\\n')
+    """
+
+    def make(rng: random.Random) -> tuple[str, str]:
+        prompts, answers = zip(*(skill.make(rng) for skill in skills), strict=True)
+        return f"{' '.join(prompt[:-1] for prompt in prompts)}=", f"{' '.join(answer[:-1] for answer in answers)}\n"
+
+    return Skill("+".join(skill.name for skill in skills), ", then ".join(skill.description for skill in skills), make)
 
 
 def _letters(rng: random.Random, length: int, alphabet: str = ascii_lowercase) -> str:

@@ -1,0 +1,124 @@
+"""From an arm to weights in memory."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluators.base import Candidate
+from kinship.checkpoints.checkpoint import ContentDigest
+from kinship.checkpoints.dtypes import BY_NAME
+from kinship.checkpoints.opening import open_checkpoint
+from merging.execution.values import Bytes
+from merging.merge import planned
+from merging.offspring.weights import Tensors, TensorStream, made_tensors, stream_of
+from merging.planning.graph import Spec
+from search.comparison.arms import Arm
+from search.comparison.cost import Cost, measured_cost
+from search.comparison.plan import ComparisonPlan
+
+if TYPE_CHECKING:
+    import torch
+
+Told = Callable[[str], None]
+
+
+@dataclass
+class Made:
+    """Weights, and what they cost. merge: None for a model as it is; statistics: for a method that sees no data."""
+
+    candidate: Candidate
+    merge: Cost | None = None
+    statistics: Cost | None = None
+
+
+def make(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = None) -> Made:
+    """The weights of ``arm``, held in memory unless they are a model's own.
+
+    statistics: folder in which what is measured of models is kept for the next arm. Raises what opening and merging do.
+    """
+    if arm.kind == "model":
+        return Made(_model(arm.models[0], label))
+    if arm.kind == "random_vector":
+        with measured_cost() as cost:
+            held = random_average(plan.base, arm.models, arm.seed)
+        return Made(_held(held, label), cost)
+    with ExitStack() as stack:
+        ready = stack.enter_context(planned(arm.recipe(plan, statistics), arm.seed))
+        measuring = None
+        if ready.recipe.method.measures:
+            from merging.data_driven.prepare import measured
+
+            with measured_cost() as measuring:
+                ready = stack.enter_context(measured(ready, seed=arm.seed))
+        with measured_cost() as cost:
+            held = dict(made_tensors(ready.tensors, ready.rounding, arm.seed, ready.statistics))
+    return Made(_held(held, label), cost, measuring)
+
+
+def random_average(base: str, models: tuple[str, ...], seed: int) -> "dict[str, torch.Tensor]":
+    """The base and the mean of random task vectors, one for each of ``models``, in the base's dtypes.
+
+    Each has, tensor by tensor, the length of its model's task vector and a random direction: what a merge gains beyond
+    it is not owed to moving that far. Memory: one model and a few tensors.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        start, *others = (stack.enter_context(open_checkpoint(path)) for path in (base, *models))
+        found = {}
+        for name in start.tensors:
+            own = start.tensor(name)
+            if not own.is_floating_point():
+                found[name] = own
+                continue
+            total = torch.zeros(own.shape, dtype=torch.float64)
+            for place, model in enumerate(others):
+                length = (model.tensor(name).double() - own.double()).norm()
+                drawn = torch.randn(own.shape, generator=_generator(seed, place, name), dtype=torch.float64)
+                total += drawn * (length / drawn.norm()) if length else 0.0
+            found[name] = (own.double() + total / len(others)).to(own.dtype)
+        return found
+
+
+def _generator(seed: int, place: int, name: str) -> "torch.Generator":
+    import torch
+
+    digest = hashlib.sha256(f"{seed}:{place}:{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def _model(reference: str, label: str) -> Candidate:
+    with open_checkpoint(reference) as model:
+        identity = model.digest
+
+    def tensors() -> Tensors:
+        with open_checkpoint(reference) as again:
+            held = {name: again.tensor(name) for name in again.tensors}
+            specs = stream_of(again).specs
+        return TensorStream(specs, iter(held.items()))
+
+    return Candidate(label, identity, tensors, model.require_unchanged)
+
+
+def _held(tensors: "Mapping[str, torch.Tensor]", label: str) -> Candidate:
+    """Weights in memory, known by their content as a checkpoint is."""
+    import torch
+
+    specs = [
+        Spec(name, BY_NAME[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    ]
+    digest = ContentDigest(specs)
+    for name in sorted(tensors):
+        data: Bytes = tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(name, data.data)
+    return Candidate(label, digest.hexdigest(), lambda: TensorStream(specs, iter(tensors.items())))
+
+
+def fingerprint(path: Path) -> str:
+    """Of a file of documents, by content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

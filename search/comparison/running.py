@@ -1,0 +1,213 @@
+"""A comparison as it runs: every arm made in memory and scored, once, in a folder that it can go on in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from evaluators.base import Documents, Evaluator
+from evaluators.cache import ScoreCache
+from evaluators.cached import CachedEvaluator
+from evaluators.make import make_evaluator
+from evaluators.scores.aggregates import alike
+from evaluators.scores.splits import SPLITS, Split
+from kinship.checkpoints.opening import open_checkpoint
+from kinship.errors import InvalidConfig, KinshipError
+from merging.recipe.data import DataSource
+from search.comparison.arms import Arm, baselines, controls, every_arm, whole
+from search.comparison.cost import measured_cost
+from search.comparison.making import fingerprint, make
+from search.comparison.plan import ComparisonPlan
+from search.comparison.store import NAME, Done, Store
+from search.ledger.location import hold_folder
+
+SCORES, STATISTICS = "scores.sqlite", "statistics"
+
+Progress = Callable[[int, int, str], None]
+Values = Mapping[str, Mapping[int, float]]
+"""The metric by document, by cell."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What all arms were scored on: the documents of each split by seed and cell, metrics by cell, conditions."""
+
+    splits: Mapping[int, Mapping[str, Mapping[Split, Sequence[int]]]]
+    metrics: Mapping[str, str]
+    conditions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found of an arm: its values, or why it has none."""
+
+    values: Values
+    done: Done | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Everything that was found."""
+
+    plan: ComparisonPlan
+    tested: Tested
+    arms: Mapping[Arm, Outcome]
+
+
+def run_comparison(
+    plan: ComparisonPlan,
+    folder: Path,
+    *,
+    root: Path,
+    cache: ScoreCache | None = None,
+    progress: Progress = lambda done, total, label: None,
+) -> Outcomes:
+    """Do what ``plan`` says in ``folder``, or go on with it; what another plan has done there counts where it is alike.
+
+    Paths count from ``root``. cache: where scores are kept; default: a file in the folder. An arm that fails costs only
+    itself. ``progress`` is told arms done, arms in all and the arm at hand. Raises the errors of `make_evaluator`,
+    `InvalidConfig` for a plan that cannot be carried out, `LedgerError` where another process runs in the folder.
+    """
+    plan.require_methods()
+    plan = plan.rooted(root)
+    lock = hold_folder(folder)
+    try:
+        running = _Running(plan, folder, root, cache or ScoreCache(folder / SCORES))
+        return running.all(progress)
+    finally:
+        lock.release(force=True)
+
+
+class _Running:
+    def __init__(self, plan: ComparisonPlan, folder: Path, root: Path, cache: ScoreCache) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._arms = every_arm(plan)
+        self._labels = _labels(plan)
+        self._digests = _digests(plan)
+        self._keys = {arm: arm.key(plan, self._digests) for arm in self._arms}
+        self._costed = {whole(plan, name, seed) for name in plan.methods for seed in plan.seeds}
+        self._evaluator, self._tested = _tested(plan, root)
+        self._scorer = CachedEvaluator(self._evaluator, cache)
+        self._documents = _union(plan, self._tested)
+        self._store = Store(folder / NAME)
+        self._statistics = folder / STATISTICS
+
+    def all(self, progress: Progress) -> Outcomes:
+        known = self._store.all()
+        found: dict[Arm, Outcome] = {}
+        for place, arm in enumerate(self._arms):
+            progress(place, len(self._arms), self._labels.get(arm, arm.method))
+            found[arm] = self._outcome(arm, known.get(self._keys[arm]))
+        progress(len(self._arms), len(self._arms), "done")
+        return Outcomes(self._plan, self._tested, found)
+
+    def _outcome(self, arm: Arm, done: Done | None) -> Outcome:
+        if done is not None:
+            results, missing = self._scorer.missing(done.identity, self._documents)
+            if not missing:
+                return Outcome(self._by_cell(results), done)
+        try:
+            done = self._do(arm)
+        except KinshipError as error:
+            if arm.kind == "model":  # nothing can be said without them
+                raise
+            return Outcome({}, error=error.message)
+        self._store.add(self._keys[arm], done)
+        results, _ = self._scorer.missing(done.identity, self._documents)
+        return Outcome(self._by_cell(results), done)
+
+    def _do(self, arm: Arm) -> Done:
+        label = self._labels.get(arm, f"{arm.method} {dict(arm.values)}")
+        if arm in self._costed:  # what it costs is measured from nothing
+            with TemporaryDirectory(dir=self._folder) as empty:
+                made = make(self._plan, arm, label, empty)
+        else:
+            made = make(self._plan, arm, label, str(self._statistics))
+        known, missing = self._scorer.missing(made.candidate.identity, self._documents)
+        with measured_cost() as cost:
+            self._scorer.score(made.candidate, self._documents, lambda done, total: None)
+        fresh = not any(known.values())
+        count = sum(map(len, missing.values()))
+        return Done(
+            made.candidate.identity, made.merge, made.statistics, cost if fresh else None, count if fresh else 0
+        )
+
+    def _by_cell(self, results: Values) -> Values:
+        return {name: results[self._plan.task_of(name)] for name in self._plan.cells}
+
+
+def _tested(plan: ComparisonPlan, root: Path) -> tuple[Evaluator, Tested]:
+    """An evaluator, and what it tests under each seed. Raises `InvalidConfig` where a seed changes more than splits."""
+    splits: dict[int, Mapping[str, Mapping[Split, Sequence[int]]]] = {}
+    digests: dict[str, str] = {}
+    evaluator: Evaluator | None = None
+    with open_checkpoint(plan.base) as template:
+        for seed in plan.seeds:
+            settings = plan.evaluate.model_copy(update={"split_seed": seed})
+            made = make_evaluator(settings, template, root)
+            tasks = {task.name: task for task in made.tasks}
+            _require_tasks(plan, list(tasks))
+            if digests and digests != {name: task.digest for name, task in tasks.items()}:
+                raise InvalidConfig(
+                    "A seed changes more than which documents are held out: the tasks' few-shot examples come from "
+                    "their own documents.",
+                    hint="Give seeds: [0], num_fewshot: 0, or tasks with examples of their own.",
+                )
+            digests = {name: task.digest for name, task in tasks.items()}
+            splits[seed] = {name: tasks[plan.task_of(name)].documents for name in plan.cells}
+            evaluator = evaluator or made
+    assert evaluator is not None
+    metrics = {name: tasks[plan.task_of(name)].metric for name in plan.cells}
+    if not alike(metrics.values()):
+        raise InvalidConfig(
+            f"The cells' metrics are unlike, and have no mean: {', '.join(dict.fromkeys(metrics.values()))}.",
+            hint="Give all tasks one metric, by evaluate.metric.",
+        )
+    if any(set(SPLITS) - documents.keys() for cells in splits.values() for documents in cells.values()):
+        raise InvalidConfig("Nothing is held out.", hint="Give evaluate.search_fraction less than 1.")
+    return evaluator, Tested(splits, metrics, dict(evaluator.conditions))
+
+
+def _require_tasks(plan: ComparisonPlan, tasks: Sequence[str]) -> None:
+    from kinship.errors import nearest
+
+    for name in plan.cells:
+        if plan.task_of(name) not in tasks:
+            raise InvalidConfig(
+                f"The cell {name} has the task {plan.task_of(name)!r}, which evaluate does not name.",
+                hint=nearest(plan.task_of(name), tasks),
+            )
+
+
+def _union(plan: ComparisonPlan, tested: Tested) -> Documents:
+    """The documents of every split and seed, by task."""
+    return {
+        plan.task_of(name): sorted(
+            {document for cells in tested.splits.values() for split in SPLITS for document in cells[name][split]}
+        )
+        for name in plan.cells
+    }
+
+
+def _digests(plan: ComparisonPlan) -> dict[str, str]:
+    """Of models and documents by how the plan names them."""
+    models = [plan.base, plan.multitask, *(cell.model for cell in plan.cells.values())]
+    models += [cell.same_data for cell in plan.cells.values()]
+    found = {}
+    for reference in dict.fromkeys(filter(None, models)):
+        with open_checkpoint(reference) as model:
+            found[reference] = model.digest
+    for cell in plan.cells.values():
+        if cell.data:
+            DataSource(file=cell.data).require_there()
+            found[cell.data] = fingerprint(Path(cell.data))
+    return found
+
+
+def _labels(plan: ComparisonPlan) -> dict[Arm, str]:
+    named = {whole(plan, name, seed): name for name in plan.methods for seed in plan.seeds}
+    for seed in plan.seeds:
+        named |= {arm: name for name, arm in controls(plan, seed).items()}
+    return named | {arm: name for name, arm in baselines(plan).items()}

@@ -1,0 +1,138 @@
+"""`kinship compare`: merge methods, compared on tasks that their models were trained on and on unseen ones."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.commands.options import Json
+from service.console import console, notes, print_json, progress_bar, stage_progress
+
+if TYPE_CHECKING:
+    from search.comparison.plan import ComparisonPlan
+    from service.answers.method_comparison import ComparedRow, MethodComparison, Prerequisites, Ranged, Spent
+
+READY = ("demo", "demo-full")
+
+
+def compare(
+    plan: Annotated[
+        str, typer.Argument(metavar="PLAN.yml", help=f"The plan; or {' or '.join(READY)}.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison.", show_default=False)],
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Score cache; default: one in the folder.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare merge methods: held-in and unseen tasks, cost, prerequisites, sensitivity, number of models.
+
+    The same command goes on where it was stopped.
+    """
+    from evaluators.cache import ScoreCache
+    from service.answers.method_comparison import compare_methods
+    from service.pages.method_comparison import write_comparison
+
+    checked, root = _plan(plan, out)
+    with stage_progress(quiet=as_json) as update:
+        answer = compare_methods(
+            checked,
+            out,
+            root=root,
+            cache=ScoreCache(cache) if cache else None,
+            progress=lambda done, total, label: update("Arms", done, total, "arms"),
+        )
+    report = write_comparison(out, answer)
+    if as_json:
+        print_json(answer)
+        return
+    print_methods(answer)
+    notes().print(f"Report: {report}", soft_wrap=True)
+
+
+def _plan(plan: str, out: Path) -> "tuple[ComparisonPlan, Path]":
+    """The plan and where its paths count from; a ready one is made in ``out``."""
+    from search.comparison.plan import load_plan
+
+    path = Path(plan)
+    if plan not in READY or path.exists():
+        checked = load_plan(path)
+        _require_folder(out)
+        return checked, path.absolute().parent
+    from service.demo.compared import demo_plan
+
+    _require_folder(out)
+    with progress_bar() as bar:
+        task = bar.add_task("Training the family", amount="")
+        checked = demo_plan(
+            out,
+            full=plan == "demo-full",
+            progress=lambda label, step, total: bar.update(task, completed=step, total=total, amount=label),
+        )
+    return checked, out
+
+
+def _require_folder(out: Path) -> None:
+    """Raise `OutputExists` for a folder of anything else, before any work."""
+    from kinship.errors import OutputExists
+    from search.comparison.store import NAME
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        begun = any((out / name).exists() for name in (NAME, "family", ".lock"))
+        if not begun:
+            raise OutputExists(f"{out} exists and holds no comparison.", hint="Choose another folder by --out.")
+
+
+def print_methods(answer: "MethodComparison") -> None:
+    """The table: who holds what, who gains what, at what cost; then the rankings and the findings."""
+    from rich.table import Table
+
+    from service.terminal import lines
+
+    groups = list(answer.rankings)
+    table = Table("", title=f"Held-out documents, seeds {', '.join(map(str, answer.seeds))}", title_justify="left")
+    for group in groups:
+        table.add_column(lines(group.replace("_", "-"), f"less {answer.reference}"), justify="right")
+    for header in ("merge", "statistics"):
+        table.add_column(header, justify="right")
+    table.add_column("asks for")
+    costs = {cost.method: cost for cost in answer.costs}
+    asked = {each.method: _asked(each) for each in answer.prerequisites}
+    kind = answer.rows[0].kind
+    for row in answer.rows:
+        if row.kind != kind:
+            table.add_section()
+            kind = row.kind
+        cost = costs.get(row.method or "")
+        spent = ["", ""] if cost is None or row.tuned else [_spent(cost.merge), _spent(cost.statistics)]
+        cells = [_scores(row, group) for group in groups] if row.error is None else ["failed"] * len(groups)
+        table.add_row(row.label, *(lines(*cell.split("\n")) for cell in cells), *spent, asked.get(row.method or "", ""))
+    console().print(table)
+    for group in groups:
+        console().print(f"Best {group.replace('_', '-')}: {', '.join(answer.rankings[group][:3])}.")
+    for finding in answer.findings:
+        console().print(f"{finding.finding}: {finding.verdict}. {finding.told}", soft_wrap=True)
+    for row in answer.rows:
+        if row.error:
+            notes().print(f"{row.label}: {row.error}", soft_wrap=True)
+
+
+def _scores(row: "ComparedRow", group: str) -> str:
+    score, versus = row.scores.get(group), row.versus_reference.get(group)  # type: ignore[call-overload]
+    return "" if score is None else f"{score.value:.4f}" + (f"\n{_signed(versus)}" if versus else "")
+
+
+def _signed(versus: "Ranged") -> str:
+    if versus.low is None or versus.high is None:
+        return f"{versus.value:+.4f}"
+    return f"{versus.value:+.4f} [{versus.low:+.4f}, {versus.high:+.4f}]"
+
+
+def _spent(spent: "Spent | None") -> str:
+    return "" if spent is None else f"{spent.seconds:.2f} s"
+
+
+def _asked(each: "Prerequisites") -> str:
+    wanted = {"base": "base", "data": "data", "random": "seed"}
+    told = [word for name, word in wanted.items() if getattr(each, name)]
+    return ", ".join([*told, *([f"tuning of {', '.join(each.tuning)}"] if each.tuning else [])])

@@ -1,0 +1,85 @@
+"""A plan says what is wrong with it."""
+
+from typing import Any
+
+import pytest
+
+from kinship.errors import InvalidConfig
+from search.comparison.arms import Arm, every_arm, grid, prefixes, sweeps, whole
+from search.comparison.plan import ComparisonPlan, parse_plan
+
+CONTENT: dict[str, Any] = {
+    "base": "base",
+    "cells": {"a": {"model": "ma"}, "b": {"model": "mb"}, "c": {"model": "mc"}, "u": {"task": "unseen"}},
+    "evaluate": {"tasks": ["a", "b", "c", "unseen"]},
+    "methods": {"linear": {"tune": {"scale": [0.5, 1.0, 2.0]}}, "dare": {"method": "dare_linear"}},
+    "seeds": [3, 4],
+}
+
+
+def plan(**changes: Any) -> ComparisonPlan:
+    return parse_plan(CONTENT | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cells": {"a": {"model": "ma"}, "u": {}}}, "fewer than two cells have a model"),
+        ({"cells": CONTENT["cells"] | {"v": {"nearest": "z"}}}, "no cell with a model"),
+        ({"cells": CONTENT["cells"] | {"v": {"same_data": "z"}}}, "no model that it could be merged with"),
+        ({"cells": CONTENT["cells"] | {"v": {"task": "a"}}}, "two cells have one task"),
+        ({"reference": "ties"}, "none of the methods compared"),
+        ({"number": {"methods": ["ties"]}}, "none of the methods compared"),
+        ({"metods": []}, "unknown key 'metods'"),
+    ],
+)
+def test_what_is_wrong_is_said(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidConfig, match=words):
+        plan(**changes)
+
+
+def test_a_method_that_is_not_there_is_named() -> None:
+    with pytest.raises(InvalidConfig, match="tyes"):
+        plan(methods=["tyes"]).require_methods()
+
+
+def test_a_method_that_takes_fewer_models_says_so_with_its_name() -> None:
+    checked = plan(methods={"two": {"method": "slerp", "parameters": {"t": 0.5}}})
+    with pytest.raises(InvalidConfig, match="two cannot be compared"):
+        whole(checked, "two", 0).recipe(checked)
+
+
+def test_a_list_of_methods_will_do() -> None:
+    assert plan(methods=["linear", "ties"]).method_of("ties") == "ties"
+
+
+def test_a_seed_makes_other_arms_only_where_something_is_drawn() -> None:
+    checked = plan()
+    assert whole(checked, "linear", 3) == whole(checked, "linear", 4)
+    assert whole(checked, "dare", 3) != whole(checked, "dare", 4)
+
+
+def test_the_untuned_arm_is_in_the_grid_and_no_arm_is_done_twice() -> None:
+    checked = plan(methods={"linear": {"parameters": {"scale": 1.0}, "tune": {"scale": [0.5, 1.0, 2.0]}}})
+    assert grid(checked, "linear", 3)[0] == whole(checked, "linear", 3)
+    assert len(grid(checked, "linear", 3)) == 3
+    assert [value for value, _ in sweeps(checked, "linear")["scale"]] == [0.5, 1.0, 2.0]
+    arms = every_arm(checked)
+    assert len(set(arms)) == len(arms)
+
+
+def test_prefixes_are_nested_and_end_in_everybody() -> None:
+    found = [set(arm.models) for _, _, arm in prefixes(plan(number={"methods": ["linear"], "orders": 1}))]
+    assert [len(models) for models in found] == [1, 2, 3]
+    assert found[0] < found[1] < found[2] == {"ma", "mb", "mc"}
+
+
+def test_a_key_is_of_contents_not_of_places() -> None:
+    checked = plan()
+    digests = {"base": "0", "ma": "1", "mb": "2", "mc": "3"}
+    arm = whole(checked, "linear", 3)
+    elsewhere = parse_plan(CONTENT | {"base": "other"})
+    assert arm.key(checked, digests) == arm.key(elsewhere, digests | {"other": "0"})
+    assert arm.key(checked, digests) != arm.key(checked, digests | {"mb": "changed"})
+    assert arm.key(checked, digests) != whole(checked, "linear", 3, {"scale": 2.0}).key(checked, digests)
+    assert Arm("random_vector", arm.models, seed=1).key(checked, digests) != arm.key(checked, digests)

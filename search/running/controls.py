@@ -19,8 +19,8 @@ from kinship.arrays import Float64
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.dtypes import FLOAT32
 from kinship.errors import OutputNotWritable
-from merging.offspring.basis import Basis, child_seed
-from merging.offspring.span import Genome, genome_identity
+from merging.offspring.basis import Basis
+from merging.offspring.span import Genome, child_seed, genome_identity
 from merging.recipe.schema import Recipe, parse_recipe
 from merging.registry import get_method
 from search.history.descent import Descent, renamed

@@ -139,7 +139,7 @@ class _Fitting:
         )
         reference = str(root / settings.model) if (root / settings.model).exists() else settings.model
         with open_checkpoint(reference) as model:
-            self._own: torch.Tensor = representations(load_causal_lm(model), self._stream)
+            self._own: torch.Tensor = representations(load_causal_lm(model, by_name=False), self._stream)
             options = settings.model_dump(include={"rank", "steps", "rate"})
             self.about: dict[str, Any] = {"model": model.digest, "data": digest(self._stream), **options}
 

@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from evaluators.scores.splits import Split, split_documents
 from kinship.errors import InvalidConfig
 from kinship.validation import Strict
-from merging.recipe.data import DataSource
+from merging.recipe.data import DataSource, SurgerySettings
 
 
 class TaskSettings(Strict):
@@ -77,14 +77,11 @@ class WrittenSettings(Strict):
         return self
 
 
-class HeadSettings(DataSource):
+class HeadSettings(SurgerySettings, DataSource):
     """A head of Representation Surgery that is fitted anew to every model scored."""
 
     model: str = Field(description="the task's own model, whose representations are to be met")
     documents: int | None = Field(None, ge=1, description="at most this many documents; default: all")
-    rank: int = Field(16, ge=0, description="of the head; 0 changes nothing")
-    steps: int = Field(500, ge=0, description="steps of Adam")
-    rate: float = Field(0.001, gt=0, description="learning rate")
 
 
 class EvaluateSettings(Strict):

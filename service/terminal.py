@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Task, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from kinship.outside import on_terminal
@@ -25,6 +26,14 @@ class Terminal(Console):
             self.width = UNCUT  # of a file or a pipe, nobody wants lines wrapped or cells cut
         if self.width < NARROWEST:
             self.width = NARROWEST
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See `rich.console.Console.print`; a table's title is a line above it, however narrow the table is."""
+        for each in objects:
+            if isinstance(each, Table) and isinstance(each.title, str):
+                title, each.title = Text(on_terminal(each.title), style="table.title"), None
+                super().print(title, soft_wrap=True)
+        super().print(*objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See `rich.console.Console.render_str`."""

@@ -118,7 +118,8 @@ def comparable(models: Sequence[Checkpoint]) -> tuple[list[Checkpoint], tuple[st
         more = sum(models[index].tensors[name].count for name in key - frequent)
         if missing > whole / 10 or more > whole / 5:
             left_out[index] = (
-                f"lacks {missing / whole:.0%} of the weights that others have, has {more / whole:.0%} more"
+                f"lacks {100 * missing / whole:.0f} % of the weights that others have, "
+                f"has {100 * more / whole:.0f} % more"
             )
     kept = [index for index in range(len(models)) if index not in left_out]
     if not kept:

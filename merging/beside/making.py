@@ -21,9 +21,8 @@ from merging.data_driven.prepare import models_of, streams_of
 from merging.extraction.layout import Target, layout_of
 from merging.planning.graph import Leaf, MergeNode
 from merging.planning.plan import MergePlan, TensorPlan
-from merging.recipe.data import DataSettings
+from merging.recipe.data import DataSettings, SurgerySettings
 from merging.recipe.schema import Recipe
-from merging.recipe.surgery import SurgerySettings
 
 Told = Callable[[str], None]
 
@@ -87,12 +86,12 @@ def _fit_heads(
     device: str,
 ) -> None:
     models, streams = models_of(plan, recipe), streams_of(recipe, plan.tokenizer, recipe.data or DataSettings())
-    merged = load_causal_lm(merge)
+    merged = load_causal_lm(merge, by_name=False)
     heads: dict[str, Head] = {}
     facts: dict[str, HeadFacts] = {}
     for name, model, stream in zip(names, models, streams, strict=True):
         with about(f"The head for {name}"):
-            own = representations(load_causal_lm(model), stream, device=device)
+            own = representations(load_causal_lm(model, by_name=False), stream, device=device)
             found = representations(merged, stream, device=device)
             heads[name] = fit_head(found, own, rank=settings.rank, steps=settings.steps, rate=settings.rate, seed=seed)
             gaps = representation_gap(found, own), representation_gap(mended(found, heads[name]), own)

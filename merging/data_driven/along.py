@@ -8,7 +8,7 @@ from torch import nn
 
 from kinship.checkpoints.tensor_names import layer_of
 from merging.data_driven.batches import Batches, require_repeatable
-from merging.data_driven.grams import input_grams
+from merging.data_driven.grams import input_grams, no_linear_layer
 from merging.data_driven.statistics import Statistics, load_statistics
 
 Merge = Callable[[str, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -32,6 +32,8 @@ def grams_along(
         require_repeatable(stream)
     parameters = [dict(model.named_parameters()) for model in models]
     linear = {f"{name}.weight" for name, module in models[0].named_modules() if isinstance(module, nn.Linear)}
+    if not linear & parameters[0].keys():
+        raise no_linear_layer(models[0])
     stages: dict[object, list[str]] = {"before": []}
     for name in parameters[0]:
         layer = layer_of(name)

@@ -50,12 +50,17 @@ def input_grams(
         for handle in handles:
             handle.remove()
     if not collected.sums:
-        raise InvalidConfig(
-            f"{type(model).__name__} has no linear layer (torch.nn.Linear) that the data reached.",
-            hint="RegMean has nothing to solve for here; use an average.",
-        )
+        raise no_linear_layer(model)
     means = {name: (total / collected.rows[name]).to(collected.dtypes[name]) for name, total in collected.sums.items()}
     return Statistics("grams", means, {"rows": str(max(collected.rows.values()))})
+
+
+def no_linear_layer(model: nn.Module) -> InvalidConfig:
+    """The error for a model of other layers (GPT-2's are Conv1D)."""
+    return InvalidConfig(
+        f"{type(model).__name__} has no linear layer (torch.nn.Linear) that the data reached.",
+        hint="There are no inputs to measure here: merge by a method without data, as linear or ties.",
+    )
 
 
 class _Collected:

@@ -1,6 +1,6 @@
 """Models as names and tensors: of a checkpoint, read as asked for, and of a causal language model made from one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,13 +73,16 @@ def stacked(name: str, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack([tensor.to(wide) for tensor in tensors])
 
 
-def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+def load_causal_lm(
+    checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32, *, by_name: bool = True
+) -> nn.Module:
     """The causal language model that ``checkpoint``, with its adapter if it has one, is the weights of.
 
-    Memory: one model in ``dtype``. No remote code is run, and the global random state stays as it is.
+    by_name: what is measured of its parameters is to be found again by their names in the files. Memory: one model in
+    ``dtype``. No remote code is run, and the global random state stays as it is.
     Raises `UnsupportedCheckpoint` for a bare weights file, for a model that is no causal language model (data are
-    predicted token by token), and for files whose tensors are not parameters by name (fused experts, Pythia's head);
-    `MismatchedModels` naming a tensor without its place.
+    predicted token by token), and ``by_name`` for files whose tensors are not parameters by name (fused experts,
+    Pythia's head); `MismatchedModels` naming a tensor without its place.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -105,8 +108,11 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
     architecture = Architecture(model)
     places = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     missing = {id(place): name for name, place in model.named_parameters()}
+    weights: Iterable[tuple[str, torch.Tensor]] = CheckpointWeights(checkpoint).items()
+    if not by_name:
+        weights = architecture.converted(weights, list(CheckpointWeights(checkpoint)))
     with torch.no_grad():
-        for name, tensor in CheckpointWeights(checkpoint).items():
+        for name, tensor in weights:
             place = places.get(name)
             found = architecture.place(name) if place is None else None
             if found is not None:
@@ -132,7 +138,7 @@ def load_causal_lm(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dty
 
 def _not_causal(checkpoint: Checkpoint, named: Sequence[str]) -> UnsupportedCheckpoint:
     return UnsupportedCheckpoint(
-        f"{checkpoint.id} is a {' or '.join(named) or checkpoint.config.get('model_type')}; methods that measure "
-        "models on data (fisher, regmean, adamerging) take causal language models.",
+        f"{checkpoint.id} is a {' or '.join(named) or checkpoint.config.get('model_type')}; what measures "
+        "models on data (fisher, regmean, adamerging, surgery) takes causal language models.",
         hint="Merge such models by a method without data, as task_arithmetic, ties or dare_ties.",
     )

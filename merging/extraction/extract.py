@@ -106,7 +106,7 @@ def extract_lora(
             AdapterWriter(folder, str(base), layout, tied_pair(first)) as writer,
         ):
             found = _write(reading, layout, writer, rank, energy, set(save), left_out)
-            writer.finish(out.name, f"it lacks {found.relative_error:.2%} of the task vector of {model}.")
+            writer.finish(out.name, f"it lacks {100 * found.relative_error:.2f} % of the task vector of {model}.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The texts that a recipe's models are measured on, for methods that look at data."""
+"""The texts that a recipe's models are measured on, for methods that look at data, and the heads fitted on them."""
 
 from pathlib import Path
 from typing import Literal
@@ -40,3 +40,11 @@ class DataSettings(DataSource):
     statistics: str | None = Field(
         None, description="folder in which to keep what was measured of each model, to be used again; default: nowhere"
     )
+
+
+class SurgerySettings(Strict):
+    """How the heads of Representation Surgery are fitted, one for each model merged, on its documents."""
+
+    rank: int = Field(16, ge=0, description="of a head; 0 changes nothing")
+    steps: int = Field(500, ge=0, description="steps of Adam")
+    rate: float = Field(0.001, gt=0, description="learning rate")

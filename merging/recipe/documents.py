@@ -184,3 +184,20 @@ def _references(recipe: Any) -> set[str]:
     models = models_of(recipe)
     found = {model for model in models if isinstance(model, str)}
     return found.union(*(_references(model) for model in models if _is_recipe(model)))
+
+
+def as_task_arithmetic(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A scaled average, ``base + s (mean - base)``, said as ``base + lambda * normalised sum of task vectors``."""
+
+    def renamed(holder: Mapping[str, Any]) -> dict[str, Any]:
+        found = dict(holder)
+        if "parameters" in holder:
+            found["parameters"] = {"lambda" if key == "scale" else key: v for key, v in holder["parameters"].items()}
+        if "slices" in holder:
+            found["slices"] = [renamed(part) for part in holder["slices"]]
+        if "modules" in holder:
+            found["modules"] = {name: renamed(module) for name, module in holder["modules"].items()}
+        return found
+
+    found = renamed(recipe) | {"merge_method": "task_arithmetic"}
+    return found | {"parameters": {"normalize": True} | found.get("parameters", {})}

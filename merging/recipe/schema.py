@@ -11,13 +11,12 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 from kinship.errors import InvalidConfig
 from kinship.validation import Strict, invalid, nearest, read_yaml_documents, require_numbers
 from merging.recipe.alignment import Align
-from merging.recipe.data import DataSettings, DataSource
-from merging.recipe.documents import as_reference, separate, united
+from merging.recipe.data import DataSettings, DataSource, SurgerySettings
+from merging.recipe.documents import as_reference, as_task_arithmetic, separate, united
 from merging.recipe.parameters import Filtered as Filtered
 from merging.recipe.parameters import Scalar as Scalar
 from merging.recipe.parameters import Scope, check_setting
 from merging.recipe.parameters import Setting as Setting
-from merging.recipe.surgery import SurgerySettings
 from merging.recipe.tokenizer import TokenizerSettings as TokenizerSettings
 from merging.registry import MergeMethod, get_method
 
@@ -255,13 +254,13 @@ class Recipe(Strict):
 
         mergekit's linear merge has no scale; a scaled one is written as the task arithmetic that it is.
         """
-        recipe, note = self, ""
+        content, note = self.to_dict(), ""
         if self.scales():
             if any(entry.model == part.base for part in self.parts for entry in part.inputs):
                 note = "# mergekit does not know the parameter 'scale' of linear.\n"
             else:
-                recipe = _as_task_arithmetic(self)
-        steps = separate(recipe.to_dict())
+                content = as_task_arithmetic(content)
+        steps = separate(content)
         if len(steps) > 1:
             note += "# Several merges, the last made of the others: kinship merge reads them, and mergekit-multi.\n"
         return note + "---\n".join(str(yaml.safe_dump(step, sort_keys=False, allow_unicode=True)) for step in steps)
@@ -390,21 +389,3 @@ def _not_whole(what: str) -> InvalidConfig:
 
 def _module_scopes(recipe: Recipe) -> list[Scope]:
     return [scope for part in recipe.parts for scope in part.scopes]
-
-
-def _as_task_arithmetic(recipe: Recipe) -> Recipe:
-    """``base + s (mean - base)`` said as ``base + lambda * normalised sum of task vectors``."""
-
-    def renamed(holder: Any) -> Any:
-        given = {("lambda" if key == "scale" else key): value for key, value in holder.parameters.items()}
-        return holder.model_copy(update={"parameters": given})
-
-    top = renamed(recipe)
-    parameters = {"normalize": True} | top.parameters
-    modules = {
-        name: renamed(module).model_copy(update={"slices": [renamed(part) for part in module.slices]})
-        for name, module in recipe.modules.items()
-    }
-    changes = {"merge_method": "task_arithmetic", "parameters": parameters, "modules": modules}
-    found: Recipe = top.model_copy(update=changes | {"slices": [renamed(part) for part in recipe.slices]})
-    return found

@@ -147,7 +147,7 @@ def warn_of_the_rest(comparison: "Comparison") -> None:
     if comparison.share < 1:
         name, reason = next((n, r) for n, r in comparison.left_out.items() if not r.startswith("tied to"))
         count = f"{len(comparison.left_out)} tensors were left out, such as {name}: {reason}"
-        notes.append(f"Only {comparison.share:.2%} of the parameters were compared; {count}.")
+        notes.append(f"Only {100 * comparison.share:.2f} % of the parameters were compared; {count}.")
     for note in notes:
         warnings.warn(note, KinshipWarning, stacklevel=3)
 

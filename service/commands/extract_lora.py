@@ -59,13 +59,13 @@ def print_extraction(answer: "ExtractedLora") -> None:
     for header in ("layer", "change", "error", "share"):
         table.add_column(header, justify="left" if header == "layer" else "right")
     for layer in answer.layers:
-        table.add_row(layer.layer, f"{layer.norm:.4g}", f"{layer.error:.3g}", f"{layer.relative_error:.2%}")
+        table.add_row(layer.layer, f"{layer.norm:.4g}", f"{layer.error:.3g}", f"{100 * layer.relative_error:.2f} %")
     console().print(table)
     ranks = sorted({module.rank for module in answer.modules})
     shown = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     console().print(
         f"{len(answer.modules)} modules of rank {shown}, {len(answer.saved)} tensors whole, "
-        f"{answer.parameters:,} parameters; {answer.relative_error:.2%} of the whole task vector is not in it.",
+        f"{answer.parameters:,} parameters; {100 * answer.relative_error:.2f} % of the whole task vector is not in it.",
         soft_wrap=True,
     )
     if answer.left_out:

@@ -98,7 +98,7 @@ def print_relatives(answer: "Relatives", top: int) -> None:
     for header in ("distance", "correlation", "compared"):
         table.add_column(header, justify="right")
     for relative in answer.nearest(top).relatives:
-        row = (f"{relative.distance:.5f}", f"{relative.correlation:.3f}", f"{relative.shared:.0%}")
+        row = (f"{relative.distance:.5f}", f"{relative.correlation:.3f}", f"{100 * relative.shared:.0f} %")
         table.add_row(relative.id, *row)
     console().print(table)
     notes().print(

@@ -117,7 +117,7 @@ def print_matrix(answer: "Matrix") -> None:
         console().print(groups_table(answer.by_group(), answer.by))
     else:
         print_table(matrix)
-    share = "all" if answer.share == 1 else f"{answer.share:.2%}"
+    share = "all" if answer.share == 1 else f"{100 * answer.share:.2f} %"
     summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
     if answer.mean is not None:
         summary += f"; mean of all pairs {answer.mean:.4f}"

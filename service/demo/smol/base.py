@@ -54,11 +54,12 @@ def write_base(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    read = AutoModelForCausalLM.from_pretrained(source, gguf_file=FILE, dtype=torch.float32)
+    read = AutoModelForCausalLM.from_pretrained(source, gguf_file=FILE, dtype=torch.float32, trust_remote_code=False)
     with torch.device("meta"):
         model = LlamaForCausalLM(plain_config(read.config.to_dict()))
     model.load_state_dict(read.state_dict(), assign=True)
     model.tie_weights()
     with output_folder(folder) as partial:
         model.save_pretrained(partial)
-        AutoTokenizer.from_pretrained(source, gguf_file=FILE).save_pretrained(partial)
+        words = AutoTokenizer.from_pretrained(source, gguf_file=FILE, trust_remote_code=False)
+        words.save_pretrained(partial)

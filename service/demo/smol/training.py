@@ -34,20 +34,20 @@ def train_adapter(
     The loss is that of the good word alone. ``step`` is called after every step; ``start``: an adapter to go on with;
     ``enough`` may end it early. Cost: some 0.9 CPU seconds a step of 16 pairs at 135M parameters, 3 GB of memory.
     """
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    words = AutoTokenizer.from_pretrained(base)
+    words = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        if start is None:
-            config = LoraConfig(
-                r=settings.rank, lora_alpha=settings.rank, target_modules="all-linear", task_type="CAUSAL_LM"
-            )
-            model = get_peft_model(model, config)
-        else:
-            model = PeftModel.from_pretrained(model, str(start), is_trainable=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=False)
+        config = LoraConfig(
+            r=settings.rank, lora_alpha=settings.rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        model = get_peft_model(model, config)
+        if start is not None:
+            set_peft_model_state_dict(model, load_file(start / "adapter_model.safetensors"))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=founder.learning_rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.OneCycleLR(

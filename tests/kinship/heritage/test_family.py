@@ -60,7 +60,7 @@ def test_models_that_share_too_little_are_left_aside_with_a_note(tmp_path: Path)
     heritage = recover(paths)
     assert {node.family for node in heritage.nodes} == {0}
     assert heritage.edges == ()
-    assert all("has 100% more" in note for note in heritage.notes)
+    assert all("has 100 % more" in note for note in heritage.notes)
     assert len(heritage.notes) == 2
 
 

@@ -21,6 +21,7 @@ from merging.data_driven.models import load_causal_lm
 from merging.merge import planned, write_merge
 from merging.output.verify import verify_folder
 from merging.recipe.schema import parse_recipe
+from tests.evaluators.conftest import write_tokenizer
 
 if TYPE_CHECKING:
     from service.demo.family import Family
@@ -205,3 +206,24 @@ def test_a_model_listed_twice_has_no_two_heads(family: "Family") -> None:
     entries = [{"model": str(family.founders[0])}] * 2
     with pytest.raises(InvalidConfig, match="listed twice"):
         parse_recipe({"merge_method": "smile", "base_model": str(family.base), "models": entries})
+
+
+@pytest.mark.parametrize("kind", ["GPTNeoX", "Qwen2Moe"])
+def test_heads_need_no_parameters_by_the_names_of_files(kind: str, tmp_path: Path) -> None:
+    """Renamed heads and fused experts, which statistics of weights have no place for."""
+    import transformers
+
+    for seed, name in enumerate(("one", "two")):
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        if kind == "Qwen2Moe":
+            sizes |= {"num_experts": 2, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8}
+            sizes |= {"num_key_value_heads": 2, "num_experts_per_tok": 1}
+        config = getattr(transformers, f"{kind}Config")(vocab_size=write_tokenizer(tmp_path / name), **sizes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / name)
+    entries = [{"model": str(tmp_path / name), "parameters": {"weight": 0.5}} for name in ("one", "two")]
+    content = {"merge_method": "linear", "models": entries, "surgery": {"steps": 2}, "data": {"texts": ["abc=", "def"]}}
+    merged = write_merge(parse_recipe(content), tmp_path / "out")
+    with open_checkpoint(merged) as checkpoint:
+        assert list(read_beside(checkpoint).heads) == ["one", "two"]

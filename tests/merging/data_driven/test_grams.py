@@ -10,6 +10,7 @@ from torch import nn
 
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, NonFiniteWeights
+from merging.data_driven.along import grams_along
 from merging.data_driven.batches import padded
 from merging.data_driven.grams import input_grams
 from merging.data_driven.models import load_causal_lm
@@ -157,3 +158,10 @@ def test_inputs_that_cannot_be_told_from_padding_are_refused(inputs: Inputs) -> 
     assert input_grams(Pooled(), [batch([1, 2], [3, 4])]).keys() == {"head.weight"}
     with pytest.raises(InvalidConfig, match=r"'head\.weight' on batch 1"):
         input_grams(Pooled(), [batch([1, 2], [3])])
+
+
+def test_layer_by_layer_too(bigrams: Callable[..., nn.Module], tmp_path: Path) -> None:
+    """RegMean++ of a model without linear layers would be its average, and not say so."""
+    batches = [{"input_ids": torch.tensor([[0, 1]])}]
+    with pytest.raises(InvalidConfig, match="Bigrams has no linear layer"):
+        grams_along([bigrams(3), bigrams(3)], [batches, batches], lambda name, vectors, grams: vectors[0], tmp_path)

@@ -277,7 +277,7 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
         runs[name] = bench.done(name, lambda: bench.search(name, STRATEGIES[name], bench.models, BUDGET))
         keep(facts)
 
-    for name in names[:2]:
+    for name in names[:4]:
         search(name)
     facts["kinship"] = bench.done("kinship of pairs", lambda: bench.kinship(runs[names[0]]["pairs"]))
     founders = runs[names[0]]["founders"]
@@ -287,7 +287,7 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
     keep(facts)
     controls["random vector"] = bench.done("random vector", lambda: bench.random_vector(best, second))
     keep(facts)
-    for name in names[2:]:
+    for name in names[4:]:
         search(name)
 
 

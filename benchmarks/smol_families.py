@@ -26,6 +26,7 @@ from typing import Any
 
 os.environ["KINSHIP_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
+import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -153,7 +154,7 @@ class Bench:
         return self.scorer.score(candidate, "search"), self.scorer.score(candidate, "held_out")
 
     def price(self) -> dict[str, Any]:
-        """CPU seconds of one candidate, making it included: the merge of all founders, scored without the cache."""
+        """CPU seconds of scoring one candidate, the merge of all founders, without the cache."""
         with Search(self.config({"name": "auto"}, self.models, 1), self.place / "run-price", cache=self.cache,
                     evaluator=self.evaluator) as run:  # fmt: skip
             run.run()
@@ -199,16 +200,25 @@ class Bench:
         return {"told": f"{values}", "scores": values, "steps": steps, "share": share, "cpu_seconds": spent}
 
     def kinship(self, pairs: list[Any]) -> dict[str, Any]:
-        """Rank correlation of each metric, whole and by third of the layers, with the gain of founder pairs."""
-        ids = list(self.models)
+        """Rank correlation with the gain of founder pairs: of each metric, and of ``pcc`` in each third of the layers."""
+        base, models = str(self.family.base), list(self.models.values())
+        matrices = {metric: measure_matrix(models, base, metric).values for metric in METRICS}
+        groups = measure_matrix(models, base, "pcc", by="layer").groups or {}
+        layers = sorted((label for label in groups if any(map(str.isdigit, label))), key=_number)
+        for number, third in enumerate(np.array_split(np.array(layers), 3), 1):
+            matrices[f"pcc, third {number}"] = np.mean([groups[label] for label in third], axis=0).tolist()
         known = [(first, second, gain) for first, second, gain in pairs if gain is not None]
+        ids = list(self.models)
         found = {}
-        for metric in METRICS:
-            values = measure_matrix([self.models[id] for id in ids], self.family.base, metric).values
-            kin = [values[ids.index(first)][ids.index(second)] for first, second, _ in known]
-            told = rank_correlation(kin, [gain for *_, gain in known], [pair[:2] for pair in known])  # type: ignore[arg-type]
-            found[metric] = None if told is None else vars(told)
+        for name, values in matrices.items():
+            kin = [float(values[ids.index(first)][ids.index(second)] or 0) for first, second, _ in known]
+            told = rank_correlation(kin, [gain for *_, gain in known], [(one, other) for one, other, _ in known])
+            found[name] = {"kinship": kin} | ({} if told is None else vars(told))
         return {"correlations": found, "pairs": known}
+
+
+def _number(label: str) -> int:
+    return int("".join(filter(str.isdigit, label)))
 
 
 def _leaders(offspring: list[Record]) -> list[str]:
@@ -277,7 +287,7 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
         runs[name] = bench.done(name, lambda: bench.search(name, STRATEGIES[name], bench.models, BUDGET))
         keep(facts)
 
-    for name in names[:2]:
+    for name in names[:4]:
         search(name)
     facts["kinship"] = bench.done("kinship of pairs", lambda: bench.kinship(runs[names[0]]["pairs"]))
     founders = runs[names[0]]["founders"]
@@ -287,7 +297,7 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
     keep(facts)
     controls["random vector"] = bench.done("random vector", lambda: bench.random_vector(best, second))
     keep(facts)
-    for name in names[2:]:
+    for name in names[4:]:
         search(name)
 
 

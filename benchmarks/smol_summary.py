@@ -94,7 +94,7 @@ def show(summary: Mapping[str, Any]) -> None:
         told = {key: f"{value:.1f}" if isinstance(value, float) else value for key, value in row.items()}
         print(" | ".join(f"{key}: {value}" for key, value in told.items() if key != "correlations"))
         for metric, found in row["correlations"].items():
-            if found is not None:
+            if "value" in found:
                 low = "no interval" if found["low"] is None else f"{found['low']:+.2f} to {found['high']:+.2f}"
                 print(f"    kinship ({metric}) and gain: {found['value']:+.2f} ({low}, {found['pairs']} pairs)")
 

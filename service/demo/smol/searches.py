@@ -9,7 +9,7 @@ from search.config import RunConfig, parse_config
 from service.demo.family import Family
 from service.demo.searches import DemoSearch
 
-EVALUATE = {"search_fraction": 1 / 3, "batch_size": 64}
+EVALUATE = {"limit": 40, "batch_size": 64}  # documents of a phenomenon in each split
 EVALUATIONS = 16  # of each search: about what greedy merging takes to stop by itself
 
 

@@ -45,8 +45,8 @@ FACES: dict[str, str] = {
         Started add_models advise_pairs align_model archive_of check_cache check_folder check_run compare_methods
         compare_runs event_of export_of extract_adapter failures_of find_relatives findings_of import_run join_models
         list_cache list_index list_methods list_runs measure_cache measure_matrix merge_models open_run
-        plan_matrix plan_merging plan_search prune_cache read_comparison read_event remove_models score_models trace_models
-        trace_run
+        plan_matrix plan_merging plan_search prune_cache read_comparison read_event remove_models score_models
+        trace_models trace_run
     """,
 }
 

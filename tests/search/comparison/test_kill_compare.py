@@ -78,6 +78,9 @@ def scene(family: "Family", tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def test_a_killed_comparison_goes_on_to_the_same_report(scene: Scene, arms: int, wait: float) -> None:
     scene.kill_after(f"after-{arms}", arms, wait)
     assert scene.compare(f"after-{arms}") == scene.calm
+    assert {path.name for path in (scene.folder / f"after-{arms}").iterdir()} == {
+        path.name for path in (scene.folder / "calm").iterdir()
+    }, "something was left behind"
 
 
 @pytest.mark.soak

@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from service.answers import read_comparison
+from service.commands.compare import _plan
 from tests.search.comparison.plans import content_of, write_plan
 from tests.service.conftest import Kinship
 
@@ -47,3 +50,16 @@ def test_what_a_plan_lacks_is_said_in_one_line(kinship: Kinship, tmp_path: Path)
     assert outcome.code == 1
     assert "lacks the key" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_was_killed_and_a_folder_called_demo_are_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    out = tmp_path / "out"
+    (out / ".family.1234.partial").mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr("service.demo.compared.demo_plan", lambda folder, **_: asked.append(folder))
+    _plan("demo", out)
+    assert asked == [out]

@@ -7,8 +7,10 @@ import pytest
 
 import search.comparison.running as running
 from evaluators.settings import EvaluateSettings
-from kinship.errors import InvalidConfig
-from search.comparison.plan import parse_plan
+from kinship.errors import InvalidConfig, NonFiniteWeights
+from search.comparison.arms import Arm
+from search.comparison.making import Made
+from search.comparison.plan import ComparisonPlan, parse_plan
 from search.comparison.result import told
 from service.answers import MethodComparison, score_models
 from tests.search.comparison.plans import content_of
@@ -24,8 +26,17 @@ def compared(content: dict[str, Any], folder: Path) -> MethodComparison:
 @pytest.fixture(scope="module")
 def answer(family: "Family", tmp_path_factory: pytest.TempPathFactory) -> tuple[MethodComparison, Path]:
     folder = tmp_path_factory.mktemp("compared") / "out"
-    methods = content_of(family)["methods"] | {"too far": {"method": "linear", "parameters": {"scale": 1e45}}}
-    return compared(content_of(family, methods=methods), folder), folder
+    methods = content_of(family)["methods"] | {"too far": {"method": "linear"}}
+    make = running.make
+
+    def failing(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = None) -> Made:
+        if arm.method == "too far":
+            raise NonFiniteWeights("It overflows.")
+        return make(plan, arm, label, statistics)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "make", failing)
+        return compared(content_of(family, methods=methods), folder), folder
 
 
 def test_a_baseline_has_the_scores_that_scoring_gives(answer: tuple[MethodComparison, Path], family: "Family") -> None:
@@ -63,7 +74,7 @@ def test_rows_rankings_and_axes(answer: tuple[MethodComparison, Path]) -> None:
 
 def test_an_arm_that_fails_costs_only_itself_and_says_why(answer: tuple[MethodComparison, Path]) -> None:
     row = next(row for row in answer[0].rows if row.label == "too far")
-    assert row.error
+    assert row.error == "It overflows."
     assert row.scores == {}
 
 
@@ -110,4 +121,4 @@ def test_a_cell_without_its_task_and_a_method_of_two_models_are_refused_before_a
     with pytest.raises(InvalidConfig, match="demo_sorted"):
         compared(content_of(family, cells=cells), tmp_path / "a")
     with pytest.raises(InvalidConfig, match="slerp cannot be compared"):
-        compared(content_of(family, methods={"slerp": {"parameters": {"t": 0.5}}}), tmp_path / "b")
+        compared(content_of(family, methods={"slerp": {"parameters": {"t": 0.5}}}, number={}), tmp_path / "b")

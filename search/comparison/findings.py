@@ -23,11 +23,11 @@ def findings(content: Content) -> list[dict[str, str]]:
 
 
 def _correlated(content: Content) -> tuple[str, str]:
-    """The whole interval is above or below zero."""
+    """The whole interval is above or below zero: of tuned methods, where there are some."""
     agreed = content["agreement"].get("tuned") or content["agreement"].get("untuned")
     if not agreed or agreed["low"] is None:
         return OPEN, "There are too few methods, or no unseen cells."
-    told = f"Spearman {agreed['value']:+.2f} ({agreed['low']:+.2f} to {agreed['high']:+.2f})."
+    told = "; ".join(f"{arms}: {_spearman(each)}" for arms, each in content["agreement"].items()).capitalize() + "."
     return (AGREE if agreed["low"] > 0 else DISAGREE if agreed["high"] < 0 else OPEN), told
 
 
@@ -37,11 +37,14 @@ def _reordered(content: Content) -> tuple[str, str]:
     if not agreed or agreed["low"] is None:
         return OPEN, "There are too few methods, or no unseen cells."
     first = {group: ranking[0] for group, ranking in content["rankings"].items()}
-    told = (
-        f"First held in: {first['held_in']}; unseen: {first['unseen']}. Spearman {agreed['value']:+.2f} "
-        f"({agreed['low']:+.2f} to {agreed['high']:+.2f})."
-    )
+    told = f"First held in: {first['held_in']}; unseen: {first['unseen']}. {_spearman(agreed)}."
     return (AGREE if agreed["high"] < HIGH else DISAGREE if agreed["low"] > HIGH else OPEN), told
+
+
+def _spearman(agreed: Content) -> str:
+    if agreed["low"] is None:
+        return f"Spearman {agreed['value']:+.2f}"
+    return f"Spearman {agreed['value']:+.2f} ({agreed['low']:+.2f} to {agreed['high']:+.2f})"
 
 
 def _number(group: str, sign: int) -> Callable[[Content], tuple[str, str]]:

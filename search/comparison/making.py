@@ -15,6 +15,7 @@ from merging.execution.values import Bytes
 from merging.merge import planned
 from merging.offspring.weights import Tensors, TensorStream, made_tensors, stream_of
 from merging.planning.graph import Spec
+from merging.planning.plan import MergePlan, TensorPlan
 from search.comparison.arms import Arm
 from search.comparison.cost import Cost, measured_cost
 from search.comparison.plan import ComparisonPlan
@@ -53,9 +54,19 @@ def make(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = No
 
             with measured_cost() as measuring:
                 ready = stack.enter_context(measured(ready, seed=arm.seed))
+        for _ in made_tensors(_samples(ready), ready.rounding, arm.seed, ready.statistics):
+            pass
         with measured_cost() as cost:
             held = dict(made_tensors(ready.tensors, ready.rounding, arm.seed, ready.statistics))
     return Made(_held(held, label), cost, measuring)
+
+
+def _samples(plan: MergePlan) -> list[TensorPlan]:
+    """The smallest tensor of each number of dimensions: made first, they have compiled what a merge compiles once."""
+    smallest: dict[int, TensorPlan] = {}
+    for tensor in sorted(plan.tensors, key=lambda tensor: tensor.spec.size):
+        smallest.setdefault(len(tensor.spec.shape), tensor)
+    return list(smallest.values())
 
 
 def random_average(base: str, models: tuple[str, ...], seed: int) -> "dict[str, torch.Tensor]":

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from evaluators.base import Documents, Evaluator
@@ -21,7 +22,7 @@ from search.comparison.plan import ComparisonPlan
 from search.comparison.store import NAME, Done, Store
 from search.ledger.location import hold_folder
 
-SCORES, STATISTICS = "scores.sqlite", "statistics"
+SCORES, STATISTICS, FRESH = "scores.sqlite", "statistics", ".statistics-"
 
 Progress = Callable[[int, int, str], None]
 Values = Mapping[str, Mapping[int, float]]
@@ -95,6 +96,8 @@ class _Running:
         self._statistics = folder / STATISTICS
 
     def all(self, progress: Progress) -> Outcomes:
+        for left in self._folder.glob(f"{FRESH}*"):  # by a process that was killed
+            rmtree(left)
         known = self._store.all()
         found: dict[Arm, Outcome] = {}
         for place, arm in enumerate(self._arms):
@@ -121,7 +124,7 @@ class _Running:
     def _do(self, arm: Arm) -> Done:
         label = self._labels.get(arm, f"{arm.method} {dict(arm.values)}")
         if arm in self._costed:  # what it costs is measured from nothing
-            with TemporaryDirectory(dir=self._folder) as empty:
+            with TemporaryDirectory(prefix=FRESH, dir=self._folder) as empty:
                 made = make(self._plan, arm, label, empty)
         else:
             made = make(self._plan, arm, label, str(self._statistics))

@@ -55,7 +55,7 @@ def _plan(plan: str, out: Path) -> "tuple[ComparisonPlan, Path]":
     from search.comparison.plan import load_plan
 
     path = Path(plan)
-    if plan not in READY or path.exists():
+    if plan not in READY or path.is_file():
         checked = load_plan(path)
         _require_folder(out)
         return checked, path.absolute().parent
@@ -77,10 +77,12 @@ def _require_folder(out: Path) -> None:
     from kinship.errors import OutputExists
     from search.comparison.store import NAME
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        begun = any((out / name).exists() for name in (NAME, "family", ".lock"))
-        if not begun:
-            raise OutputExists(f"{out} exists and holds no comparison.", hint="Choose another folder by --out.")
+    if not out.exists():
+        return
+    # What begins with a dot is a lock, or was left by a training that was killed.
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else {"a file"}
+    if names and not names & {NAME, "family"}:
+        raise OutputExists(f"{out} exists and holds no comparison.", hint="Choose another folder by --out.")
 
 
 def print_methods(answer: "MethodComparison") -> None:

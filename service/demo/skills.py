@@ -92,7 +92,7 @@ def chained(*skills: Skill) -> Skill:
     """One exercise of each of ``skills`` in one prompt, and one answer of all theirs.
 
     >>> chained(skill_named("add"), skill_named("max")).make(random.Random(4))
-    ('add 3969 max 94 57 44=', '27 94\\n')
+    ('add 4167 max 29 21 18=', '18 29\\n')
     """
 
     def make(rng: random.Random) -> tuple[str, str]:

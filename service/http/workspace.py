@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kinship.errors import KinshipError, LedgerError
 from kinship.outside import is_text
+from search.comparison.store import NAME as COMPARISON_NAME
 from search.ledger.ledger import Ledger
 from search.ledger.location import LEDGER_NAME, LOCK_NAME, POINTER_NAME, LedgerLocation, is_held, location_of
 from service.http.ledgers import Ledgers
@@ -72,6 +73,7 @@ class Workspace:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _found: Mapping[str, RunPlace] = field(default_factory=dict)
     _models: tuple[Path, ...] = ()
+    _comparisons: tuple[Path, ...] = ()
     _until: float = -1.0
 
     @property
@@ -90,6 +92,11 @@ class Workspace:
         """Every folder with a model's weights, sorted."""
         self.runs()
         return self._models
+
+    def comparisons(self) -> tuple[Path, ...]:
+        """Every folder with a comparison of merge methods, sorted."""
+        self.runs()
+        return self._comparisons
 
     def run(self, id: str) -> RunPlace:
         """The run of that id. Raises `NotFound`."""
@@ -131,6 +138,7 @@ class Workspace:
     def _look(self) -> None:
         found: dict[str, RunPlace] = {}
         models: list[Path] = []
+        compared: list[Path] = []
         for folder, names in _folders(self.folder):
             if LEDGER_NAME in names or POINTER_NAME in names:
                 id = self.id_of(folder)
@@ -141,10 +149,13 @@ class Workspace:
                 found[id] = RunPlace(id, self._with_password(location), folder, self.ledgers)
             if any(name.endswith(".safetensors") for name in names) and "config.json" in names:
                 models.append(folder)
+            if COMPARISON_NAME in names:
+                compared.append(folder)
         if self.settings.database:
             found |= self._in_database({str(place.location) for place in found.values()})
         self._found = dict(sorted(found.items()))
         self._models = tuple(sorted(models))
+        self._comparisons = tuple(sorted(compared))
         self._until = time.monotonic() + SECONDS
 
     def _in_database(self, known: set[str]) -> dict[str, RunPlace]:

@@ -13,6 +13,7 @@ from kinship.errors import EvaluationFailed
 from service import answers
 from service.answers import Answer
 from tests.conftest import MakeModel
+from tests.search.comparison.plans import content_of, write_plan
 from tests.search.runs import Scene, make_scene
 from tests.service.conftest import Kinship
 
@@ -63,6 +64,12 @@ class World:
         return path
 
     @property
+    def plan(self) -> Path:
+        methods = {"linear": {}, "task_arithmetic": {"parameters": {"lambda": 0.4}}}
+        content = content_of(self.family, methods=methods, seeds=[0], number={})
+        return write_plan(self.folder / "plan.yml", content)
+
+    @property
     def full(self) -> Path:
         path = self.folder / "full.json"
         path.write_text(answers.archive_of(self.run).canonical())
@@ -104,6 +111,12 @@ def scored(world: World) -> Answer:
     return answers.score_models([str(world.family.base)], settings, world.folder, ScoreCache(world.file("scores")))
 
 
+def compared(world: World) -> Answer:
+    from search.comparison.plan import load_plan
+
+    return answers.compare_methods(load_plan(world.plan), world.file("compared"))
+
+
 def search_plan(world: World) -> Answer:
     from search.config import load_config
 
@@ -143,6 +156,7 @@ CASES: dict[str, tuple[Command, Callable[[World], Answer]]] = {
     "verify": (lambda w: [w.base], lambda w: answers.check_folder(w.scene.base)),
     "score": (lambda w: [w.family.base, "--config", w.settings, "--cache", w.file("scores")], scored),
     "evolve --dry-run": (lambda w: [w.run_file, "--out", w.file("search")], search_plan),
+    "compare": (lambda w: [w.plan, "--out", w.file("compared")], compared),
     "runs list": (lambda w: [w.folder], lambda w: answers.list_runs(str(w.folder))),
     "runs show": (lambda w: [w.run], lambda w: answers.export_of(w.run)),
     "runs show --failures": (lambda w: [w.run], lambda w: answers.failures_of(w.run)),

@@ -2,11 +2,24 @@
 
 from fastapi import FastAPI
 
-from service.http.pages import compare, failures, home, individual, jobs, kinship, merge, model, new_run, run, trees
+from service.http.pages import (
+    compare,
+    failures,
+    home,
+    individual,
+    jobs,
+    kinship,
+    merge,
+    methods,
+    model,
+    new_run,
+    run,
+    trees,
+)
 from service.http.pages.assets import Assets
 from service.http.pages.compression import Compression
 
-ROOMS = (home, new_run, run, individual, compare, kinship, merge, trees, model, jobs)
+ROOMS = (home, new_run, run, individual, compare, methods, kinship, merge, trees, model, jobs)
 
 
 def install(app: FastAPI) -> None:

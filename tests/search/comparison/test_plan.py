@@ -1,12 +1,13 @@
 """A plan says what is wrong with it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kinship.errors import InvalidConfig
 from search.comparison.arms import Arm, every_arm, grid, prefixes, sweeps, whole
-from search.comparison.plan import ComparisonPlan, parse_plan
+from search.comparison.plan import Cell, ComparisonPlan, MethodSettings, NumberSettings, parse_plan
 
 CONTENT: dict[str, Any] = {
     "base": "base",
@@ -83,3 +84,10 @@ def test_a_key_is_of_contents_not_of_places() -> None:
     assert arm.key(checked, digests) != arm.key(checked, digests | {"mb": "changed"})
     assert arm.key(checked, digests) != whole(checked, "linear", 3, {"scale": 2.0}).key(checked, digests)
     assert Arm("random_vector", arm.models, seed=1).key(checked, digests) != arm.key(checked, digests)
+
+
+def test_every_key_is_documented_as_it_is() -> None:
+    text = (Path(__file__).parents[3] / "docs/compare.md").read_text()
+    for schema in (ComparisonPlan, Cell, MethodSettings, NumberSettings):
+        for name, field in schema.model_fields.items():
+            assert f"| `{name}` | {field.description} |" in text

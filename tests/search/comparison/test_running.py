@@ -1,0 +1,124 @@
+"""Comparisons of real models: scores are those of scoring, failures cost only themselves, nothing is done twice."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import search.comparison.running as running
+from evaluators.settings import EvaluateSettings
+from kinship.errors import InvalidConfig, NonFiniteWeights
+from search.comparison.arms import Arm
+from search.comparison.making import Made
+from search.comparison.plan import ComparisonPlan, parse_plan
+from search.comparison.result import told
+from service.answers import MethodComparison, score_models
+from tests.search.comparison.plans import content_of
+
+if TYPE_CHECKING:
+    from service.demo.family import Family
+
+
+def compared(content: dict[str, Any], folder: Path) -> MethodComparison:
+    return MethodComparison.model_validate(told(running.run_comparison(parse_plan(content), folder, root=Path())))
+
+
+@pytest.fixture(scope="module")
+def answer(family: "Family", tmp_path_factory: pytest.TempPathFactory) -> tuple[MethodComparison, Path]:
+    folder = tmp_path_factory.mktemp("compared") / "out"
+    methods = content_of(family)["methods"] | {"too far": {"method": "linear"}}
+    make = running.make
+
+    def failing(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = None) -> Made:
+        if arm.method == "too far":
+            raise NonFiniteWeights("It overflows.")
+        return make(plan, arm, label, statistics)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "make", failing)
+        return compared(content_of(family, methods=methods), folder), folder
+
+
+def test_a_baseline_has_the_scores_that_scoring_gives(answer: tuple[MethodComparison, Path], family: "Family") -> None:
+    row = next(row for row in answer[0].rows if row.label == "base")
+    means: dict[str, list[float]] = {}
+    for seed in (0, 1):
+        settings = EvaluateSettings(
+            tasks=list(family.task_names), task_path=str(family.tasks), batch_size=256, split_seed=seed
+        )
+        tasks = score_models([str(family.base)], settings, Path()).models[0].splits["held_out"].tasks
+        for name in ("sort", "max", "count", "add"):
+            means.setdefault(name, []).append(tasks[f"demo_{name}"].value)
+    assert row.cells == pytest.approx({name: sum(values) / 2 for name, values in means.items()})
+    assert row.scores["held_in"].value == pytest.approx(sum(row.cells[name] for name in ("sort", "max", "count")) / 3)
+    assert row.scores["unseen"].value == pytest.approx(row.cells["add"])
+
+
+def test_rows_rankings_and_axes(answer: tuple[MethodComparison, Path]) -> None:
+    found = answer[0]
+    rows = {row.label: row for row in found.rows}
+    assert list(rows) == [
+        "base", "specialists", "nearest specialist", "multitask", "random task vectors", "same data (sort)",
+        "linear", "linear, tuned", "task_arithmetic", "dare", "too far",
+    ]  # fmt: skip
+    assert set(rows["nearest specialist"].nearest["0"]) == {"add"}
+    assert set(rows["linear, tuned"].chosen) == {"0", "1"}
+    for ranking in found.rankings.values():
+        assert sorted(ranking) == sorted(["linear", "linear, tuned", "task_arithmetic", "dare"])
+    lambdas = next(line for line in found.sensitivity if line.method == "task_arithmetic")
+    assert [point.value for point in lambdas.points] == [0.0, 1.0]
+    assert [(row.models, row.orders) for row in found.number] == [(1, 2), (2, 2), (3, 2)]
+    assert {cost.method for cost in found.costs if cost.merge} == {"linear", "task_arithmetic", "dare"}
+    assert {each.verdict for each in found.findings} <= {"agree", "disagree", "cannot be told"}
+
+
+def test_an_arm_that_fails_costs_only_itself_and_says_why(answer: tuple[MethodComparison, Path]) -> None:
+    row = next(row for row in answer[0].rows if row.label == "too far")
+    assert row.error == "It overflows."
+    assert row.scores == {}
+
+
+def test_tuning_saw_the_search_split_alone(answer: tuple[MethodComparison, Path], family: "Family") -> None:
+    """Whatever held-out documents say, the same is chosen: the best on search documents of held-in cells."""
+    content = content_of(family, seeds=[0], methods={"linear": {"tune": {"scale": [0.5, 1.5]}}}, number={})
+    plan = parse_plan(content)
+    outcomes = running.run_comparison(plan, answer[1], root=Path())
+    held_out = {
+        (name, document) for name, splits in outcomes.tested.splits[0].items() for document in splits["held_out"]
+    }
+    turned = {
+        arm: running.Outcome(
+            {
+                name: {at: 1 - value if (name, at) in held_out else value for at, value in values.items()}
+                for name, values in outcome.values.items()
+            },
+            outcome.done,
+        )
+        for arm, outcome in outcomes.arms.items()
+    }
+    as_it_is = told(outcomes)
+    other = told(running.Outcomes(outcomes.plan, outcomes.tested, turned))
+    assert [row["chosen"] for row in as_it_is["rows"]] == [row["chosen"] for row in other["rows"]]
+
+
+def test_what_is_done_is_not_done_again(
+    answer: tuple[MethodComparison, Path], family: "Family", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another plan in the same folder finds all arms that it has in common with the first."""
+
+    def never(*_: object) -> Any:
+        raise AssertionError("an arm was made anew")
+
+    monkeypatch.setattr(running, "make", never)
+    again = compared(content_of(family, seeds=[1, 0]), answer[1])
+    assert {row.label for row in again.rows} == {row.label for row in answer[0].rows} - {"too far"}
+
+
+def test_a_cell_without_its_task_and_a_method_of_two_models_are_refused_before_any_work(
+    family: "Family", tmp_path: Path
+) -> None:
+    cells = content_of(family)["cells"] | {"other": {"task": "demo_sorted"}}
+    with pytest.raises(InvalidConfig, match="demo_sorted"):
+        compared(content_of(family, cells=cells), tmp_path / "a")
+    with pytest.raises(InvalidConfig, match="slerp cannot be compared"):
+        compared(content_of(family, methods={"slerp": {"parameters": {"t": 0.5}}}, number={}), tmp_path / "b")

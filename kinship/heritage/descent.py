@@ -58,9 +58,11 @@ FOUNDER: dict[str, tuple[float, float]] = {
 ODDS = (0.0, -2.113)
 # An edge is told if its probability is more. Told edges count in the F1 if they are right oftener than half the F1.
 LEAST = 0.45
-# Without the base a sibling that moved little looks like it. Where no row tells either, by having decayed since, no
-# edge is surer than this.
+# Without the base a sibling that moved little looks like it, and no edge is surer than this unless rows tell, which the
+# parent alone still has and which have decayed since; or growth, of the founder: its probability of being that, and
+# the "clock" of `ROOTS`, must be more than so much.
 UNSURE = 0.85
+FOUNDING, FITTING = 0.98, 0.2
 # Where 49 in 50 of the true edges that weights were fitted on lie; of edges that lie elsewhere one is the less sure, by
 # a factor of e for each `STRANGE` outside.
 FAMILIAR = {
@@ -235,24 +237,29 @@ def branch(
     nodes = np.array(choice.nodes)
     scores = edge_scores(values[np.ix_(nodes, nodes)]), root_scores(roots[nodes]), founder_scores(roots[nodes])
     kinds = distribution(choice, *(np.moveaxis(one, -1, 0) for one in scores))
-    told = best_tree(choice, mixture(kinds, np.array(ODDS))[0].edges, certain)
-    unknown = bool(base_unknown(roots[nodes]))
+    found = mixture(kinds, np.array(ODDS))[0]
+    at = {model: place for place, model in enumerate(nodes.tolist())}
     return {
-        child: (parent, confidence(probability, values[parent, child], unknown))
-        for child, (parent, probability) in told.items()
+        child: (parent, confidence(probability, values[parent, child], roots[parent], found.founders[at[parent]]))
+        for child, (parent, probability) in best_tree(choice, found.edges, certain).items()
     }
 
 
-def confidence(probability: float, values: Float64, unknown: bool) -> float:
-    """How sure one is of an edge of that ``probability`` and signals (len(NAMES),); ``unknown``: the base is not known.
+def confidence(probability: float, values: Float64, roots: Float64, founder: float) -> float:
+    """How sure one is of an edge of that ``probability`` and signals (len(NAMES),).
 
-    >>> nothing = np.zeros(len(NAMES))
-    >>> round(confidence(0.99, nothing, False), 2), round(confidence(0.99, nothing, True), 2)
-    (0.99, 0.84)
+    roots: the parent's signals (len(ROOTS),). founder: its gradient in `Forests`.
+
+    >>> edge, sibling, base = np.zeros(len(NAMES)), np.zeros(len(ROOTS)), np.zeros(len(ROOTS))
+    >>> base[ROOTS.index("clock")] = 0.5
+    >>> round(confidence(0.99, edge, sibling, 0.99), 2), round(confidence(0.99, edge, base, 0.99), 2)
+    (0.84, 0.99)
     """
-    told = dict(zip(NAMES, values.tolist(), strict=True))
+    told, root = (dict(zip(names, one.tolist(), strict=True)) for names, one in ((NAMES, values), (ROOTS, roots)))
     strange = sum(max(low - told[name], told[name] - high, 0.0) for name, (low, high) in FAMILIAR.items())
-    most = UNSURE if unknown and told["shorter"] <= 0 else 1.0
+    known = told["from_base"] > 0 or root["not_base"] > 0
+    inherited = told["shorter"] > 0 and told["kept_most"] > 0
+    most = 1.0 if known or inherited or (founder > FOUNDING and root["clock"] > FITTING) else UNSURE
     return LEAST + (probability - LEAST) * (most - LEAST) / (1 - LEAST) * math.exp(-strange / STRANGE)
 
 

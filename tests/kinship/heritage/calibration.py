@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.heritage.descent import base_unknown, best_tree, confidence, distribution, mixture, options
+from kinship.heritage.descent import best_tree, confidence, distribution, mixture, options
 from kinship.heritage.family import Family
 from kinship.heritage.signals import NAMES, ROOTS, signals
 from kinship.heritage.stages import Stages
@@ -85,11 +85,13 @@ def judged(one: Asked, weights: Rows, odds: Rows) -> list[tuple[float, bool]]:
     edges, roots, choice = one.case.edges, one.case.roots, one.case.all
     found, _ = mixture(distribution(choice, *scores_of(edges, roots, weights)), odds)
     at = {model: place for place, model in enumerate(choice.nodes)}
-    return [
-        (confidence(chance, edges[at[parent], at[child]], bool(base_unknown(roots))), one.truth[child] == parent)
-        for child, (parent, chance) in best_tree(choice, found.edges, []).items()
-        if child in one.truth
-    ]
+    told = []
+    for child, (parent, chance) in best_tree(choice, found.edges, []).items():
+        if child in one.truth:
+            above, below = at[parent], at[child]
+            sure = confidence(chance, edges[above, below], roots[above], found.founders[above])
+            told.append((sure, one.truth[child] == parent))
+    return told
 
 
 def llamas(folder: Path, seeds: Sequence[int]) -> list[Asked]:

@@ -200,7 +200,7 @@ class Bench:
         return {"told": f"{values}", "scores": values, "steps": steps, "share": share, "cpu_seconds": spent}
 
     def kinship(self, pairs: list[Any]) -> dict[str, Any]:
-        """Rank correlation with the gain of founder pairs: of each metric, and of ``pcc`` in each third of the layers."""
+        """Rank correlation with the gain of founder pairs: of each metric, and of ``pcc`` by third of the layers."""
         base, models = str(self.family.base), list(self.models.values())
         matrices = {metric: measure_matrix(models, base, metric).values for metric in METRICS}
         groups = measure_matrix(models, base, "pcc", by="layer").groups or {}

@@ -21,7 +21,7 @@ from kinship.output import require_writable
 from kinship.threads import worker_count
 from merging.execution.streaming import execute, peak_memory
 from merging.mixture.recipe import AnyRecipe
-from merging.output.folder import Told, foreign_in_model, write_model_folder
+from merging.output.folder import Told, foreign_in_model, require_weights_alone, write_model_folder
 from merging.output.writer import SHARD_BYTES, file_bytes, free_space, require_free
 from merging.planning.graph import Spec
 from merging.planning.plan import MergePlan, TensorPlan, plan_merge
@@ -45,6 +45,8 @@ def planned(recipe: AnyRecipe, seed: int = 0) -> Iterator[MergePlan]:
             source.require_there()
     with ExitStack() as stack:
         models = {reference: stack.enter_context(open_checkpoint(reference)) for reference in recipe.references}
+        for model in models.values():
+            require_weights_alone(model)
         shown, _ = unified(list(models.values()))
         models = dict(zip(models, shown, strict=True))
         if isinstance(recipe, Recipe):

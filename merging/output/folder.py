@@ -14,6 +14,7 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.checkpoints.folder_files import companions, copy_regular, read_text
 from kinship.checkpoints.frame import TOKENIZER_FILES
 from kinship.checkpoints.opening import INDEX_NAME
+from kinship.errors import UnsupportedCheckpoint
 from kinship.output import output_folder
 from kinship.outside import in_code, in_markdown, markdown_block
 from merging.output.writer import SHARD_BYTES, ShardWriter, sha256
@@ -110,6 +111,15 @@ def write_model_folder(
 def has_beside(folder: Path) -> bool:
     """Whether anything lies beside the weights in ``folder``: see `merging.beside`."""
     return any((folder / name).is_file() for name in BESIDE_NAMES)
+
+
+def require_weights_alone(model: Checkpoint) -> None:
+    """Raise `UnsupportedCheckpoint` for a model whose weights are a part of it only: breeding them loses the rest."""
+    if (model.path / BESIDE_NAMES[1]).is_file():
+        raise UnsupportedCheckpoint(
+            f"{model.id} keeps experts beside its weights ({BESIDE_NAMES[1]}), which a merge of weights would lose.",
+            hint=f"Merge the models that it was made of; or remove {BESIDE_NAMES[1]} to take its weights without.",
+        )
 
 
 def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:

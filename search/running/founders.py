@@ -19,6 +19,7 @@ from kinship.checkpoints.unified import unified
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint
 from kinship.file_state import FileState, states_of
 from kinship.measures.alignment import require_same_tensors
+from merging.output.folder import require_weights_alone
 from merging.planning.config import with_vocabulary
 from merging.planning.vocabulary import align_vocabularies
 from merging.recipe.tokenizer import TokenizerSettings
@@ -46,6 +47,8 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
     """
     opened = [open_checkpoint(path, id=id, root=root) for id, path in config.references.items()]
     try:
+        for model in opened:
+            require_weights_alone(model)
         pinned = {file: state for model in opened for file, state in _states(model).items()}
         frame = choose_frame(config.frame, opened[0], opened[1:])
         models, ignored = unified(opened)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.errors import InvalidConfig, KinshipError, MalformedCheckpoint, MismatchedModels
+from kinship.errors import InvalidConfig, KinshipError, MalformedCheckpoint, MismatchedModels, UnsupportedCheckpoint
 from merging.beside.attached import representations, with_experts, with_head
 from merging.beside.files import read_beside
 from merging.beside.surgery import representation_gap
@@ -21,6 +21,8 @@ from merging.data_driven.models import load_causal_lm
 from merging.merge import planned, write_merge
 from merging.output.verify import verify_folder
 from merging.recipe.schema import parse_recipe
+from search.config import parse_config
+from search.running.founders import open_founders
 from tests.evaluators.conftest import write_tokenizer
 
 if TYPE_CHECKING:
@@ -106,6 +108,17 @@ def test_what_lies_beside_a_parent_is_not_handed_on(family: "Family", operated: 
     content = {"merge_method": "linear", "models": [{"model": str(operated), "parameters": {"weight": 1}}]}
     child = write_merge(parse_recipe(content), tmp_path / "child")
     assert not [file.name for file in child.iterdir() if "surgery" in file.name]
+
+
+def test_a_model_with_experts_is_no_parent(family: "Family", routed: Path, tmp_path: Path) -> None:
+    """Its weights are the base's for the most part."""
+    content = {"merge_method": "linear", "models": [{"model": str(routed), "parameters": {"weight": 1}}]}
+    with pytest.raises(UnsupportedCheckpoint, match=r"keeps experts beside its weights \(smile.json\)"):
+        write_merge(parse_recipe(content), tmp_path / "child")
+    run = {"base": str(family.base), "founders": {"one": str(family.founders[0]), "two": str(routed)}}
+    config = parse_config(run | {"evaluate": {"perplexity": [{"file": "unread.txt"}]}})
+    with pytest.raises(UnsupportedCheckpoint, match="two keeps experts"):
+        open_founders(config, None)
 
 
 def logits(folder: Path, ids: torch.Tensor, **options: Any) -> torch.Tensor:

@@ -48,7 +48,7 @@ def fetch_snapshot(
 
     allowed, ignored = _patterns(subfolder)
     with _in_our_words(repo, revision):
-        return Path(
+        snapshot = Path(
             snapshot_download(
                 repo,
                 revision=revision,
@@ -58,6 +58,12 @@ def fetch_snapshot(
                 local_files_only=cached_only,
             )
         )
+    if not (subfolder or snapshot.is_dir()):  # nothing came, and nothing was told either
+        raise ReferenceNotFound(
+            f"{repo} has no safetensors file and no config on the Hub: nothing of it is read.",
+            hint="Look for the repository that it was made from; GGUF and pickles are of no use here.",
+        )
+    return snapshot
 
 
 def fetch_documents(repo: str, revision: str | None = None, subfolder: str | None = None) -> Path:

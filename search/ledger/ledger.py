@@ -161,11 +161,12 @@ class Ledger:
             run = self._run(session)
             session.add_all(tables.Event(run=run, **vars(entry)) for entry in entries)
 
-    def diary(self) -> list[Entry]:
-        """What happened when, in order; what was written of each individual is in `events` alone."""
+    def diary(self, until: int | None = None) -> list[Entry]:
+        """What happened when, in order, ``until`` the line of that number; of individuals only `events` tells."""
         row = tables.Event
         with self._reading() as session:
-            found = session.scalars(self._mine(row).where(row.name.not_in(RESULTS)).order_by(row.id))
+            query = self._mine(row).where(row.name.not_in(RESULTS)).order_by(row.id)
+            found = session.scalars(query if until is None else query.where(row.id <= until))
             return [Entry(row.time, row.seconds, row.name, row.facts) for row in found]
 
     def events(self, after: int = 0, most: int = 500) -> list[tuple[int, Entry]]:
@@ -263,7 +264,7 @@ class Ledger:
                     **own, parents=tuple(parents.get(own["id"], ())), error=errors.get(own["id"]),
                     scores=scores.get(own["id"], {}),
                 )
-                for own in session.execute(query).mappings()
+                for own in (dict(zip(OWN, each, strict=True)) for each in session.execute(query))
             ]  # fmt: skip
 
     def genomes(self, ids: Iterable[str]) -> dict[str, Genome]:

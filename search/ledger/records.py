@@ -159,9 +159,14 @@ def ranked(records: Iterable[Record]) -> list[Record]:
     return [by_id[id] for id in standings.top(len(by_id))]
 
 
+def best_of(records: Iterable[Record]) -> Record | None:
+    """The one with the best score on the search split."""
+    return min((record for record in records if record.ranks), key=lambda record: record.standing, default=None)
+
+
 def best_offspring(records: Iterable[Record]) -> Record | None:
     """The offspring with the best score on the search split."""
-    return next(iter(ranked(record for record in records if record.generation > 0)), None)
+    return best_of(record for record in records if record.generation > 0)
 
 
 def best_so_far(records: Sequence[Record]) -> list[str]:

@@ -97,9 +97,9 @@ def compare_read(read: Sequence[ReadRun]) -> ComparedRuns:
             ComparedRun(
                 **each.facts,
                 identical_to=None if same is None else read[same].facts["run"],
-                versus_first={} if each is read[0] else _differences(each, read[0]),
+                versus_first=_differences(each, read[0]) if place else {},
             )
-            for each, same in zip(read, first_alike([each.records for each in read]), strict=True)
+            for place, (each, same) in enumerate(zip(read, first_alike([each.records for each in read]), strict=True))
         ]
     )
 

@@ -211,9 +211,9 @@ def _summary(ledger: "Ledger", name: str) -> Iterator[RunSummary]:
 
 def summary_of(ledger: "Ledger", name: str, facts: "RunFacts", records: "Sequence[Record]") -> RunSummary:
     """What is listed of the run in ``ledger``, of these ``facts`` and ``records``."""
-    from search.ledger.records import best_offspring, ranked
+    from search.ledger.records import best_of, best_offspring
 
-    best, winner = next(iter(ranked(records)), None), best_offspring(records)
+    best, winner = best_of(records), best_offspring(records)
     offspring = [record for record in records if record.generation > 0]
     return RunSummary(
         folder=name,

@@ -66,21 +66,26 @@ def look(place: RunPlace, known: RunView | None = None) -> RunView:
 
 
 def _look(place: RunPlace, ledger: "Ledger", known: RunView) -> RunView:
-    new = _events(ledger, known.last)
-    told = [entry.name for _, entry in new if entry.name not in RESULTS]
+    if not known.last:
+        last = ledger.last_event()  # before all else: what comes meanwhile is new next time
+        told, touched = [entry.name for entry in ledger.diary(last)], None
+    else:
+        new = _events(ledger, known.last)
+        last = new[-1][0] if new else known.last
+        told = [entry.name for _, entry in new if entry.name not in RESULTS]
+        touched = {id for _, entry in new for id in _individuals(entry)}
     facts = ledger.facts() if known.facts is None or told else known.facts
     if facts is None:
         return RunView(which=known.which)
-    touched = {id for _, entry in new for id in _individuals(entry)}
     records = {record.id: record for record in known.records}
-    all_of_them = not known.last or len(touched) > AT_ONCE
+    all_of_them = touched is None or len(touched) > AT_ONCE
     records |= {record.id: record for record in ledger.records(None if all_of_them else touched)}
     return RunView(
         list(records.values()),
         summary_of(ledger, str(place.folder or place.location), facts, list(records.values())),
         facts,
         [*known.diary, *told],
-        last=new[-1][0] if new else known.last,
+        last=last,
         which=known.which,
     )
 

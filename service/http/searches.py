@@ -111,7 +111,7 @@ def _waits_to_be_extended(backend: Backend, id: str) -> bool:
     job, place = backend.latest().get(id), backend.place(id)
     if job is None or job.state == "done" or place.folder is None:
         return False
-    with Ledger(place.location) as ledger:
+    with place.open() as ledger:
         facts = ledger.facts()
     return facts is not None and facts.config.stop != _recorded(backend, place, job)[0].stop
 
@@ -122,7 +122,7 @@ def _recorded(backend: Backend, place: RunPlace, job: Job | None) -> tuple[RunCo
         file = backend.jobs.place(job.id) / "run.yml"
         root = next(part for part in job.arguments if part.startswith("--root=")).removeprefix("--root=")
         return parse_config(read_yaml(file, "run file"), f"the run file of job {job.id}"), root
-    with Ledger(place.location) as ledger:
+    with place.open() as ledger:
         facts = ledger.facts()
     if facts is None:
         raise LedgerError(f"The run {place.id} holds nothing yet.", hint="Start a new one.")

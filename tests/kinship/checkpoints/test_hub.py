@@ -123,6 +123,12 @@ def test_base_is_not_fetched_for_what_is_no_adapter(hub: HubServer, make_model: 
     assert not any("org/base" in path for _, path in hub.log)
 
 
+def test_repository_of_nothing_that_is_read_is_told_as_such(hub: HubServer) -> None:
+    hub.add("org/quantised", {"model-Q4_K_M.gguf": b"GGUF"})
+    with pytest.raises(ReferenceNotFound, match="org/quantised has no safetensors file and no config on the Hub"):
+        open_checkpoint("org/quantised")
+
+
 def test_repository_of_pickles_holds_no_weights(hub: HubServer) -> None:
     hub.add("org/old", {"pytorch_model.bin": b"\x80\x04.", "config.json": b"{}"})
     with pytest.raises(UnsupportedCheckpoint, match="holds no weights") as refusal:

@@ -19,8 +19,8 @@ from kinship.measures.gram import GramTable
 from merging.offspring.span import Genome
 from search.config import parse_config
 from search.history.export import export_run, to_json
-from search.ledger.ledger import Ledger, RunFacts, StoredChild
-from search.ledger.records import CONTROL, Entry, Failed, Record, Summary
+from search.ledger.ledger import Ledger, RunFacts
+from search.ledger.records import CONTROL, Entry, Failed, Record, StoredChild, Summary
 
 SCHEMA = "kinship.run-full/5"
 

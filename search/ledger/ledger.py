@@ -23,7 +23,7 @@ from search.ledger import tables
 from search.ledger.checksums import note_changes
 from search.ledger.database import SAVED, damage, open_database, unreadable
 from search.ledger.location import LedgerLocation, holds_run, location_of
-from search.ledger.records import CONTROL, RESULTS, Entry, Failed, Record, Summary
+from search.ledger.records import CONTROL, RESULTS, Entry, Failed, Record, StoredChild, Summary
 from search.ledger.rows import OWN, failure_row, score_row, told
 
 
@@ -42,15 +42,6 @@ class RunFacts:
     tasks: dict[str, dict[str, str]] = field(default_factory=dict)
     conditions: dict[str, str] = field(default_factory=dict)
     budget: int | None = None
-
-
-@dataclass(frozen=True)
-class StoredChild:
-    """A child outside the span. row: extends the Gram table, ``sums`` and ``products``. digest: of its weights."""
-
-    id: str
-    digest: str
-    row: Mapping[str, Any]
 
 
 class Ledger:

@@ -64,6 +64,15 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class StoredChild:
+    """A child outside the span. row: extends the Gram table, ``sums`` and ``products``. digest: of its weights."""
+
+    id: str
+    digest: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Record:
     """All that is known of one individual, but for its genome and documents, which the ledger reads when asked for.
 

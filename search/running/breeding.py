@@ -12,8 +12,7 @@ from merging.offspring.basis import Absent, Basis
 from merging.offspring.span import Genome, child_seed, genome_identity
 from merging.recipe.schema import Recipe
 from search.ledger.individuals import Individuals
-from search.ledger.ledger import StoredChild
-from search.ledger.records import Failed, Record
+from search.ledger.records import Failed, Record, StoredChild
 from search.running.events import Observer
 from search.strategies.base import Proposal
 

@@ -17,9 +17,9 @@ from kinship.measures.gram import GramTable
 from merging.offspring.span import Genome
 from search.config import RunConfig
 from search.ledger.database import runs_in
-from search.ledger.ledger import Ledger, RunFacts, StoredChild
+from search.ledger.ledger import Ledger, RunFacts
 from search.ledger.location import LEDGER_NAME, POINTER_NAME, LedgerLocation, holds_run, location_of, write_pointer
-from search.ledger.records import Failed, Record, Summary
+from search.ledger.records import Failed, Record, StoredChild, Summary
 from search.ledger.tables import VERSION
 from tests.search.postgres import Server
 

@@ -53,6 +53,7 @@ def evolve(file: Path, folder: Path) -> "subprocess.Popen[bytes]":
         str(folder),
         "--resume",
     ]
+    command += ["--out", str(folder), "--resume"]
     nothing = subprocess.DEVNULL
     return subprocess.Popen(command, stdout=nothing, stderr=nothing, env=os.environ | {"KINSHIP_CACHE": "off"})
 

@@ -41,7 +41,19 @@ def run_file(family: Path, base: Path, work: Path) -> Path:
 
 
 def evolve(file: Path, folder: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-W", "ignore", "-m", "service.cli", "evolve", str(file), "--out", str(folder)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "service.cli",
+        "evolve",
+        str(file),
+        "--out",
+        str(folder),
+        "--resume",
+    ]
+    command += ["--out", str(folder), "--resume"]
     nothing = subprocess.DEVNULL
     return subprocess.Popen(command, stdout=nothing, stderr=nothing, env=os.environ | {"KINSHIP_CACHE": "off"})
 

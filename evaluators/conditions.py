@@ -34,6 +34,7 @@ def conditions(live: "LiveModel", settings: EvaluateSettings) -> dict[str, str]:
         "dtype": str(live.dtype).removeprefix("torch."),
         "batch_size": str(settings.batch_size),
         "seed": str(settings.seed),
+        **({"share_prefixes": "yes"} if settings.share_prefixes else {}),
     }
 
 
@@ -50,6 +51,7 @@ def decisive(live: "LiveModel", template: Checkpoint, settings: EvaluateSettings
         "device": live.device,
         "dtype": str(live.dtype),
         "batch_size": settings.batch_size,
+        **({"share_prefixes": True} if settings.share_prefixes else {}),
     }
 
 

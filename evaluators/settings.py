@@ -132,6 +132,11 @@ class EvaluateSettings(Strict):
     batch_size: int | Literal["auto"] = Field(
         64, description="documents in one forward pass, halved where memory runs out; auto: as large as fits"
     )
+    share_prefixes: bool = Field(
+        False,
+        description="run the question of a multiple choice once for all its answers; log-likelihoods then differ from "
+        "lm-eval's by rounding",
+    )
     device: str = Field("cpu", description="cpu or cuda")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the weights in memory; auto: float32 on the CPU, bfloat16 elsewhere"
@@ -146,6 +151,8 @@ class EvaluateSettings(Strict):
             raise ValueError("there is nothing to evaluate: give tasks, perplexity or functions")
         if isinstance(self.batch_size, int) and self.batch_size < 1:
             raise ValueError("batch_size is at least 1")
+        if self.written and self.share_prefixes:
+            raise ValueError("share_prefixes is of models in memory; with written, the backend has its own way")
         return self
 
     def split(self, task: str, documents: Sequence[Any], limit: int | None) -> dict[Split, list[int]]:

@@ -2,10 +2,11 @@
 
 What lm-eval's ``HFLM._loglikelihood_tokens`` does, with one gather a batch in place of a loop over requests. Order,
 batches and padding are lm-eval's: the forward passes are the same, and likelihoods equal its own to the last bit.
+Where prefixes are shared (`evaluators.lm_eval.prefixes`), they equal its own but for rounding.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 KEPT_BYTES = 200_000_000
 HALF = -0.69  # log p of a token beyond which no other can be as likely
+PADDING = -1  # in place of a branch
 MOST = 2 / 3  # of the logits: to pick so many takes longer than to take the softmax of the others too
 
 Pair = tuple[Sequence[int], Sequence[int]]
@@ -30,6 +32,7 @@ class Batch:
         alone share them.
     tokens: (m,) int64, the tokens of all continuations.
     heads: (m,) int64, which of ``tokens`` begins the continuation that each belongs to.
+    branches: (rows, length) int64, where several continuations follow one context: see `evaluators.lm_eval.prefixes`.
     """
 
     ids: Tensor
@@ -37,6 +40,16 @@ class Batch:
     entries: Tensor
     tokens: Tensor
     heads: Tensor
+    branches: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens of one row; of each request in it the places there that predict its tokens; branches: of each token."""
+
+    tokens: Sequence[int]
+    asked: Sequence[tuple[int, Sequence[int]]]
+    branches: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,46 +66,29 @@ class Prepared:
         return sum(tensor.nbytes for tensor in [*parts, *(where for _, where in self.spans)])
 
 
-def prepare(pairs: Sequence[Pair], batch_size: int, max_length: int) -> Prepared:
+def prepare(pairs: Sequence[Pair], batch_size: int, max_length: int, together: Sequence[Row] = ()) -> Prepared:
     """Batches on the CPU for ``pairs``: the longest first, cut on the left to the last ``max_length`` tokens of input.
 
     Requires contexts and continuations of at least one token, continuations of at most ``max_length``. Pairs whose
     tokens differ in nothing but the last share a row. lm-eval does so too, but reads the wrong logits for the shorter
-    of two continuations that share one; here each pair has what it has when it is asked alone.
+    of two continuations that share one; here each pair has what it has when it is asked alone. together: rows that hold
+    some of the pairs already, the longest first, in batches of their own.
     """
-    sharing: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, (context, continuation) in enumerate(pairs):
-        sharing[*context, *continuation[:-1]].append(index)
-    order = sorted(sharing, key=lambda inputs: (-len(inputs), inputs))
+    apart = set(range(len(pairs))) - {index for row in together for index, _ in row.asked}
+    rows = _rows({index: pairs[index] for index in sorted(apart)}, max_length)
     batches: list[Batch] = []
     starts: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by length: request, its first token in all batches
     count = 0
-    for first in range(0, len(order), batch_size):
-        rows = order[first : first + batch_size]
-        length = min(len(rows[0]), max_length)
-        ids = torch.zeros(len(rows), length, dtype=torch.long)
-        places: list[int] = []
-        tokens: list[int] = []
-        heads: list[int] = []
-        for number, inputs in enumerate(rows):
-            kept = inputs[-max_length:]
-            ids[number, : len(kept)] = torch.tensor(kept)
-            end = number * length + len(kept)
-            for index in sharing[inputs]:
-                continuation = pairs[index][1]
-                starts[len(continuation)].append((index, count + len(tokens)))
-                places.extend(range(end - len(continuation), end))
-                heads.extend([len(tokens)] * len(continuation))
-                tokens.extend(continuation)
-        entries: Tensor = torch.tensor(places)
-        read: Tensor | None
-        read, among_read = torch.unique(entries, return_inverse=True)
-        if len(read) > MOST * ids.numel():
-            read = None
-        else:
-            entries = among_read
-        batches.append(Batch(ids, read, entries, torch.tensor(tokens), torch.tensor(heads)))
-        count += len(tokens)
+    for kind in (rows, together):
+        for first in range(0, len(kind), batch_size):
+            batch = _batch(kind[first : first + batch_size], pairs)
+            batches.append(batch)
+            place = count
+            for row in kind[first : first + batch_size]:
+                for index, places in row.asked:
+                    starts[len(places)].append((index, place))
+                    place += len(places)
+            count = place
     spans = [
         ([index for index, _ in found], torch.tensor([[start] for _, start in found]) + torch.arange(length))
         for length, found in starts.items()
@@ -100,17 +96,58 @@ def prepare(pairs: Sequence[Pair], batch_size: int, max_length: int) -> Prepared
     return Prepared(batches, spans)
 
 
+def _rows(pairs: Mapping[int, Pair], max_length: int) -> list[Row]:
+    """Rows of ``pairs`` by request, each context with one continuation, the longest first."""
+    sharing: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, (context, continuation) in pairs.items():
+        sharing[*context, *continuation[:-1]].append(index)
+    rows = []
+    for inputs in sorted(sharing, key=lambda inputs: (-len(inputs), inputs)):
+        end = len(kept := inputs[-max_length:])
+        asked = [(index, range(end - len(pairs[index][1]), end)) for index in sharing[inputs]]
+        rows.append(Row(kept, asked))
+    return rows
+
+
+def _batch(rows: Sequence[Row], pairs: Sequence[Pair]) -> Batch:
+    length = len(rows[0].tokens)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    branches = None if rows[0].branches is None else torch.full_like(ids, PADDING)
+    places: list[int] = []
+    tokens: list[int] = []
+    heads: list[int] = []
+    for number, row in enumerate(rows):
+        ids[number, : len(row.tokens)] = torch.tensor(row.tokens)
+        if branches is not None:
+            branches[number, : len(row.tokens)] = torch.tensor(row.branches)
+        for index, found in row.asked:
+            continuation = pairs[index][1]
+            places.extend(number * length + place for place in found)
+            heads.extend([len(tokens)] * len(continuation))
+            tokens.extend(continuation)
+    entries: Tensor = torch.tensor(places)
+    read: Tensor | None
+    read, among_read = torch.unique(entries, return_inverse=True)
+    if len(read) > MOST * ids.numel():
+        read = None
+    else:
+        entries = among_read
+    return Batch(ids, read, entries, torch.tensor(tokens), torch.tensor(heads), branches)
+
+
 def score(
-    prepared: Prepared, logits: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype | None = None
+    prepared: Prepared, logits: Callable[..., Tensor], device: torch.device, dtype: torch.dtype | None = None
 ) -> list[tuple[float, bool]]:
     """Of each pair: log p(continuation | context), and whether a greedy generation would give it.
 
-    ``logits``: of token ids (rows, length) to (rows, length, vocabulary); ``dtype`` of the softmax, default: theirs.
+    ``logits``: of token ids (rows, length), and of branches where there are any, to (rows, length, vocabulary);
+    ``dtype`` of the softmax, default: theirs.
     Cost beyond ``logits``: a softmax of the logits that are read. CPU and CUDA; the latter is untested.
     """
     likelihoods, greedy = [torch.zeros(0, device=device)], [torch.zeros(0, dtype=torch.bool, device=device)]
     for batch in prepared.batches:
-        read = logits(batch.ids.to(device)).flatten(0, 1)
+        branches = () if batch.branches is None else (batch.branches.to(device),)
+        read = logits(batch.ids.to(device), *branches).flatten(0, 1)
         if batch.places is not None:
             read = read.index_select(0, batch.places.to(device))
         log_p = functional.log_softmax(read, dim=-1, dtype=dtype)

@@ -11,6 +11,7 @@ import torch
 from evaluators.live import LiveModel
 from evaluators.lm_eval.likelihoods import Kept, Prepared, prepare, score
 from evaluators.lm_eval.limits import unfit
+from evaluators.lm_eval.prefixes import branched, longest_shared, require_branching, shared_rows
 from evaluators.settings import EvaluateSettings
 from kinship.errors import UnsupportedCheckpoint
 
@@ -29,6 +30,9 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
     """
     from lm_eval.models.huggingface import HFLM
 
+    sharing = settings.share_prefixes and live.kind == "causal"
+    if sharing:
+        require_branching(live.model, type(live.model).__name__)
     encoded: dict[Any, tuple[int, ...]] = {}
     kept = Kept()
 
@@ -94,11 +98,16 @@ def as_lm_eval(live: LiveModel, settings: EvaluateSettings) -> Any:
             if self.backend != "causal":
                 self._latest = None
                 return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
-            self._latest = prepare(pairs, self.batch_size, self.max_length)
+            together = shared_rows(pairs, longest_shared(self.model.config, self.max_length)) if sharing else []
+            self._latest = prepare(pairs, self.batch_size, self.max_length, together)
             return self._score(self._latest)
 
         def _score(self, prepared: Prepared) -> list[tuple[float, bool]]:
-            return score(prepared, self._model_call, self.device, self.softmax_dtype)
+            return score(prepared, self._logits, self.device, self.softmax_dtype)
+
+        def _logits(self, ids: torch.Tensor, branches: torch.Tensor | None = None) -> torch.Tensor:
+            logits: torch.Tensor = self._model_call(ids) if branches is None else branched(self.model, ids, branches)
+            return logits
 
         def _fitting(self, ask: Callable[..., Any], requests: Any) -> Any:
             while True:

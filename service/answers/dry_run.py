@@ -16,6 +16,7 @@ from kinship.measures.gram import GramTable
 from merging.offspring.basis import Basis, Cost, cost_of_children
 from merging.offspring.span import Genome
 from search.config import RunConfig
+from search.history.gains import EXPECTATION
 from search.running.founders import open_founders
 from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Answers, Context, Individual, Proposal
@@ -29,7 +30,7 @@ TIMED_DOCUMENTS = 16  # of each task
 class SearchPlan(Answer):
     """What a search would do and take; ``at_most``: of Top-k greedy merging the most, else as the first generation."""
 
-    schema_: Literal["kinship.plan/2"] = named("kinship.plan/2")
+    schema_: Literal["kinship.plan/3"] = named("kinship.plan/3")
     founders: list[str]
     """Their ids."""
     frame: str
@@ -70,6 +71,8 @@ class SearchPlan(Answer):
     """Bytes: the best offspring, and children outside the span."""
     disk_free: int
     """Bytes, where the run would be."""
+    expectation: str
+    """What the run may gain, as far as anything predicts it, in words."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ def plan_search(config: RunConfig, root: Path, out: Path, *, timed: bool = False
         memory=workers * (parameters * (4 if config.evaluate.device == "cpu" else 2)),
         disk=size + (outside.bytes_stored if outside else 0),
         disk_free=shutil.disk_usage(_existing(out)).free,
+        expectation=EXPECTATION,
     )
 
 

@@ -16,6 +16,7 @@ from kinship.measures.gram import GramTable
 from merging.offspring.basis import Basis, Cost, cost_of_children
 from merging.offspring.span import Genome
 from search.config import RunConfig
+from search.history.gains import EXPECTATION
 from search.running.founders import open_founders
 from search.running.workers import Description, Work, describe, open_workers
 from search.strategies.base import Answers, Context, Individual, Proposal
@@ -89,6 +90,7 @@ def plan_search(config: RunConfig, root: Path, out: Path, *, timed: bool = False
         memory=workers * (parameters * (4 if config.evaluate.device == "cpu" else 2)),
         disk=size + (outside.bytes_stored if outside else 0),
         disk_free=shutil.disk_usage(_existing(out)).free,
+        expectation=EXPECTATION,
     )
 
 

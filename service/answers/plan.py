@@ -8,7 +8,7 @@ from service.answers.base import Answer, named
 class SearchPlan(Answer):
     """What a search would do and take; ``at_most``: of Top-k greedy merging the most, else as the first generation."""
 
-    schema_: Literal["kinship.plan/2"] = named("kinship.plan/2")
+    schema_: Literal["kinship.plan/3"] = named("kinship.plan/3")
     founders: list[str]
     """Their ids."""
     frame: str
@@ -49,3 +49,5 @@ class SearchPlan(Answer):
     """Bytes: the best offspring, and children outside the span."""
     disk_free: int
     """Bytes, where the run would be."""
+    expectation: str
+    """What the run may gain, as far as anything predicts it, in words."""

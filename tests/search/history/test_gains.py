@@ -1,12 +1,13 @@
 """Gains of merges told from those on record."""
 
+import json
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from search.history.gains import GainModel, Merge, Pair, recorded_merges, worth
+from search.history.gains import EXPECTATION, GainModel, Merge, Pair, left_out_errors, recorded_merges, worth
 from search.ledger.ledger import Ledger
 from tests.conftest import MakeModel
 from tests.search.runs import LINEAR, make_scene
@@ -68,3 +69,15 @@ def test_what_a_run_has_recorded(make_model: MakeModel, tmp_path: Path) -> None:
         assert merge.pair.kinship == pytest.approx(person["kinship_of_parents"])
     assert [merge.gain for merge in by_cosine] == [merge.gain for merge in by_pcc]
     assert [merge.pair.kinship for merge in by_cosine] != [merge.pair.kinship for merge in by_pcc]
+
+
+def test_what_a_run_gains_is_predicted_no_better_than_by_the_mean_of_other_families() -> None:
+    """The figures that a dry run tells, from those on record; where they change, so must the sentence."""
+    record = json.loads((Path(__file__).parents[3] / "docs/images/partner-control.json").read_text())
+    families = record["families"].values()
+    scores = np.array([[family["founder"]] for family in families])
+    gains = np.array([family["vanilla"] - family["founder"] for family in families])
+    by_model, by_mean = left_out_errors(scores, gains)
+    assert by_model > by_mean
+    assert len(gains) == 5
+    assert f"errs by {by_model:.2f} points, their mean gain alone by {by_mean:.2f}" in EXPECTATION

@@ -46,7 +46,7 @@ def plain_config(config: dict[str, Any]) -> "LlamaConfig":
 
 
 def write_base(folder: Path) -> None:
-    """Make ``folder``, a model folder of 538 MB, whole or not at all. Cost: 20 CPU seconds, 2 GB of memory.
+    """Make ``folder``, a model folder of 538 MB, whole or not at all. Cost: 50 CPU seconds, 2 GB of memory.
 
     Raises as `require_packages`.
     """

@@ -30,7 +30,7 @@ def make_smol_family(
         progress: called as ``progress(label, step, total)`` through all optimiser steps of the family.
         base: the model folder of an earlier family's base, to be used in place of one of its own.
 
-    Cost: 20 CPU seconds for the base and some 0.9 a step, on one thread. Raises `OutputExists` where `folder` holds
+    Cost: 50 CPU seconds for the base and some 2 a step, on one thread. Raises `OutputExists` where `folder` holds
     anything else, and as `service.demo.smol.base.require_packages` where the base is still to be made.
     """
     told = progress or (lambda label, step, total: None)

@@ -32,7 +32,7 @@ def train_adapter(
     """Train one adapter of every linear layer of ``base`` (rank ``settings.rank``) and save it into ``folder``.
 
     The loss is that of the good word alone. ``step`` is called after every step; ``start``: an adapter to go on with;
-    ``enough`` may end it early. Cost: some 0.9 CPU seconds a step of 16 pairs at 135M parameters, 3 GB of memory.
+    ``enough`` may end it early. Cost: some 2 CPU seconds a step of 16 pairs at 135M parameters, 3 GB of memory.
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file

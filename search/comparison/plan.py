@@ -1,6 +1,5 @@
 """The plan of a comparison: its cells, methods and settings, as people write them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -165,12 +164,3 @@ def parse_plan(content: object, source: str = "the plan") -> ComparisonPlan:
 def load_plan(path: str | Path) -> ComparisonPlan:
     """Read the plan at ``path``. Raises `ReferenceNotFound` or `InvalidConfig`."""
     return parse_plan(read_yaml(path, "plan"), str(path))
-
-
-def grid_of(plan: ComparisonPlan) -> tuple[Sequence[str], Sequence[str]] | None:
-    """Skills and domains, where every cell says its own; else None."""
-    if not all(cell.skill and cell.domain for cell in plan.cells.values()):
-        return None
-    return tuple(
-        list(dict.fromkeys(getattr(cell, axis) for cell in plan.cells.values())) for axis in ("skill", "domain")
-    )  # type: ignore[return-value]

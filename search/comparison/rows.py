@@ -67,11 +67,11 @@ def _tuned(found: Outcomes, name: str) -> Row:
     for seed in plan.seeds:
         usable = [arm for arm in grid(plan, name, seed) if not found.arms[arm].error]
         if not usable:
-            return Row(f"{name}, tuned", "method", (), name, True, error="No value of its parameters could be used.")
+            return Row(f"{name} (tuned)", "method", (), name, True, error="No value of its parameters could be used.")
         best = max(usable, key=lambda arm: mean_on(found.tested, found.arms[arm].values, seed, "search", plan.held_in))
         chosen[seed] = parameters_of(plan, best)
         values.append(found.arms[best].values)
-    return Row(f"{name}, tuned", "method", tuple(values), name, True, chosen)
+    return Row(f"{name} (tuned)", "method", tuple(values), name, True, chosen)
 
 
 def parameters_of(plan: ComparisonPlan, arm: Arm) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def row(label: str, tuned: bool, gap: tuple[float, float, float] | None = None) 
     [((0.0, -0.01, 0.01), "agree"), ((0.1, 0.05, 0.2), "disagree"), ((0.03, -0.01, 0.08), "cannot be told")],
 )
 def test_the_simple_average(gap: tuple[float, float, float], verdict: str) -> None:
-    assert judged("A simple average", rows=[row("a", False), row("b, tuned", True, gap)]) == verdict
+    assert judged("A simple average", rows=[row("a", False), row("b (tuned)", True, gap)]) == verdict
 
 
 def test_sensitivity_and_cost() -> None:

@@ -59,12 +59,12 @@ def test_rows_rankings_and_axes(answer: tuple[MethodComparison, Path]) -> None:
     rows = {row.label: row for row in found.rows}
     assert list(rows) == [
         "base", "specialists", "nearest specialist", "multitask", "random task vectors", "same data (sort)",
-        "linear", "linear, tuned", "task_arithmetic", "dare", "too far",
+        "linear", "linear (tuned)", "task_arithmetic", "dare", "too far",
     ]  # fmt: skip
     assert set(rows["nearest specialist"].nearest["0"]) == {"add"}
-    assert set(rows["linear, tuned"].chosen) == {"0", "1"}
+    assert set(rows["linear (tuned)"].chosen) == {"0", "1"}
     for ranking in found.rankings.values():
-        assert sorted(ranking) == sorted(["linear", "linear, tuned", "task_arithmetic", "dare"])
+        assert sorted(ranking) == sorted(["linear", "linear (tuned)", "task_arithmetic", "dare"])
     lambdas = next(line for line in found.sensitivity if line.method == "task_arithmetic")
     assert [point.value for point in lambdas.points] == [0.0, 1.0]
     assert [(row.models, row.orders) for row in found.number] == [(1, 2), (2, 2), (3, 2)]

@@ -20,7 +20,7 @@ def test_table_csv_json_and_one_page_with_five_figures(kinship: Kinship, family:
     plan, out = write_plan(tmp_path / "plan.yml", content_of(family, seeds=[0])), tmp_path / "out"
     outcome = kinship("compare", plan, "--out", out)
     assert outcome.code == 0, outcome.err
-    for words in ("nearest specialist", "random task vectors", "linear, tuned", "Best held-in:", "Best unseen:"):
+    for words in ("nearest specialist", "random task vectors", "linear (tuned)", "Best held-in:", "Best unseen:"):
         assert words in outcome.out
     answer = read_comparison(out / "comparison.json")
     with (out / "comparison.csv").open(newline="") as file:

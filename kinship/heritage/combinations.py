@@ -144,13 +144,12 @@ def _origin(whole: Geometry) -> int:
 
 def solve(geometry: Geometry, one: Combination, tensors: NDArray[np.bool_]) -> tuple[Float64, float]:
     """Coefficients (k,) of ``one`` that are alike in ``tensors`` (T,), and what they leave of the squared distance."""
-    members = [one.child, *one.parents]
-    squares = geometry.squares[tensors][:, members].sum(0)[None]
-    apart = geometry.apart[:, members][:, :, members][tensors].sum(0)[None]
-    total = Geometry(("",), geometry.counts[:1], squares, apart)
-    origin = [len(members)] if one.free else []
+    total = Geometry(
+        ("",), geometry.counts[:1], geometry.squares[tensors].sum(0)[None], geometry.apart[tensors].sum(0)[None]
+    )
+    origin = [geometry.squares.shape[1]] if one.free else []
     coefficients, left = _solve(
-        with_origin(total) if one.free else total, 0, np.array([[*origin, *range(1, len(members))]])
+        with_origin(total) if one.free else total, one.child, np.array([[*origin, *one.parents]])
     )
     return coefficients[0, 0, len(origin) :], float(left[0, 0])
 

@@ -21,48 +21,37 @@ from kinship.heritage.signals import NAMES, ROOTS
 # Families are of two kinds, told by which explains one better: training lengthens matrices, as it does in most, or it
 # shortens them, as where what a long training built is undone. Signals of direction have a weight for each.
 WEIGHTS: dict[str, tuple[float, float]] = {
-    "place": (-1.662, -1.662),
-    "between": (2.749, 2.749),
-    "beyond": (-1.33, -1.33),
-    "offshoot": (-3.096, -3.096),
-    "overshoot": (11.922, 11.922),
-    "offshoot_plain": (-2.185, -2.185),
-    "overshoot_plain": (-8.902, -8.902),
-    "astride": (-1.193, -1.193),
-    "bridge": (0.682, 0.682),
-    "frozen": (7.901, 7.901),
-    "kept": (4.889, 4.889),
-    "kept_most": (1.147, 1.147),
-    "elsewhere": (-8.866, -8.866),
-    "shorter": (0.82, 0.82),
-    "longer": (1.932, -2.04),
-    "even": (0.377, 4.965),
-    "from_base": (2.869, 2.869),
-    "rooted": (1.614, 1.614),
-    "lengthened": (1.274, -2.248),
-    "not_base": (-6.482, -6.482),
-    "few": (4.767, 4.767),
-    "onset": (1.053, 1.053),
-    "clock": (2.563, 2.563),
+    "place": (-1.353, -1.353),
+    "between": (3.057, 3.057),
+    "beyond": (-0.224, -0.224),
+    "offshoot": (-4.849, -4.849),
+    "overshoot": (8.522, 8.522),
+    "offshoot_plain": (-1.169, -1.169),
+    "overshoot_plain": (-6.996, -6.996),
+    "astride": (-0.927, -0.927),
+    "bridge": (0.855, 0.855),
+    "frozen": (4.644, 4.644),
+    "kept": (4.271, 4.271),
+    "kept_most": (1.14, 1.14),
+    "elsewhere": (-8.791, -8.791),
+    "shorter": (0.746, 0.746),
+    "longer": (2.578, -2.928),
+    "even": (1.136, 2.353),
+    "from_base": (3.035, 3.035),
+    "rooted": (1.362, 1.362),
+    "lengthened": (-0.604, 1.442),
+    "not_base": (-6.624, -6.624),
+    "few": (8.493, 8.493),
 }
-# Of the model that all others come from, where the base is not known.
-FOUNDER: dict[str, tuple[float, float]] = {
-    "rooted": (3.928, 3.928),
-    "lengthened": (-1.19, 3.546),
-    "not_base": (0.0, 0.0),
-    "few": (-1.662, -1.662),
-    "onset": (-2.423, -2.423),
-    "clock": (4.453, 4.453),
-}
+# For a family that has one root, where that is not known to be the base: its founder is here.
+SINGLE = (5.255, 5.255)
 # Log odds of the kinds, other things being equal.
-ODDS = (0.0, -2.113)
+ODDS = (0.0, -1.178)
 # An edge is told if its probability is more. Told edges count in the F1 if they are right oftener than half the F1.
 LEAST = 0.45
-# Without the base a sibling that moved little looks like it, and no edge is surer than this unless rows tell, which the
-# parent alone still has and which have decayed since; or growth, of the founder: its probability of being that, and
-# the "clock" of `ROOTS`, must be more than so much.
+# Without the base a sibling that moved little looks like it. Where no row tells either, by having decayed since, no
+# edge is surer than this.
 UNSURE = 0.85
-FOUNDING, FITTING = 0.98, 0.2
 # Where 49 in 50 of the true edges that weights were fitted on lie; of edges that lie elsewhere one is the less sure, by
 # a factor of e for each `STRANGE` outside.
 FAMILIAR = {
@@ -80,30 +69,27 @@ FAR = 25.0
 
 @dataclass(frozen=True)
 class Forests:
-    """``log_total`` (...): log of the sum over forests. ``edges`` (..., n, n), ``roots`` (..., n) and ``founders``
-    (..., n): its gradient with respect to what `forests` was given; the first two are probabilities.
+    """``log_total`` (...): log of the sum over forests. ``edges`` (..., n, n), ``roots`` (..., n), ``single`` (...):
+    probabilities. They are the gradient of ``log_total`` with respect to what `forests` was given.
     """
 
     log_total: Float64
     edges: Float64
     roots: Float64
-    founders: Float64
+    single: Float64
 
 
-def forests(edges: Float64, roots: Float64, founders: Float64 | float = -np.inf) -> Forests:
-    """The distribution given scores of (parent, child) ``edges`` (..., n, n), of ``roots`` and ``founders`` (..., n).
-
-    Founders: a forest of one root counts once, and exp of that one's score times more.
+def forests(edges: Float64, roots: Float64, single: float | Float64 = 0.0) -> Forests:
+    """The distribution given scores of (parent, child) ``edges`` (..., n, n), of ``roots`` (..., n), and ``single``
+    (...) of having one root.
 
     Minus infinity is what cannot be; of each node's column and root something can. Cost: n^3.
 
     >>> none = -np.inf
-    >>> edges = np.array([[none, 0.0], [0.0, none]])  # a parent of b, b of a, or two roots
-    >>> two = forests(edges, np.zeros(2), np.array([0.0, none]))  # the first of these twice
-    >>> round(np.exp(two.log_total)), two.edges.tolist(), two.founders.tolist()
-    (4, [[0.0, 0.5], [0.25, 0.0]], [0.25, 0.0])
+    >>> two = forests(np.array([[none, 0.0], [0.0, none]]), np.zeros(2))  # a parent of b, b of a, or two roots
+    >>> round(np.exp(two.log_total)), two.edges.round(2).tolist(), round(float(two.single), 2)
+    (3, [[0.0, 0.33], [0.33, 0.0]], 0.67)
     """
-    founders = np.broadcast_to(founders, roots.shape)
     best = np.maximum(edges.max(-2), roots)
     weights = np.where(np.isfinite(edges), np.exp(np.maximum(edges - best[..., None, :], -FAR)), 0.0)
     starts = np.where(np.isfinite(roots), np.exp(np.maximum(roots - best, -FAR)), 0.0)
@@ -116,25 +102,24 @@ def forests(edges: Float64, roots: Float64, founders: Float64 | float = -np.inf)
     edges_any = weights * (kept[..., None, :] - np.swapaxes(inverse, -2, -1))
     roots_any = starts * kept
 
-    # All forests count once, those of one root exp(founders) of it times more.
-    most = np.maximum(founders.max(-1), -FAR)
-    times = starts * np.exp(founders - most[..., None])
-    forced = (~np.isfinite(edges).any(-2)).sum(-1)
     one_root = laplacian
-    one_root[..., 0, :] = times
-    log_one = most + np.linalg.slogdet(one_root)[1]
-    possible = (forced <= 1) & (times > 0).any(-1) & (log_one >= log_any - FAR)
+    one_root[..., 0, :] = starts
+    log_one = np.linalg.slogdet(one_root)[1]
+    forced = (~np.isfinite(edges).any(-2)).sum(-1)
+    possible = (forced <= 1) & (log_one >= log_any - FAR)
     inverse = np.linalg.inv(np.where(possible[..., None, None], one_root, unit))
     kept, lost = np.diagonal(inverse, axis1=-2, axis2=-1).copy(), np.swapaxes(inverse, -2, -1).copy()
     kept[..., 0], lost[..., 0, :] = 0.0, 0.0  # what the first row held is not there
-    edges_one, roots_one = weights * (kept[..., None, :] - lost), times * inverse[..., :, 0]
-    more = np.where(possible, np.exp(np.where(possible, log_one - log_any, -np.inf)), 0.0)
-    share = (more / (1 + more))[..., None]
+    edges_one, roots_one = weights * (kept[..., None, :] - lost), starts * inverse[..., :, 0]
+
+    # All forests count once, those of one root exp(single) times: once more exp(single) - 1 times.
+    share = np.where(possible, np.minimum(1.0, np.exp(log_one - log_any)), 0.0)
+    more = share * np.expm1(single)
     return Forests(
         log_any + best.sum(-1) + np.log1p(more),
-        edges_any + share[..., None] * (edges_one - edges_any),
-        roots_any + share * (roots_one - roots_any),
-        share * roots_one,
+        (edges_any + more[..., None, None] * edges_one) / (1 + more)[..., None, None],
+        (roots_any + more[..., None] * roots_one) / (1 + more)[..., None],
+        (share + more) / (1 + more),
     )
 
 
@@ -152,7 +137,7 @@ def mixture(kinds: Forests, odds: Float64) -> tuple[Forests, Float64]:
     total = most + np.log(chances.sum(0))
     chances = chances / chances.sum(0)
     edges, roots = (chances[..., None, None] * kinds.edges).sum(0), (chances[..., None] * kinds.roots).sum(0)
-    return Forests(total, edges, roots, (chances[..., None] * kinds.founders).sum(0)), chances
+    return Forests(total, edges, roots, (chances * kinds.single).sum(0)), chances
 
 
 def edge_scores(values: Float64) -> Float64:
@@ -165,15 +150,6 @@ def root_scores(values: Float64) -> Float64:
     """Of models, from their signals (..., len(ROOTS)), by kind of family (..., 2)."""
     scores: Float64 = values @ np.array([WEIGHTS[name] for name in ROOTS])
     return scores
-
-
-def founder_scores(values: Float64) -> Float64:
-    """Of models, for being the founder of all, from their signals (..., m, len(ROOTS)), by kind of family (..., m, 2).
-
-    Where the base is known nothing is gained by that.
-    """
-    scores: Float64 = values @ np.array([FOUNDER[name] for name in ROOTS])
-    return np.where(base_unknown(values)[..., None, None], scores, -np.inf)
 
 
 def base_unknown(roots: Float64) -> NDArray[np.bool_]:
@@ -215,10 +191,10 @@ def options(
     return Options(nodes, edges, np.array([not column.any() for column in sure.T]), sure)
 
 
-def distribution(choice: Options, edges: Float64, roots: Float64, founders: Float64) -> Forests:
-    """Of all trees of ``choice``, from scores of edges (..., m, m), of roots (..., m) and of founders (..., m)."""
+def distribution(choice: Options, edges: Float64, roots: Float64, single: float | Float64) -> Forests:
+    """Of all trees of ``choice``, from scores of edges (..., m, m), of roots (..., m), and of having one root (...)."""
     scores = np.where(choice.edges, edges, np.where(choice.certain, 0.0, -np.inf))
-    return forests(scores, np.where(choice.roots, roots, -np.inf), founders)
+    return forests(scores, np.where(choice.roots, roots, -np.inf), single)
 
 
 def branch(
@@ -235,31 +211,27 @@ def branch(
     """
     choice = options(values, children, parents, certain)
     nodes = np.array(choice.nodes)
-    scores = edge_scores(values[np.ix_(nodes, nodes)]), root_scores(roots[nodes]), founder_scores(roots[nodes])
-    kinds = distribution(choice, *(np.moveaxis(one, -1, 0) for one in scores))
-    found = mixture(kinds, np.array(ODDS))[0]
-    at = {model: place for place, model in enumerate(nodes.tolist())}
+    edges, founding = edge_scores(values[np.ix_(nodes, nodes)]), root_scores(roots[nodes])
+    single = np.array(SINGLE) * base_unknown(roots[nodes])
+    kinds = distribution(choice, np.moveaxis(edges, -1, 0), np.moveaxis(founding, -1, 0), single)
+    told = best_tree(choice, mixture(kinds, np.array(ODDS))[0].edges, certain)
+    unknown = bool(base_unknown(roots[nodes]))
     return {
-        child: (parent, confidence(probability, values[parent, child], roots[parent], found.founders[at[parent]]))
-        for child, (parent, probability) in best_tree(choice, found.edges, certain).items()
+        child: (parent, confidence(probability, values[parent, child], unknown))
+        for child, (parent, probability) in told.items()
     }
 
 
-def confidence(probability: float, values: Float64, roots: Float64, founder: float) -> float:
-    """How sure one is of an edge of that ``probability`` and signals (len(NAMES),).
+def confidence(probability: float, values: Float64, unknown: bool) -> float:
+    """How sure one is of an edge of that ``probability`` and signals (len(NAMES),); ``unknown``: the base is not known.
 
-    roots: the parent's signals (len(ROOTS),). founder: its gradient in `Forests`.
-
-    >>> edge, sibling, base = np.zeros(len(NAMES)), np.zeros(len(ROOTS)), np.zeros(len(ROOTS))
-    >>> base[ROOTS.index("clock")] = 0.5
-    >>> round(confidence(0.99, edge, sibling, 0.99), 2), round(confidence(0.99, edge, base, 0.99), 2)
-    (0.84, 0.99)
+    >>> nothing = np.zeros(len(NAMES))
+    >>> round(confidence(0.99, nothing, False), 2), round(confidence(0.99, nothing, True), 2)
+    (0.99, 0.84)
     """
-    told, root = (dict(zip(names, one.tolist(), strict=True)) for names, one in ((NAMES, values), (ROOTS, roots)))
+    told = dict(zip(NAMES, values.tolist(), strict=True))
     strange = sum(max(low - told[name], told[name] - high, 0.0) for name, (low, high) in FAMILIAR.items())
-    known = told["from_base"] > 0 or root["not_base"] > 0
-    inherited = told["shorter"] > 0 and told["kept_most"] > 0
-    most = 1.0 if known or inherited or (founder > FOUNDING and root["clock"] > FITTING) else UNSURE
+    most = UNSURE if unknown and told["shorter"] <= 0 else 1.0
     return LEAST + (probability - LEAST) * (most - LEAST) / (1 - LEAST) * math.exp(-strange / STRANGE)
 
 

@@ -10,7 +10,6 @@ Which end is the root does not show in distances. Training lengthens matrices, m
 alone, or but decays, the rows that its data does not use: such rows are inherited, and tell ancestry as alleles do.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import networkx as nx
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from kinship.arrays import Float32, Float64
 from kinship.heritage.distances import Geometry
 from kinship.heritage.family import Family
-from kinship.heritage.onset import MIDDLE, onset
 from kinship.heritage.sampling import MATRIX, matrices_of
 
 # Rows are parallel if 1 - cos^2 is below this: rounding in fp32 gives about 1e-13, an update of 1e-5 gives 1e-10.
@@ -56,15 +54,9 @@ NAMES = (
     "even",  # as longer, for how even the singular values are: their sum over the root of their sum of squares
     "from_base",  # 1 if the parent is known to be the base
 )
-# Of a model, for its having no parent here.
-ROOTS = (
-    "rooted",  # that it has none
-    "lengthened",  # mean of ``longer`` over those it could have
-    "not_base",  # 1 if another is known to be the base
-    "few",  # one over the number of other models
-    "onset",  # how far training had gone, less the middle between bases and siblings
-    "clock",  # how much better growth fits it as the root than any other
-)
+# Of a model, for its having no parent here: that it has none, the mean of ``longer`` over those it could have, whether
+# another is known to be the base, and one over the number of other models.
+ROOTS = ("rooted", "lengthened", "not_base", "few")
 
 
 def signals(family: Family) -> tuple[Float64, Float64]:
@@ -76,19 +68,19 @@ def signals(family: Family) -> tuple[Float64, Float64]:
     own, plain = whitened_distances(family), plain_distances(family)
     count = len(own)
     rows = inherited(family, own)
-    between, beyond = _detours(family, own)
-    thirds, thirds_plain = _thirds(family, own), _thirds(family, plain)
+    between, beyond, offshoot, overshoot, astride = _thirds(family, own)
+    _, _, offshoot_plain, overshoot_plain, astride_plain = _thirds(family, plain)
     longer = _longer(geometry)
     equal = (geometry.counts[:, None, None] * (geometry.apart == 0)).sum(0) / geometry.counts.sum()
     told = {
         "place": _place(family, own),
         "between": between,
         "beyond": beyond,
-        "offshoot": thirds.offshoot,
-        "overshoot": thirds.overshoot,
-        "offshoot_plain": thirds_plain.offshoot,
-        "overshoot_plain": thirds_plain.overshoot,
-        "astride": (thirds.astride + thirds_plain.astride) / 2,
+        "offshoot": offshoot,
+        "overshoot": overshoot,
+        "offshoot_plain": offshoot_plain,
+        "overshoot_plain": overshoot_plain,
+        "astride": (astride + astride_plain) / 2,
         "bridge": _bridge(family, own),
         "frozen": equal,
         "kept": rows.kept,
@@ -104,9 +96,7 @@ def signals(family: Family) -> tuple[Float64, Float64]:
     lengthened = (longer * may).sum(0) / np.maximum(may.sum(0), 1)
     values = np.stack([told[name] for name in NAMES], -1)
     known = np.full(count, family.base is not None) & (np.arange(count) != family.base)
-    gone, fits = onset(family, own)
-    few = np.full(count, 1 / max(len(parents) - 1, 1))
-    founding = np.stack([np.ones(count), lengthened, known, few, gone - MIDDLE, fits], -1)
+    founding = np.stack([np.ones(count), lengthened, known, np.full(count, 1 / max(len(parents) - 1, 1))], -1)
     return np.where((own > 0)[..., None], values, 0.0), founding
 
 
@@ -239,41 +229,11 @@ def evenness(family: Family) -> Float64:
     return np.array(found) if found else np.zeros((0, count))
 
 
-@dataclass(frozen=True)
-class Thirds:
-    """Where third models lie to each pair, as arrays (n, n): `NAMES` says what they are."""
-
-    offshoot: Float64
-    overshoot: Float64
-    astride: Float64
-
-
-def _thirds(family: Family, own: Float64) -> Thirds:
-    offshoot, overshoot, astride = (np.zeros_like(own) for _ in range(3))
-    for child, (others, leave) in enumerate(_leaving(family, own)):
-        number = np.maximum(others.sum(1), 1)
-        inside = np.minimum(leave, 1 - leave)
-        offshoot[:, child] = (others * np.clip(inside, 0, 0.5)).sum(1) / number
-        overshoot[:, child] = (others * np.clip(-inside, 0, 0.5)).sum(1) / number
-        astride[:, child] = (others * np.clip((inside - EDGEWARD) / (INWARD - EDGEWARD), 0, 1)).sum(1) / number
-    return Thirds(offshoot, overshoot, astride)
-
-
-def _detours(family: Family, own: Float64) -> tuple[Float64, Float64]:
-    """``between`` and ``beyond`` (n, n)."""
-    between, beyond = np.ones_like(own), np.zeros_like(own)
-    for child, (others, leave) in enumerate(_leaving(family, own)):
-        apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
-        detour = np.where(others, (own + own[child]) / apart, np.inf).min(1)
-        between[:, child] = np.clip(np.log(np.maximum(detour, 1e-300)), -1, 1)
-        beyond[:, child] = (others & (leave > 0.5)).sum(1) / np.maximum(others.sum(1), 1)
-    return between, beyond
-
-
-def _leaving(family: Family, own: Float64) -> Iterator[tuple[NDArray[np.bool_], Float64]]:
-    """Of each child, by (parents, thirds): which third models count, and where paths to them leave the pair, from 0 at
-    the parent to 1 at the child."""
+def _thirds(family: Family, own: Float64) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+    """``between``, ``beyond``, ``offshoot``, ``overshoot``, ``astride`` (n, n): where third models lie to each pair."""
     count = len(own)
+    between = np.ones((count, count))
+    beyond, offshoot, overshoot, astride = (np.zeros((count, count)) for _ in range(4))
     alone = np.zeros((count, count), dtype=bool)
     alone[:, family.unmixed] = True
     alone &= ~np.eye(count, dtype=bool)
@@ -281,7 +241,17 @@ def _leaving(family: Family, own: Float64) -> Iterator[tuple[NDArray[np.bool_], 
         alone[model, list(copies)] = False
     for child in range(count):
         apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
-        yield alone & alone[child], (apart + own - own[child]) / (2 * apart)
+        others = alone & alone[child]  # (parents, thirds)
+        number = np.maximum(others.sum(1), 1)
+        leave = (apart + own - own[child]) / (2 * apart)  # where paths to others leave: 0 at the parent, 1 at the child
+        inside = np.minimum(leave, 1 - leave)
+        detour = np.where(others, (own + own[child]) / apart, np.inf).min(1)
+        between[:, child] = np.clip(np.log(np.maximum(detour, 1e-300)), -1, 1)
+        beyond[:, child] = (others & (leave > 0.5)).sum(1) / number
+        offshoot[:, child] = (others * np.clip(inside, 0, 0.5)).sum(1) / number
+        overshoot[:, child] = (others * np.clip(-inside, 0, 0.5)).sum(1) / number
+        astride[:, child] = (others * np.clip((inside - EDGEWARD) / (INWARD - EDGEWARD), 0, 1)).sum(1) / number
+    return between, beyond, offshoot, overshoot, astride
 
 
 def _place(family: Family, own: Float64) -> Float64:

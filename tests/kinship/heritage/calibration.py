@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.heritage.descent import best_tree, confidence, distribution, mixture, options
+from kinship.heritage.descent import base_unknown, best_tree, distribution, mixture, options
 from kinship.heritage.family import Family
 from kinship.heritage.signals import NAMES, ROOTS, signals
 from kinship.heritage.stages import Stages
-from tests.kinship.heritage.fitting import Case, Rows, case, fit, restricted, scores_of
+from tests.kinship.heritage.fitting import Case, Rows, case, fit, restricted
 from tests.kinship.heritage.growth import Grown, grow_or_load
 from tests.kinship.heritage.kinds import KINDS, grow_or_load_kind
 
@@ -82,16 +82,13 @@ def nearest_ancestor(grown: Grown, names: Sequence[str], child: int) -> int | No
 
 def judged(one: Asked, weights: Rows, odds: Rows) -> list[tuple[float, bool]]:
     """Confidence of each edge that ``weights`` (as `fit` has them) tell, and whether it is right."""
-    edges, roots, choice = one.case.edges, one.case.roots, one.case.all
-    found, _ = mixture(distribution(choice, *scores_of(edges, roots, weights)), odds)
-    at = {model: place for place, model in enumerate(choice.nodes)}
-    told = []
-    for child, (parent, chance) in best_tree(choice, found.edges, []).items():
-        if child in one.truth:
-            above, below = at[parent], at[child]
-            sure = confidence(chance, edges[above, below], roots[above], found.founders[above])
-            told.append((sure, one.truth[child] == parent))
-    return told
+    scores = np.moveaxis(one.case.edges @ weights[:, : len(NAMES)].T, -1, 0)
+    founding = np.moveaxis(one.case.roots @ weights[:, len(NAMES) : -1].T, -1, 0)
+    found, _ = mixture(
+        distribution(one.case.all, scores, founding, weights[:, -1] * base_unknown(one.case.roots)), odds
+    )
+    told = best_tree(one.case.all, found.edges, [])
+    return [(sure, one.truth[child] == parent) for child, (parent, sure) in told.items() if child in one.truth]
 
 
 def llamas(folder: Path, seeds: Sequence[int]) -> list[Asked]:
@@ -156,11 +153,9 @@ def main() -> None:
         families[kind.name] = [one for s, at in places for one in asked(grow_or_load_kind(kind, s, at), at, s)]
     weights, odds, mean = fit(training(families))
     print(f"{mean:.3f} nats a family")
-    pairs = [tuple(pair) for pair in weights.T.round(3).tolist()]
-    for title, names, start in (("WEIGHTS", (*NAMES, *ROOTS), 0), ("FOUNDER", ROOTS, len(NAMES) + len(ROOTS))):
-        rows = zip(names, pairs[start:], strict=False)
-        print(f"{title} = {{\n" + "".join(f'    "{name}": {pair},\n' for name, pair in rows) + "}")
-    print(f"ODDS = {tuple(odds.round(3).tolist())}")
+    rows = {name: tuple(pair) for name, pair in zip((*NAMES, *ROOTS), weights.T.round(3).tolist(), strict=False)}
+    print("WEIGHTS = {\n" + "".join(f'    "{name}": {pair},\n' for name, pair in rows.items()) + "}")
+    print(f"SINGLE = {tuple(weights[:, -1].round(3).tolist())}\nODDS = {tuple(odds.round(3).tolist())}")
     told_by: dict[str, list[tuple[float, bool]]] = {}
     for name, mine in families.items():
         weights, odds, _ = fit(training(families, name))

@@ -110,40 +110,32 @@ def _stacked(choices: Sequence[Options]) -> Options:
     return Options(choices[0].nodes, *parts)
 
 
-def scores_of(edges: Rows, roots: Rows, weights: Rows) -> tuple[Rows, Rows, Rows]:
-    """Scores (kinds, ...) of edges, roots and founders, from signals of cases of one size; ``weights`` as in `loss`."""
-    parts = np.split(weights, [len(NAMES), len(NAMES) + len(ROOTS)], 1)
-    scores = [np.moveaxis(values @ part.T, -1, 0) for values, part in zip((edges, roots, roots), parts, strict=True)]
-    return scores[0], scores[1], np.where(base_unknown(roots)[..., None], scores[2], -np.inf)
-
-
 def loss(grouped: Sequence[Batch], weights: Rows, odds: Rows) -> tuple[float, Rows, Rows]:
-    """Nats of the true trees, and the gradients. ``weights`` (kinds, edges + roots + roots), the last of founders."""
+    """Nats of the true trees, and the gradients. ``weights`` (kinds, edges + roots + 1), the last of one root."""
     total, slope, lean = 0.0, np.zeros_like(weights), np.zeros_like(odds)
     for edges, roots, everything, true in grouped:
-        scores = scores_of(edges, roots, weights)
+        scores = np.moveaxis(edges @ weights[:, : len(NAMES)].T, -1, 0)
+        founding = np.moveaxis(roots @ weights[:, len(NAMES) : -1].T, -1, 0)
+        unknown = base_unknown(roots)
         for sign, choice in ((1, everything), (-1, true)):
-            parts = distribution(choice, *scores)
+            parts = distribution(choice, scores, founding, weights[:, -1:] * unknown)
             whole, chances = mixture(parts, odds)
             total += sign * float(whole.log_total.sum())
             lean += sign * chances.sum(1)
             by_edge = np.einsum("kf,kfij,fijs->ks", chances, parts.edges * choice.edges, edges, optimize=True)
-            by_root, by_founder = (
-                np.einsum("kf,kfi,fis->ks", chances, part, roots) for part in (parts.roots, parts.founders)
-            )
-            slope += sign * np.concatenate([by_edge, by_root, by_founder], 1)
+            by_root = np.einsum("kf,kfi,fis->ks", chances, parts.roots, roots)
+            slope += sign * np.concatenate([by_edge, by_root, (chances * parts.single * unknown).sum(1)[:, None]], 1)
     return total, slope, lean
 
 
 def fit(cases: Sequence[Case]) -> tuple[Rows, Rows, float]:
-    """Weights (2, edges + roots + roots) and log odds (2,) of the kinds of families, and mean nats a family.
+    """Weights (2, edges + roots + 1) and log odds (2,) of the kinds of families, and the mean loss in nats a family.
 
     The kinds differ in the signals of `DIRECTION` alone, which the second is started with the other way round.
     """
     spread = np.concatenate([one.edges[one.all.edges] for one in cases]).std(0)
-    scale = np.concatenate([spread, np.ones(2 * len(ROOTS))]) + 1e-9
-    names = np.array((*NAMES, *ROOTS, *ROOTS))
-    own = np.isin(names, DIRECTION)
+    scale = np.concatenate([spread, np.ones(len(ROOTS) + 1)]) + 1e-9
+    own = np.array([name in DIRECTION for name in (*NAMES, *ROOTS, "single")])
     grouped = batches(cases)
 
     def unpack(flat: Rows) -> Rows:
@@ -158,7 +150,7 @@ def fit(cases: Sequence[Case]) -> tuple[Rows, Rows, float]:
         gradient = np.concatenate([shared, slope[1, own], lean[1:]])
         return value + PENALTY / 2 * float(flat @ flat), gradient + PENALTY * flat
 
-    first = np.where(own, np.where(names == "lengthened", -1.0, 1.0), 0.0)
+    first = np.where(own, np.where(np.array((*NAMES, *ROOTS, "single")) == "lengthened", -1.0, 1.0), 0.0)
     start = np.concatenate([first, -first[own], [-1.0]])
     best = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 150})
     weights, odds = unpack(best.x), np.array([0.0, best.x[-1]])

@@ -1,10 +1,8 @@
 """What families are judged by when a kind is left out."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from kinship.heritage.descent import FAMILIAR, FOUNDER, LEAST, UNSURE, WEIGHTS, confidence
+from kinship.heritage.descent import FAMILIAR, LEAST, UNSURE, WEIGHTS, confidence
 from kinship.heritage.signals import NAMES, ROOTS
 from tests.kinship.heritage.calibration import nearest_ancestor, training
 from tests.kinship.heritage.growth import Grown, Member
@@ -20,30 +18,18 @@ def test_the_parent_is_the_nearest_ancestor_that_is_here() -> None:
 
 def test_every_signal_has_a_weight_and_what_is_familiar_is_a_signal() -> None:
     assert list(WEIGHTS) == [*NAMES, *ROOTS]
-    assert list(FOUNDER) == [*ROOTS]
     assert set(FAMILIAR) <= set(NAMES)
 
 
-def signal(names: Sequence[str], **values: float) -> np.ndarray:
-    return np.array([values.get(name, 0.0) for name in names])
-
-
 def test_confidence_falls_where_signals_are_strange_and_where_the_base_is_not_known() -> None:
-    usual, other = signal(NAMES), signal(ROOTS)
-    assert confidence(0.99, usual, signal(ROOTS, not_base=1), 0.0) == 0.99
-    assert confidence(0.99, signal(NAMES, from_base=1), other, 0.0) == 0.99
-    assert LEAST < confidence(0.99, usual, other, 0.0) <= UNSURE
-    assert LEAST <= confidence(0.99, signal(NAMES, offshoot=0.5), signal(ROOTS, not_base=1), 0.0) < 0.9
-
-
-def test_without_the_base_rows_or_growth_make_an_edge_sure() -> None:
-    usual, other = signal(NAMES), signal(ROOTS)
-    assert confidence(0.99, signal(NAMES, shorter=0.5, kept_most=1), other, 0.0) == 0.99
-    # Decay alone tells which of two siblings was trained longer, of rows that all of them have.
-    assert confidence(0.99, signal(NAMES, shorter=0.5), other, 0.0) <= UNSURE
-    assert confidence(0.99, usual, signal(ROOTS, clock=0.5), 0.99) == 0.99
-    assert confidence(0.99, usual, signal(ROOTS, clock=0.5), 0.5) <= UNSURE
-    assert confidence(0.99, usual, signal(ROOTS, clock=0.05), 0.99) <= UNSURE
+    usual = np.zeros(len(NAMES))
+    assert confidence(0.99, usual, unknown=False) == 0.99
+    assert LEAST < confidence(0.99, usual, unknown=True) <= UNSURE
+    decayed, strange = usual.copy(), usual.copy()
+    decayed[NAMES.index("shorter")] = 0.5
+    strange[NAMES.index("offshoot")] = 0.5
+    assert confidence(0.99, decayed, unknown=True) == 0.99
+    assert LEAST <= confidence(0.99, strange, unknown=False) < 0.9
 
 
 def test_what_is_left_out_is_not_trained_on() -> None:

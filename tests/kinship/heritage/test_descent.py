@@ -63,10 +63,10 @@ def test_children_of_certain_edges_have_those_alone() -> None:
     assert choice.roots.tolist() == [True, True, True, True, False, True, True, False]
 
 
-def enumerated(edges: np.ndarray, roots: np.ndarray, founders: np.ndarray) -> Forests:
+def enumerated(edges: np.ndarray, roots: np.ndarray, single: float) -> Forests:
     """Each node's parent, or itself for a root, in all ways; those that end at roots are summed."""
     count = len(roots)
-    total, by_edge, by_root, by_founder = 0.0, np.zeros((count, count)), np.zeros(count), np.zeros(count)
+    total, one, by_edge, by_root = 0.0, 0.0, np.zeros((count, count)), np.zeros(count)
     for parents in itertools.product(range(count), repeat=count):
         line = list(range(count))
         for _ in range(count):
@@ -74,25 +74,23 @@ def enumerated(edges: np.ndarray, roots: np.ndarray, founders: np.ndarray) -> Fo
         starts = [node for node in range(count) if parents[node] == node]
         if not set(line) <= set(starts):
             continue
-        once = np.exp(
-            sum(roots[node] if parents[node] == node else edges[parents[node], node] for node in range(count))
-        )
-        more = once * np.exp(founders[starts[0]]) if len(starts) == 1 else 0.0
-        total += once + more
-        by_founder[starts[0]] += more
+        score = sum(roots[node] if parents[node] == node else edges[parents[node], node] for node in range(count))
+        weight = np.exp(score + single * (len(starts) == 1))
+        total += weight
+        one += weight * (len(starts) == 1)
         for node, parent in enumerate(parents):
             if parent == node:
-                by_root[node] += once + more
+                by_root[node] += weight
             else:
-                by_edge[parent, node] += once + more
-    return Forests(np.log(total), by_edge / total, by_root / total, by_founder / total)
+                by_edge[parent, node] += weight
+    return Forests(np.log(total), by_edge / total, by_root / total, np.asarray(one / total))
 
 
 def same(told: Forests, true: Forests) -> None:
     assert told.log_total == pytest.approx(true.log_total, abs=1e-9)
     np.testing.assert_allclose(told.edges, true.edges, atol=1e-9)
     np.testing.assert_allclose(told.roots, true.roots, atol=1e-9)
-    np.testing.assert_allclose(told.founders, true.founders, atol=1e-9)
+    assert told.single == pytest.approx(true.single, abs=1e-9)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
@@ -107,29 +105,27 @@ def test_sums_over_forests_are_those_of_enumeration(count: int, case: str) -> No
         edges[:, :2] = -np.inf
     elif case == "no root":
         roots[1] = -np.inf
-    for founders in (np.full(count, -np.inf), random.normal(size=count), np.where(np.arange(count) == 1, 3.0, -np.inf)):
-        same(forests(edges, roots, founders), enumerated(edges, roots, founders))
+    for single in (0.0, 3.0, -3.0):
+        same(forests(edges, roots, single), enumerated(edges, roots, single))
 
 
 def test_probabilities_are_the_gradient() -> None:
     random = np.random.default_rng(7)
     edges, roots, step = random.normal(size=(6, 6)), random.normal(size=6), 1e-6
-    founders = random.normal(size=6)
     np.fill_diagonal(edges, -np.inf)
-    told = forests(edges, roots, founders)
+    told = forests(edges, roots, 1.0)
     edges[2, 4] += step
-    changed = forests(edges, roots, founders)
-    assert (changed.log_total - told.log_total) / step == pytest.approx(told.edges[2, 4], abs=1e-5)
-    founders[3] += step
-    rise = (forests(edges, roots, founders).log_total - changed.log_total) / step
-    assert rise == pytest.approx(told.founders[3], abs=1e-5)
+    assert (forests(edges, roots, 1.0).log_total - told.log_total) / step == pytest.approx(told.edges[2, 4], abs=1e-5)
+    assert (forests(edges, roots, 1.0 + step).log_total - forests(edges, roots, 1.0).log_total) / step == pytest.approx(
+        told.single, abs=1e-5
+    )
 
 
 def test_every_node_has_one_parent_or_is_a_root_in_large_and_lopsided_families() -> None:
     random = np.random.default_rng(0)
     edges, roots = 30 * random.normal(size=(60, 60)), 30 * random.normal(size=60)
     np.fill_diagonal(edges, -np.inf)
-    told = forests(edges, roots, np.full(60, 2.0))
+    told = forests(edges, roots, 2.0)
     np.testing.assert_allclose(told.edges.sum(0) + told.roots, 1, atol=1e-4)
     assert told.edges.min() > -1e-6
 
@@ -138,8 +134,8 @@ def test_a_mixture_is_the_sum_of_its_parts() -> None:
     random = np.random.default_rng(1)
     edges, roots = random.normal(size=(2, 3, 3)), random.normal(size=(2, 3))
     edges[:, range(3), range(3)] = -np.inf
-    parts = [enumerated(edges[kind], roots[kind], np.full(3, 0.5)) for kind in range(2)]
-    whole, chances = mixture(forests(edges, roots, np.full((2, 3), 0.5)), np.array([0.0, -1.0]))
+    parts = [enumerated(edges[kind], roots[kind], 0.5) for kind in range(2)]
+    whole, chances = mixture(forests(edges, roots, 0.5), np.array([0.0, -1.0]))
     sums = np.exp([parts[0].log_total, parts[1].log_total - 1.0])
     np.testing.assert_allclose(chances, sums / sums.sum())
     assert whole.log_total == pytest.approx(np.log(sums.sum()))
@@ -150,11 +146,11 @@ def test_a_mixture_is_the_sum_of_its_parts() -> None:
 def test_many_at_once_are_as_each_alone() -> None:
     """Among them one that can have no single root, and one whose root is known."""
     random = np.random.default_rng(5)
-    edges, roots, founders = (random.normal(size=size) for size in ((4, 5, 5), (4, 5), (4, 5)))
+    edges, roots, single = random.normal(size=(4, 5, 5)), random.normal(size=(4, 5)), np.array([0.0, 1.0, 2.0, -1.0])
     edges[:, range(5), range(5)] = -np.inf
     edges[1, :, :2] = -np.inf
     edges[2, :, 3] = -np.inf
-    together = forests(edges, roots, founders)
+    together = forests(edges, roots, single)
     for place in range(4):
-        alone = forests(edges[place], roots[place], founders[place])
+        alone = forests(edges[place], roots[place], float(single[place]))
         same(Forests(*(part[place] for part in vars(together).values())), alone)

@@ -22,7 +22,7 @@ def case() -> Case:
 
 def test_the_gradient_is_that_of_the_loss(case: Case) -> None:
     random = np.random.default_rng(1)
-    flat = random.normal(size=2 * (len(NAMES) + 2 * len(ROOTS)) + 2) / 3
+    flat = random.normal(size=2 * (len(NAMES) + len(ROOTS) + 1) + 2) / 3
 
     def both(at: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope, lean = loss(batches([case]), at[:-2].reshape(2, -1), at[-2:])

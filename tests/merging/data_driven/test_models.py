@@ -109,7 +109,7 @@ def test_what_is_no_causal_language_model_is_refused(tmp_path: Path) -> None:
     for kind, name in (("bert", "BertForMaskedLM"), ("t5", "T5ForConditionalGeneration")):
         with (
             open_checkpoint(tmp_path / kind) as checkpoint,
-            pytest.raises(UnsupportedCheckpoint, match=f"is a {name}; methods") as refusal,
+            pytest.raises(UnsupportedCheckpoint, match=f"is a {name}; what measures") as refusal,
         ):
             load_causal_lm(checkpoint)
         assert "without data" in refusal.value.hint

@@ -92,7 +92,8 @@ def print_methods(answer: "MethodComparison") -> None:
     from service.terminal import lines
 
     groups = list(answer.rankings)
-    table = Table("", title=f"Held-out documents, seeds {', '.join(map(str, answer.seeds))}", title_justify="left")
+    table = Table(title=f"Held-out documents, seeds {', '.join(map(str, answer.seeds))}", title_justify="left")
+    table.add_column("", no_wrap=True)
     for group in groups:
         table.add_column(lines(group.replace("_", "-"), f"less {answer.reference}"), justify="right")
     for header in ("merge", "statistics"):

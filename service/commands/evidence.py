@@ -94,4 +94,4 @@ def describe(edge: "HeritageEdge", names: Mapping[str, str]) -> str:
     }
     found = [word(told[key]) for key, word in words.items() if key in told]
     found += [key.replace("_", " ") for key in told if "_by_" in key]
-    return ", ".join(one for one in found if one).replace("%", " %")
+    return ", ".join(one for one in found if one)

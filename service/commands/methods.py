@@ -86,7 +86,7 @@ def print_method(method: "Entry") -> None:
         return
     table = Table()
     for header in ("parameter", "default", "values", "by model", "meaning"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header == "parameter")
     for parameter in method.parameters:
         by_model = "yes" if parameter.per_model else "no"
         table.add_row(parameter.name, default(parameter), limits(parameter), by_model, parameter.help)

@@ -19,8 +19,7 @@ from evaluators.lm_eval.likelihoods import Prepared, prepare, score
 from kinship.measures.moments import _device_moments
 from merging.registry import methods
 
-_setup_privateuseone_for_python_backend("elsewhere")
-ELSEWHERE = torch.device("elsewhere:0")
+ELSEWHERE = "elsewhere:0"
 VOCABULARY = 20
 
 
@@ -44,7 +43,9 @@ def likelihoods(mode: FakeTensorMode, prepared: Prepared) -> int:
     spans = [(requests, faked(where)) for requests, where in prepared.spans]
     table = torch.empty(VOCABULARY, VOCABULARY, device=ELSEWHERE)
     with torch.inference_mode():
-        found = score(dataclasses.replace(prepared, batches=batches, spans=spans), lambda ids: table[ids], ELSEWHERE)
+        found = score(
+            dataclasses.replace(prepared, batches=batches, spans=spans), lambda ids: table[ids], torch.device(ELSEWHERE)
+        )
     return len(found)
 
 
@@ -79,6 +80,7 @@ def taken(tensor: torch.Tensor, index: Any) -> torch.Tensor:
 
 
 def main() -> None:
+    _setup_privateuseone_for_python_backend("elsewhere")  # for good: not where others may import this
     # Where code goes by a number it goes on as if that were 1, and a mask takes everything.
     ones = {"__bool__": lambda _: True, "__float__": lambda _: 1.0, "__int__": lambda _: 1, "__getitem__": taken}
     prepared = prepare([((1, 2), (3,)), ((1, 2), (3, 4)), ((5,), (3, 4, 7))], 2, 32)

@@ -23,7 +23,9 @@ def test_what_was_not_compared_is_told(answer: Callable[..., object], models: Mo
     tensors = load_file(first / "model.safetensors")
     lost = sorted(tensors)[0]
     save_file({name: tensor for name, tensor in tensors.items() if name != lost}, first / "model.safetensors")
-    with pytest.warns(KinshipWarning, match=rf"Only \d+\.\d+ % .*1 tensors were left out, such as {lost}: missing from"):
+    with pytest.warns(
+        KinshipWarning, match=rf"Only \d+\.\d+ % .*1 tensors were left out, such as {lost}: missing from"
+    ):
         answer(*models)
 
 

@@ -86,6 +86,9 @@ def test_no_page_is_wider_than_a_phone(address: str, browser: "Page") -> None:
     browser.set_viewport_size({"width": PHONE, "height": 800})
     for path, wanted in WALK.items():
         browser.goto(address + path)
+        place = wanted.split()[0]  # what lies further down is drawn when it is come to
+        browser.wait_for_selector(place, state="attached")
+        browser.locator(place).first.evaluate("place => place.scrollIntoView()")
         browser.wait_for_selector(wanted, state="attached")
         assert browser.evaluate("document.documentElement.scrollWidth") <= PHONE, path
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
 
-import yaml
+from service.demo.tasks import write_task
 
 VERSION = 1  # of the tasks; raise it when a skill changes
+PREFIX = "demo_"
+# Right is an answer whose every token, the final newline too, is the greedy one.
+ASKED = {
+    "output_type": "loglikelihood",
+    "doc_to_text": "{{prompt}}",
+    "doc_to_target": "{{answer}}",
+    "target_delimiter": "",
+}
 
 
 @dataclass(frozen=True)
@@ -59,26 +66,8 @@ def write_tasks(folder: Path, names: Sequence[str], count: int, seed: int) -> fr
     for name in names:
         drawn = documents(skill_named(name), count, seed)
         prompts.update(document["prompt"] for document in drawn)
-        lines = "".join(json.dumps(document) + "\n" for document in drawn)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(_task(name), sort_keys=False), encoding="utf-8")
+        write_task(folder, name, drawn, ASKED, prefix=PREFIX, version=VERSION)
     return frozenset(prompts)
-
-
-def _task(name: str) -> dict[str, object]:
-    """lm-eval's task: right is an answer whose every token, the final newline too, is the greedy one."""
-    return {
-        "task": f"demo_{name}",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
-        "test_split": "test",
-        "output_type": "loglikelihood",
-        "doc_to_text": "{{prompt}}",
-        "doc_to_target": "{{answer}}",
-        "target_delimiter": "",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-        "metadata": {"version": VERSION},
-    }
 
 
 def skill_named(name: str) -> Skill:

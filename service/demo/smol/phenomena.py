@@ -5,16 +5,22 @@ After the kinds of phenomena of BLiMP (Warstadt et al., arXiv 1912.00582), asked
 pass, not two.
 """
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from service.demo.tasks import write_task
 
 VERSION = 1  # of the tasks; raise it when a phenomenon changes
 PREFIX = "smol_"
+# Right is who finds the good word likelier than the bad one.
+ASKED = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{text}}",
+    "doc_to_choice": "{{[good, bad]}}",
+    "doc_to_target": 0,
+}
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -82,26 +88,8 @@ def write_tasks(folder: Path, names: Sequence[str], count: int, seed: int) -> fr
     for name in names:
         drawn = pairs(phenomenon_named(name), count, seed)
         texts.update(pair.text for pair in drawn)
-        lines = "".join(json.dumps(vars(pair)) + "\n" for pair in drawn)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(_task(name), sort_keys=False), encoding="utf-8")
+        write_task(folder, name, map(vars, drawn), ASKED, prefix=PREFIX, version=VERSION)
     return frozenset(texts)
-
-
-def _task(name: str) -> dict[str, object]:
-    """lm-eval's task: right is who finds the good word likelier than the bad one."""
-    return {
-        "task": f"{PREFIX}{name}",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{text}}",
-        "doc_to_choice": "{{[good, bad]}}",
-        "doc_to_target": 0,
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-        "metadata": {"version": VERSION},
-    }
 
 
 def phenomenon_named(name: str) -> Phenomenon:

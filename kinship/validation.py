@@ -5,13 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from re import findall
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from kinship.errors import InvalidConfig, ReferenceNotFound
 from kinship.errors import nearest as nearest
 from kinship.safe_yaml import load_yaml_documents
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -78,6 +80,15 @@ def require_numbers(content: object, source: str) -> None:
         elif isinstance(value, int) and value.bit_length() > 63:
             size = f"an integer of {value.bit_length():,} bits"
             raise InvalidConfig(f"{source}: {place!r} is {size}: expected at most 63.", hint="Give a smaller one.")
+
+
+def checked(schema: type[Schema], content: object, source: str) -> Schema:
+    """Plain data from ``source`` as ``schema`` has it; raises `InvalidConfig` naming the nearest right key."""
+    require_numbers(content, source)
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise invalid(error, source, schema) from None
 
 
 def invalid(error: ValidationError, source: str, schema: type[BaseModel]) -> InvalidConfig:

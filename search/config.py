@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evaluators.racing.race import RaceSettings
 from evaluators.scores.aggregates import Aggregate
 from evaluators.settings import EvaluateSettings
 from evaluators.workers.settings import WorkerSettings
 from kinship.errors import KinshipWarning
-from kinship.validation import Strict, invalid, read_yaml, require_numbers
+from kinship.validation import Strict, checked, read_yaml
 from search.evolve_config import is_evolve_config, translated
 from search.strategies.settings import MergeSettings, StrategySettings
 
@@ -136,11 +136,7 @@ class RunConfig(Strict):
 
 def parse_config(content: object, source: str = "the run") -> RunConfig:
     """A checked `RunConfig` from plain data; raises `InvalidConfig` naming the nearest right key."""
-    require_numbers(content, source)
-    try:
-        return RunConfig.model_validate(content)
-    except ValidationError as error:
-        raise invalid(error, source, RunConfig) from None
+    return checked(RunConfig, content, source)
 
 
 def load_config(path: str | Path) -> RunConfig:

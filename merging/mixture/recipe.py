@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from kinship.errors import InvalidConfig
-from kinship.validation import Strict, invalid, read_yaml_documents, require_numbers
+from kinship.validation import Strict, checked, read_yaml_documents
 from merging.recipe.schema import DTypeName, Model, Recipe, load_recipe, parse_recipe
 from merging.registry import MergeMethod, get_method
 
@@ -115,8 +115,4 @@ def parse_any_recipe(content: object, source: str = "the recipe") -> AnyRecipe:
 
 def parse_mixture(content: object, source: str = "the recipe") -> MixtureRecipe:
     """A checked `MixtureRecipe` from plain data; raises `InvalidConfig` naming the nearest right key."""
-    require_numbers(content, source)
-    try:
-        return MixtureRecipe.model_validate(content).check()
-    except ValidationError as error:
-        raise invalid(error, source, MixtureRecipe) from None
+    return checked(MixtureRecipe, content, source).check()

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from kinship.errors import InvalidConfig
-from kinship.validation import Strict, invalid, nearest, read_yaml_documents, require_numbers
+from kinship.validation import Strict, checked, nearest, read_yaml_documents
 from merging.recipe.alignment import Align
 from merging.recipe.data import DataSettings, DataSource, SurgerySettings
 from merging.recipe.documents import as_reference, as_task_arithmetic, separate, united
@@ -277,11 +277,7 @@ def label(model: "str | Recipe") -> str:
 
 def parse_recipe(content: object, source: str = "the recipe") -> Recipe:
     """A checked `Recipe` from plain data; raises `InvalidConfig` naming the nearest right key."""
-    require_numbers(content, source)
-    try:
-        return Recipe.model_validate(content).check()
-    except ValidationError as error:
-        raise invalid(error, source, Recipe) from None
+    return checked(Recipe, content, source).check()
 
 
 def load_recipe(path: str | Path) -> Recipe:

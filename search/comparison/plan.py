@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.references import parse_reference, resolved
-from kinship.validation import Strict, invalid, read_yaml, require_numbers
+from kinship.validation import Strict, checked, read_yaml
 from merging.recipe.data import DataSettings
 from merging.registry import get_method
 
@@ -154,11 +154,7 @@ class ComparisonPlan(Strict):
 
 def parse_plan(content: object, source: str = "the plan") -> ComparisonPlan:
     """A checked `ComparisonPlan` from plain data; raises `InvalidConfig` naming the nearest right key."""
-    require_numbers(content, source)
-    try:
-        return ComparisonPlan.model_validate(content)
-    except ValidationError as error:
-        raise invalid(error, source, ComparisonPlan) from None
+    return checked(ComparisonPlan, content, source)
 
 
 def load_plan(path: str | Path) -> ComparisonPlan:

@@ -82,11 +82,10 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
 
     Options that are None say nothing. Raises `InvalidConfig`.
     """
-    from pydantic import ValidationError
 
     from evaluators.settings import EvaluateSettings
     from kinship.safe_yaml import InvalidYaml, load_yaml
-    from kinship.validation import invalid, read_yaml, require_numbers
+    from kinship.validation import checked, read_yaml
 
     content: Any = read_yaml(config, "settings file") if config else {}
     if isinstance(content, dict):
@@ -103,11 +102,7 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
         except InvalidYaml as error:
             raise InvalidConfig(f"--set {assignment}: the value is not valid YAML: {error}.") from None
     source = str(config) if config else "the command"
-    require_numbers(content, source)
-    try:
-        return EvaluateSettings.model_validate(content)
-    except ValidationError as error:
-        raise invalid(error, source, EvaluateSettings) from None
+    return checked(EvaluateSettings, content, source)
 
 
 @contextmanager

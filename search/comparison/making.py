@@ -1,20 +1,17 @@
 """From an arm to weights in memory."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.base import Candidate
 from kinship.checkpoints.checkpoint import ContentDigest
-from kinship.checkpoints.dtypes import BY_NAME
 from kinship.checkpoints.opening import open_checkpoint
 from merging.execution.values import Bytes
 from merging.merge import planned
-from merging.offspring.weights import Tensors, TensorStream, made_tensors, stream_of
-from merging.planning.graph import Spec
+from merging.offspring.span import child_seed
+from merging.offspring.weights import Tensors, held_stream, made_tensors, stream_of
 from merging.planning.plan import MergePlan, TensorPlan
 from search.comparison.arms import Arm
 from search.comparison.cost import Cost, measured_cost
@@ -77,6 +74,8 @@ def random_average(base: str, models: tuple[str, ...], seed: int) -> "dict[str, 
     """
     import torch
 
+    from merging.methods.random_vector import random_vector
+
     with ExitStack() as stack:
         start, *others = (stack.enter_context(open_checkpoint(path)) for path in (base, *models))
         found = {}
@@ -87,18 +86,11 @@ def random_average(base: str, models: tuple[str, ...], seed: int) -> "dict[str, 
                 continue
             total = torch.zeros(own.shape, dtype=torch.float64)
             for place, model in enumerate(others):
-                length = (model.tensor(name).double() - own.double()).norm()
-                drawn = torch.randn(own.shape, generator=_generator(seed, place, name), dtype=torch.float64)
-                total += drawn * (length / drawn.norm()) if length else 0.0
+                moved = model.tensor(name).float() - own.float()
+                generator = torch.Generator().manual_seed(child_seed(seed, f"{place}:{name}"))
+                total += random_vector(moved[None], generator=generator)
             found[name] = (own.double() + total / len(others)).to(own.dtype)
         return found
-
-
-def _generator(seed: int, place: int, name: str) -> "torch.Generator":
-    import torch
-
-    digest = hashlib.sha256(f"{seed}:{place}:{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
 def _model(reference: str, label: str) -> Candidate:
@@ -107,9 +99,7 @@ def _model(reference: str, label: str) -> Candidate:
 
     def tensors() -> Tensors:
         with open_checkpoint(reference) as again:
-            held = {name: again.tensor(name) for name in again.tensors}
-            specs = stream_of(again).specs
-        return TensorStream(specs, iter(held.items()))
+            return held_stream(stream_of(again))
 
     return Candidate(label, identity, tensors, model.require_unchanged)
 
@@ -118,18 +108,8 @@ def _held(tensors: "Mapping[str, torch.Tensor]", label: str) -> Candidate:
     """Weights in memory, known by their content as a checkpoint is."""
     import torch
 
-    specs = [
-        Spec(name, BY_NAME[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
-        for name, tensor in tensors.items()
-    ]
-    digest = ContentDigest(specs)
+    digest = ContentDigest(held_stream(iter(tensors.items())).specs)
     for name in sorted(tensors):
         data: Bytes = tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy()
         digest.update(name, data.data)
-    return Candidate(label, digest.hexdigest(), lambda: TensorStream(specs, iter(tensors.items())))
-
-
-def fingerprint(path: Path) -> str:
-    """Of a file of documents, by content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Candidate(label, digest.hexdigest(), lambda: held_stream(iter(tensors.items())))

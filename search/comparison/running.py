@@ -14,10 +14,11 @@ from evaluators.scores.aggregates import alike
 from evaluators.scores.splits import SPLITS, Split
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, KinshipError
+from merging.output.writer import sha256
 from merging.recipe.data import DataSource
 from search.comparison.arms import Arm, baselines, controls, every_arm, whole
 from search.comparison.cost import measured_cost
-from search.comparison.making import fingerprint, make
+from search.comparison.making import make
 from search.comparison.plan import ComparisonPlan
 from search.comparison.store import NAME, Done, Store
 from search.ledger.location import hold_folder
@@ -205,7 +206,7 @@ def _digests(plan: ComparisonPlan) -> dict[str, str]:
     for cell in plan.cells.values():
         if cell.data:
             DataSource(file=cell.data).require_there()
-            found[cell.data] = fingerprint(Path(cell.data))
+            found[cell.data] = sha256(Path(cell.data))
     return found
 
 

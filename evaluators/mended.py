@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +79,7 @@ class Mended:
             with with_experts(self._live.model, beside.experts, beside.experts_per_token):
                 for tasks in self._groups(documents):
                     head = self._head(tasks[0], candidate, beside.heads)
-                    with with_head(self._live.model, head) if head is not None else nullcontext():
+                    with with_head(self._live.model, head):
                         results |= self._evaluator.run(candidate, {task: documents[task] for task in tasks})
         return results
 

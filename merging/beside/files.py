@@ -105,7 +105,7 @@ def read_beside(checkpoint: Checkpoint) -> Beside:
     """
     heads: dict[str, Head] = {}
     experts: dict[str, list[Expert]] = {}
-    per_token, digests = 1, []
+    per_token = 1
     surgery = _read_config(checkpoint, SURGERY_NAME, SurgeryConfig)
     if surgery is not None:
         tensors = _read_tensors(checkpoint.path / SURGERY_NAME, surgery)

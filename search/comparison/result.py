@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kinship.arrays import Float64
 from merging.registry import get_method
 from search.comparison.arms import draws, prefixes, sweeps, whole
 from search.comparison.cost import Cost
@@ -14,7 +15,7 @@ from search.comparison.findings import findings
 from search.comparison.plan import ComparisonPlan
 from search.comparison.rows import Row, mean_on, rows_of
 from search.comparison.running import Outcomes
-from search.comparison.statistics import Draws, Floats, Held, interval, rank_agreement
+from search.comparison.statistics import Draws, Held, interval, rank_agreement
 
 GROUPS = ("held_in", "unseen")
 
@@ -61,7 +62,7 @@ class _Estimates:
         splits = found.tested.splits.values()
         self._held = {name: Held.of([cells[name]["held_out"] for cells in splits]) for name in found.plan.cells}
         self._draws = Draws(self._held)
-        self._values: dict[str, dict[str, Floats]] = {
+        self._values: dict[str, dict[str, Float64]] = {
             row.label: {
                 name: held.values([values[name] for values in row.by_seed]) for name, held in self._held.items()
             }

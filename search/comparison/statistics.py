@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.scores.intervals import LEVEL
+from kinship.arrays import Float64
+from search.history.rank_correlation import FEWEST, spearman
 
 RESAMPLES = 2000
-FEWEST = 3  # models of which an order says anything
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Held:
         documents = sorted({document for ids in by_seed for document in ids})
         return cls(documents, np.stack([np.isin(documents, ids) for ids in by_seed]))
 
-    def values(self, by_seed: Sequence[Mapping[int, float]]) -> Floats:
+    def values(self, by_seed: Sequence[Mapping[int, float]]) -> Float64:
         """(S, D), 0 where a document does not count."""
         rows = [[results.get(document, 0.0) for document in self.documents] for results in by_seed]
         return np.where(self.counts, np.array(rows, dtype=np.float64), 0.0)
@@ -66,12 +66,12 @@ class Draws:
             for place, (name, held) in enumerate(cells.items())
         }
 
-    def mean(self, values: Mapping[str, Floats], cells: Sequence[str]) -> float:
+    def mean(self, values: Mapping[str, Float64], cells: Sequence[str]) -> float:
         """The mean over ``cells`` of the mean over seeds of the mean over documents; ``values``: (S, D) by cell."""
         means = [values[name].sum(axis=1) / self._cells[name].counts.sum(axis=1) for name in cells]
         return float(np.mean(means))
 
-    def drawn(self, values: Mapping[str, Floats], cells: Sequence[str]) -> Floats:
+    def drawn(self, values: Mapping[str, Float64], cells: Sequence[str]) -> Float64:
         """The same under each draw, (resamples,)."""
         total = np.zeros(len(self._seeds))
         for name in cells:
@@ -82,13 +82,13 @@ class Draws:
         return total / len(cells)
 
 
-def interval(value: float, drawn: Floats) -> Interval:
+def interval(value: float, drawn: Float64) -> Interval:
     """The percentile interval of draws around ``value``."""
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))
 
 
-def rank_agreement(one: Sequence[float], other: Sequence[float], drawn: tuple[Floats, Floats]) -> Interval | None:
+def rank_agreement(one: Sequence[float], other: Sequence[float], drawn: tuple[Float64, Float64]) -> Interval | None:
     """Spearman's correlation of two scores of the same models, with the interval that draws give.
 
     ``drawn``: both scores under the same draws, (models, resamples) each; draws in which all models are alike are left
@@ -96,20 +96,9 @@ def rank_agreement(one: Sequence[float], other: Sequence[float], drawn: tuple[Fl
     """
     if len(one) < FEWEST:
         return None
-    value = _spearman(np.array([one]), np.array([other]))
+    value = spearman(np.array([one]), np.array([other]))
     if math.isnan(value[0]):
         return None
-    among = _spearman(drawn[0].T, drawn[1].T)
+    among = spearman(drawn[0].T, drawn[1].T)
     among = among[~np.isnan(among)]
     return interval(float(value[0]), among) if len(among) else Interval(float(value[0]), math.nan, math.nan)
-
-
-def _spearman(one: Floats, other: Floats) -> Floats:
-    """Of each row; NaN where a row has one value."""
-    from scipy.stats import rankdata
-
-    first, second = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (one, other))
-    size = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = (first * second).sum(axis=1) / size
-    return found

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kinship.arrays import Float64
+
 LEVEL = 0.95
 FEWEST = 3  # pairs of which an order says anything
 NEARLY_ONE = 0.999  # Fisher's transform of 1 is infinite
@@ -64,11 +66,19 @@ def rank_correlation(one: ArrayLike, other: ArrayLike, pairs: Sequence[tuple[str
     return RankCorrelation(value, low, high, len(pairs), count)
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:
-    from scipy.stats import rankdata
-
+def _spearman(one: Float64, other: Float64) -> float | None:
     if len(one) < FEWEST:
         return None
-    first, second = (rankdata(values) - (len(values) + 1) / 2 for values in (one, other))
-    size = math.sqrt(float(first @ first) * float(second @ second))
-    return float(first @ second) / size if size else None
+    (value,) = spearman(one[None], other[None])
+    return None if math.isnan(value) else float(value)
+
+
+def spearman(one: Float64, other: Float64) -> Float64:
+    """The correlation of the ranks of each row of two tables (rows, n), (rows,); NaN where a row has one value."""
+    from scipy.stats import rankdata
+
+    first, second = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (one, other))
+    size = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Float64 = (first * second).sum(axis=1) / size
+    return found

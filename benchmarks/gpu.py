@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from evaluation_overhead import absolute_tasks
+from evaluation_overhead import absolute_tasks, noisy_copy
 from kinship_speed import SIZES, make
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from evaluators.base import Candidate
 from evaluators.live import LiveModel, dtype_on
@@ -97,24 +97,15 @@ class Bench:
 
 def widened(tiny: Path, count: int, folder: Path) -> tuple[Path, list[Path]]:
     """A base of SmolLM2-135M's size with the tokenizer of ``tiny``, and fine-tunes of it: random weights."""
-    paths = [folder / "base", *(folder / f"founder-{index}" for index in range(count))]
-    small = LlamaConfig.from_pretrained(tiny)
-    vocabulary = {
-        "vocab_size": small.vocab_size,
-        "bos_token_id": small.bos_token_id,
-        "eos_token_id": small.eos_token_id,
-    }
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SMOL, num_key_value_heads=3, max_position_embeddings=512, **vocabulary))
-    for path in paths:
-        if not path.exists():
-            model.save_pretrained(path)
-            AutoTokenizer.from_pretrained(tiny).save_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(paths[0])
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.05 * parameter.std() * torch.randn_like(parameter)
-    return paths[0], paths[1:]
+    base = folder / "base"
+    if not base.exists():
+        small = LlamaConfig.from_pretrained(tiny)
+        vocabulary = {name: getattr(small, name) for name in ("vocab_size", "bos_token_id", "eos_token_id")}
+        torch.manual_seed(0)
+        config = LlamaConfig(**SMOL, num_key_value_heads=3, max_position_embeddings=512, **vocabulary)
+        LlamaForCausalLM(config).save_pretrained(base)
+        AutoTokenizer.from_pretrained(tiny).save_pretrained(base)
+    return base, [noisy_copy(base, folder / f"founder-{seed}", seed) for seed in range(1, count + 1)]
 
 
 def matrix(bench: Bench) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A comparison as it runs: every arm made in memory and scored, once, in a folder that it can go on in."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -14,6 +15,7 @@ from evaluators.scores.aggregates import alike
 from evaluators.scores.splits import SPLITS, Split
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.errors import InvalidConfig, KinshipError
+from kinship.measures.alignment import require_same_tensors
 from merging.output.writer import sha256
 from merging.recipe.data import DataSource
 from search.comparison.arms import Arm, baselines, controls, every_arm, whole
@@ -75,23 +77,22 @@ def run_comparison(
     plan = plan.rooted(root)
     lock = hold_folder(folder)
     try:
-        running = _Running(plan, folder, root, cache or ScoreCache(folder / SCORES))
-        return running.all(progress)
+        return _Running(plan, folder, root, cache).all(progress)
     finally:
         lock.release(force=True)
 
 
 class _Running:
-    def __init__(self, plan: ComparisonPlan, folder: Path, root: Path, cache: ScoreCache) -> None:
+    def __init__(self, plan: ComparisonPlan, folder: Path, root: Path, cache: ScoreCache | None) -> None:
         self._plan = plan
         self._folder = folder
         self._arms = every_arm(plan)
         self._labels = _labels(plan)
-        self._digests = _digests(plan)
+        self._digests = _digests(plan, root)
         self._keys = {arm: arm.key(plan, self._digests) for arm in self._arms}
         self._costed = {whole(plan, name, seed) for name in plan.methods for seed in plan.seeds}
         self._evaluator, self._tested = _tested(plan, root)
-        self._scorer = CachedEvaluator(self._evaluator, cache)
+        self._scorer = CachedEvaluator(self._evaluator, cache or ScoreCache(folder / SCORES))
         self._documents = _union(plan, self._tested)
         self._store = Store(folder / NAME)
         self._statistics = folder / STATISTICS
@@ -195,14 +196,16 @@ def _union(plan: ComparisonPlan, tested: Tested) -> Documents:
     }
 
 
-def _digests(plan: ComparisonPlan) -> dict[str, str]:
-    """Of models and documents by how the plan names them."""
+def _digests(plan: ComparisonPlan, root: Path) -> dict[str, str]:
+    """Of models and documents by how the plan names them. Raises `MismatchedModels`, from headers alone."""
     models = [plan.base, plan.multitask, *(cell.model for cell in plan.cells.values())]
     models += [cell.same_data for cell in plan.cells.values()]
-    found = {}
-    for reference in dict.fromkeys(filter(None, models)):
-        with open_checkpoint(reference) as model:
-            found[reference] = model.digest
+    with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(open_checkpoint(name, root=root)) for name in dict.fromkeys(filter(None, models))
+        }
+        require_same_tensors(opened[plan.base], list(opened.values()))
+        found = {reference: model.digest for reference, model in opened.items()}
     for cell in plan.cells.values():
         if cell.data:
             DataSource(file=cell.data).require_there()

@@ -9,6 +9,7 @@ import pytest
 
 from service.answers import read_comparison
 from service.commands.compare import _plan
+from tests.evaluators.conftest import write_llama
 from tests.search.comparison.plans import content_of, write_plan
 from tests.service.conftest import Kinship
 
@@ -50,6 +51,24 @@ def test_what_a_plan_lacks_is_said_in_one_line(kinship: Kinship, tmp_path: Path)
     assert outcome.code == 1
     assert "lacks the key" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_another_shape_is_named_before_anything_is_done_and_the_folder_stays_free(
+    kinship: Kinship, family: "Family", tmp_path: Path
+) -> None:
+    content = content_of(family, seeds=[0], methods={"linear": {}}, number={"methods": []})
+    other = write_llama(tmp_path / "other")
+    unlike = content["cells"] | {"max": {"task": "demo_max", "model": str(other)}}
+    out = tmp_path / "out"
+    for cells, said in (
+        (unlike, "other has"),
+        (unlike | {"max": {"model": "nowhere"}}, f"{tmp_path}/nowhere does not exist"),
+    ):
+        outcome = kinship("compare", write_plan(tmp_path / "plan.yml", content | {"cells": cells}), "--out", out)
+        assert outcome.code == 1
+        assert said in outcome.err
+        assert not (out / "comparison.sqlite").exists()
+    assert kinship("compare", write_plan(tmp_path / "plan.yml", content), "--out", out).code == 0
 
 
 def test_a_training_that_was_killed_and_a_folder_called_demo_are_in_nobodys_way(

@@ -14,6 +14,7 @@ from evaluators.make import make_evaluator
 from evaluators.scores.aggregates import alike
 from evaluators.scores.splits import SPLITS, Split
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.unified import unified
 from kinship.errors import InvalidConfig, KinshipError
 from kinship.measures.alignment import require_same_tensors
 from merging.output.writer import sha256
@@ -204,7 +205,8 @@ def _digests(plan: ComparisonPlan, root: Path) -> dict[str, str]:
         opened = {
             name: stack.enter_context(open_checkpoint(name, root=root)) for name in dict.fromkeys(filter(None, models))
         }
-        require_same_tensors(opened[plan.base], list(opened.values()))
+        alike, _ = unified([opened[plan.base], *opened.values()])
+        require_same_tensors(alike[0], alike[1:])
         found = {reference: model.digest for reference, model in opened.items()}
     for cell in plan.cells.values():
         if cell.data:

@@ -1,13 +1,15 @@
 """What an evaluation costs beyond its forward passes, and beside the usual way: merge to disk, `lm_eval` per candidate.
 
     python benchmarks/evaluation_overhead.py [--quick] [--work FOLDER] [--data FOLDER] [--offspring 5]
+    python benchmarks/evaluation_overhead.py --only local --model MODEL --tasks arc_easy --limit 60 --share-prefixes
 
-Cases: the demo family on its own tasks, and (where --data holds models/stories260K and eval-data) three noisy copies of
-stories260K on BLiMP. Ours: one process, offspring by random recipes; each is made from the founders' files in the live
-model, scored on the search split, and its results are put into a fresh score cache. Forward passes are timed by a
-wrapper around the model's `forward`; all else counts as overhead, the check for NaN included. On a busy machine read
-the CPU times: these models run on one thread. Theirs: `kinship merge` and then `python -m lm_eval`, a process each, on
-the same recipe and documents. Accuracies of both are compared.
+Cases: the demo family on its own tasks, and (where --data holds eval-data) three noisy copies of a model, stories260K
+if --data holds it, on tasks of those documents, BLiMP by default. Ours: one process, offspring by random recipes;
+each is made from the founders' files in the live model, scored on the search split, and its results are put into a
+fresh score cache. Forward passes are timed by a wrapper around the model's `forward`; all else counts as overhead,
+the check for NaN included. On a busy machine read the CPU times: these models run on one thread. Theirs: `kinship
+merge` and then `python -m lm_eval`, a process each, on the same recipe and documents. Accuracies of both are
+compared.
 """
 
 import argparse
@@ -57,6 +59,7 @@ class Case:
     tasks: Path
     task_names: list[str]
     limit: int | None
+    share_prefixes: bool = False
 
 
 @dataclass
@@ -81,31 +84,37 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the family is kept; default: a temporary folder")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--offspring", type=int, default=5, help="at least 2")
-    parser.add_argument("--only", choices=["demo", "blimp"], help="one of the cases")
+    parser.add_argument("--only", choices=["demo", "local"], help="one of the cases")
+    parser.add_argument("--model", type=Path, help="of the second case; default: stories260K")
+    parser.add_argument("--tasks", default="blimp", help="of the second case: those whose names hold this")
+    parser.add_argument("--limit", type=int, help="documents of each of those tasks")
+    parser.add_argument("--share-prefixes", action="store_true", help="ours runs a question once for all its answers")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
-        for case in cases(work, options.data, options.only, quick=options.quick):
+        for case in cases(work, options):
             compare(case, work / "scratch", options.offspring)
 
 
-def cases(work: Path, data: Path, only: str | None, *, quick: bool) -> Iterator[Case]:
-    if only != "blimp":
+def cases(work: Path, options: argparse.Namespace) -> Iterator[Case]:
+    data, quick = options.data, options.quick
+    if options.only != "local":
         family = make_family(work / ("tiny" if quick else "demo"), TINY if quick else DEMO)
         tasks = absolute_tasks(family.tasks, work / f"{family.folder.name}-tasks")
         yield Case("demo family", family.base, list(family.founders), tasks, list(family.task_names), None)
-    if only == "demo":
+    if options.only == "demo":
         return
-    model = data / "models/stories260K"
+    model = options.model or data / "models/stories260K"
     if not model.is_dir():
-        print(f"{model} is not there: stories260K and BLiMP are left out")
+        print(f"{model} is not there: it and {options.tasks} are left out")
         return
-    folder = work / "blimp"
+    folder = work / "local"
     script = [sys.executable, ROOT / "examples/local_tasks.py", data / "eval-data", folder]
     written = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip().split(",")
-    names = [name for name in written if "blimp" in name]
-    copies = [noisy_copy(model, work / f"stories-{seed}", seed) for seed in range(1, 4)]
-    yield Case("stories260K, BLiMP", model, copies, folder, names, 20 if quick else None)
+    names = [name for name in written if options.tasks in name]
+    copies = [noisy_copy(model, work / f"{model.name}-{seed}", seed) for seed in range(1, 4)]
+    limit = options.limit or (20 if quick else None)
+    yield Case(f"{model.name}, {options.tasks}", model, copies, folder, names, limit, options.share_prefixes)
 
 
 def absolute_tasks(source: Path, folder: Path) -> Path:
@@ -168,6 +177,8 @@ def compare(case: Case, scratch: Path, count: int) -> None:
     total = merged.wall + evaluated.wall
     wall = statistics.median(times.wall for _, times in found[1:])
     print(f"  usual way, both     {total:7.2f} s wall: {total / wall:.1f} times ours")
+    cpu = statistics.median(times.cpu for _, times in found[1:])
+    print(f"  documents a CPU second: {ours.documents / cpu:.2f}, the usual way {ours.documents / evaluated.cpu:.2f}")
     mine = {task.task: task.estimate.value for task in found[-1][0].tasks}
     print(f"  largest difference of a task's accuracy: {max(abs(mine[name] - score[name]) for name in mine):.2g}")
 
@@ -179,7 +190,12 @@ class Ours:
         self._models = [open_checkpoint(path) for path in (case.base, *case.founders)]
         self._span = Span.over(gram_table(self._models[0], self._models[1:], Alignment(tuple(self._models[0].tensors))))
         settings = EvaluateSettings.model_validate(
-            {"tasks": case.task_names, "task_path": str(case.tasks), "limit": case.limit}
+            {
+                "tasks": case.task_names,
+                "task_path": str(case.tasks),
+                "limit": case.limit,
+                "share_prefixes": case.share_prefixes,
+            }
         )
         evaluator = make_evaluator(settings, self._models[0])
         self._scorer = CachedEvaluator(evaluator, ScoreCache(cache))

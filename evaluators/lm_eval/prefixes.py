@@ -96,7 +96,6 @@ def require_branching(model: Any, name: str) -> None:
     """
     draw = torch.Generator().manual_seed(1)
     size = model.config.get_text_config().vocab_size
-    size = model.config.get_text_config().vocab_size
     context, *ends = (torch.randint(1, size, (count,), generator=draw) for count in (5, 3, 4))
     row = torch.cat([context, *ends])[None].to(model.device)
     branches = torch.tensor([[0] * 5 + [1] * 3 + [2] * 4], device=model.device)

@@ -3,7 +3,8 @@
     python benchmarks/prefix_sharing.py MODEL DOCUMENTS.jsonl [--documents 40] [--rounds 2]
 
 DOCUMENTS: lines with `question` and `choices`, as of ARC, all asked of one live model in batches of 64. Sides take
-turns; the best round of each counts. Tokens are encoded anew in every round by lm-eval alone: we keep them, as a search does.
+turns; the best round of each counts. Tokens are encoded anew in every round by lm-eval alone: we keep them, as a
+search does.
 """
 
 import argparse

@@ -112,31 +112,36 @@ def print_plan(plan: "MatrixPlan") -> None:
 
 def print_matrix(answer: "Matrix") -> None:
     """The matrix, or by groups; then what a table does not say: what was compared, and what was not."""
+    from service.answers.matrix import left_out_told, without_direction_told
+
     matrix = answer.matrix()
     if answer.by:
         console().print(groups_table(answer.by_group(), answer.by))
     else:
         print_table(matrix)
     share = "all" if answer.share == 1 else f"{100 * answer.share:.2f} %"
-    summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
+    label = matrix.spec.label
+    summary = (
+        f"{label[0].upper()}{label[1:]} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
+    )
     if answer.mean is not None:
         summary += f"; mean of all pairs {answer.mean:.4f}"
     if answer.unrelated:  # that it is 0 goes without saying
         summary += f" (unrelated models: about {answer.unrelated:.4g})"
     console().print(summary + ".")
     names = _short_names(answer.ids)
-    norms = [f"{names[id]} {value:.3g}" for id, value in answer.relative_norms.items()]
+    lengths = {names[id]: 100 * value for id, value in answer.relative_norms.items()}
+    norms = [f"{name} {value:.3g}" for name, value in lengths.items()]
     if len(norms) > MOST_IN_TABLE:
-        norms = [f"{min(answer.relative_norms.values()):.3g} to {max(answer.relative_norms.values()):.3g}"]
+        norms = [f"{min(lengths.values()):.3g} to {max(lengths.values()):.3g}"]
     if norms:
-        console().print(f"Length of the task vectors over that of the base: {', '.join(norms)}.")
+        console().print(f"Length of the task vectors, in % of the base's: {', '.join(norms)}.")
     for name in matrix.without_direction()[:MOST_IN_TABLE]:
-        note(f"{name} equals the base: it has no direction, so no {matrix.metric} either.")
+        note(without_direction_told(name, matrix.metric))
     for text in answer.notes:
         note(text)
     if answer.left_out:
-        name, reason = next(iter(answer.left_out.items()))
-        note(f"{len(answer.left_out)} tensors were left out, such as {name}: {reason}.")
+        note(f"{left_out_told(answer.left_out)}.")
 
 
 def print_table(matrix: "KinshipMatrix") -> None:

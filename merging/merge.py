@@ -196,7 +196,7 @@ class _MergedWeights:
             model.require_unchanged()
         parents = [{"model": model.id, "digest": digest} for model, digest in zip(models, digests, strict=True)]
         found: dict[str, Any] = {
-            "schema": "kinship.lineage/1",
+            "schema": "kinship.lineage/2",
             "parents": parents,
             "recipe": self.plan.recipe.to_dict(),
         }

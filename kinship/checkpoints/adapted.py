@@ -3,7 +3,7 @@
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,6 +190,15 @@ def _put(weights: Float32s, rows: Rows, start: int) -> None:
         first, last = max(0, place), min(len(weights), place + width)
         if first < last:
             weights[first:last] = values[first - place : last - place]
+
+
+def foreign_adapters(models: Iterable[Checkpoint]) -> list[str]:
+    """What to say of adapters among ``models`` that name another base than the one they are on."""
+    return [
+        f"The adapter of {one.id} was made for {one.foreign_base}, as it says; it is taken on {one.base.id}."
+        for one in models
+        if isinstance(one, AdaptedCheckpoint) and one.foreign_base
+    ]
 
 
 def _changed(entry: TensorEntry) -> TensorEntry:

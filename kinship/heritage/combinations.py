@@ -142,16 +142,18 @@ def _origin(whole: Geometry) -> int:
     return int(whole.squares.shape[1]) - 1
 
 
-def solve(geometry: Geometry, one: Combination, tensors: NDArray[np.bool_]) -> tuple[Float64, float]:
-    """Coefficients (k,) of ``one`` that are alike in ``tensors`` (T,), and what they leave of the squared distance."""
-    total = Geometry(
-        ("",), geometry.counts[:1], geometry.squares[tensors].sum(0)[None], geometry.apart[tensors].sum(0)[None]
-    )
-    origin = [geometry.squares.shape[1]] if one.free else []
-    coefficients, left = _solve(
-        with_origin(total) if one.free else total, one.child, np.array([[*origin, *one.parents]])
-    )
-    return coefficients[0, 0, len(origin) :], float(left[0, 0])
+def solve(geometry: Geometry, one: Combination, groups: Sequence[NDArray[np.bool_]]) -> tuple[Float64, Float64]:
+    """Coefficients (G, k) of ``one`` that are alike in the tensors of each of ``groups`` (each (T,)), and what they
+    leave (G,) of the squared distances.
+    """
+    members = [one.child, *one.parents]
+    squares, apart = geometry.squares[:, members], geometry.apart[:, members][:, :, members]
+    sums = [(squares[tensors].sum(0), apart[tensors].sum(0)) for tensors in groups]
+    alike = Geometry(("",) * len(sums), np.zeros(len(sums)), *(np.stack(part) for part in zip(*sums, strict=True)))
+    origin = [len(members)] if one.free else []
+    sets = np.array([[*origin, *range(1, len(members))]])
+    coefficients, left = _solve(with_origin(alike) if one.free else alike, 0, sets)
+    return coefficients[0, :, len(origin) :], left[0]
 
 
 def left_by(geometry: Geometry, one: Combination, coefficients: Float64) -> Float64:

@@ -27,6 +27,13 @@ MOST = 6
 # What may be left beside a low rank, in mean squares of rounding.
 ROUNDED = 1.5
 
+# What to say where no base is named, unless all edges are surer than this.
+SURE = 0.9
+UNNAMED = (
+    "No base is named. Where the parent of some models is not among those given, the one nearest to it looks like it: "
+    f"fine-tunes told at less than {SURE} may be siblings. Name the base where you know it (--base)."
+)
+
 
 def find_finetunes(family: Family) -> Finding:
     """The tree of the models that nothing else explains. Reads some matrices of each edge again, for their rank."""
@@ -36,7 +43,10 @@ def find_finetunes(family: Family) -> Finding:
     for child, (parent, confidence) in family.stages.each("Looking at changes", list(tree.items())):
         kind, evidence = _training(family, parent, child, values[parent, child])
         found.append(Relation(child, kind, round(confidence, 4), {parent: evidence}))
-    return Finding(found, *_unrooted(family, [model for model in family.unexplained if model not in tree]))
+    latent, notes = _unrooted(family, [model for model in family.unexplained if model not in tree])
+    if family.base is None and any(one.confidence < SURE for one in found):
+        notes.append(UNNAMED)
+    return Finding(found, latent, notes)
 
 
 def _unrooted(family: Family, roots: Sequence[int]) -> tuple[list[tuple[tuple[int, ...], str]], list[str]]:

@@ -35,8 +35,9 @@ def last_place(values: Float32, grid: str) -> Float64:
     >>> last_place(np.array([1.5, -3.0], dtype=np.float32), "bfloat16").tolist()
     [0.0078125, 0.015625]
     """
-    _, exponents = np.frexp(values)
-    steps: Float64 = np.ldexp(2.0 * HALF_ULP[grid], np.maximum(exponents - 1, -14 if grid == "float16" else -126))
+    powers = (np.ascontiguousarray(values, dtype=np.float32).view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
+    least = np.float32(2.0 ** (-14 if grid == "float16" else -126))
+    steps: Float64 = np.maximum(powers, least).astype(np.float64) * (2.0 * HALF_ULP[grid])
     return steps
 
 

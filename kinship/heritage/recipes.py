@@ -71,9 +71,9 @@ def profile(one: Combination, geometry: Geometry, kind_of: KindOf = module_kind)
                 return Profile(by, values, mean, True)
     for by, label in GROUPINGS[:-1]:
         groups = _groups(geometry, one, label, kind_of)
-        solved = {group: solve(geometry, one, mask) for group, mask in groups.items()}
-        if sum(left for _, left in solved.values()) <= allowed:
-            values = {group: coefficients for group, (coefficients, _) in solved.items()}
+        solved, left = solve(geometry, one, list(groups.values()))
+        if left.sum() <= allowed:
+            values = dict(zip(groups, solved, strict=True))
             return Profile(by, values, values.get("all", mean), False)
     own = {name: row for name, row, ok in zip(geometry.names, one.coefficients, one.settled, strict=True) if ok}
     return Profile("tensor", own, mean, False)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from kinship.checkpoints.adapted import AdaptedCheckpoint
+from kinship.checkpoints.adapted import AdaptedCheckpoint, foreign_adapters
 from kinship.checkpoints.adapter_alone import Nothing, is_adapter_alone, open_adapter_alone
 from kinship.checkpoints.checkpoint import unchanged
 from kinship.checkpoints.opening import open_checkpoint
@@ -69,11 +69,7 @@ def recover(
             for one in stages.each("Opening models", references)
         ]
         stack.enter_context(unchanged(opened))
-        notes = [
-            f"The adapter of {one.id} was made for {one.foreign_base}, as it says; it is taken on {one.base.id}."
-            for one in opened
-            if isinstance(one, AdaptedCheckpoint) and one.foreign_base
-        ]
+        notes = foreign_adapters(opened)
         bare = [one.id for one in opened if isinstance(one, AdaptedCheckpoint) and isinstance(one.base, Nothing)]
         if bare:
             notes.append(f"Without a base, compared by their changes alone: {', '.join(bare)}.")
@@ -87,7 +83,7 @@ def recover(
                 for finding in reconstruct(family):
                     edges += _edges(finding, family)
                     latent += [Latent(number, tuple(map(family.id, who)), why) for who, why in finding.latent]
-                    notes += finding.notes
+                    notes += [note for note in finding.notes if note not in notes]
             for model in kin:
                 model.close()
     families = {place: number for number, members in enumerate(grouping.families) for place in members}

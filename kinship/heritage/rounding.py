@@ -60,10 +60,11 @@ def rounding(one: Combination, samples: Sequence[Sample], grid: str) -> Rounding
     if not parts:
         return None
     fits = [_fit(part, one.free, grid) for part in parts]
-    found = _describe(parts, fits, grid, None)
+    told = [_Part.of(part, grid) for part in parts]
+    found = _describe(told, fits, grid, None)
     alike = _fit(np.concatenate(parts, 1), one.free, grid)
     for guess in [alike, *_simple(alike, SNAP[grid])]:
-        single = _describe(parts, [guess] * len(parts), grid, tuple(map(float, guess)))
+        single = _describe(told, [guess] * len(told), grid, tuple(map(float, guess)))
         found = single if single.nats <= found.nats else found
     return found
 
@@ -95,14 +96,15 @@ def _fit(values: Float32, free: bool, grid: str) -> Float64:
     inverse = np.linalg.pinv(terms @ terms.T, hermitian=True) @ terms
     wanted = values[0] - first
     steps = inverse @ wanted
-    half = last_place(values[0], grid) / 2
-    least, most = wanted - half, wanted + half
-    for _ in range(0 if grid == "float32" else ROUNDS):
-        sums = steps @ terms
-        off = np.clip(sums, least, most) - sums
-        if not off.any():
-            break
-        steps = steps + RELAXED * (inverse @ off)
+    if grid != "float32":
+        half = last_place(values[0], grid) / 2
+        least, most = wanted - half, wanted + half
+        for _ in range(ROUNDS):
+            sums = steps @ terms
+            off = np.clip(sums, least, most) - sums
+            if not off.any():
+                break
+            steps = steps + RELAXED * (inverse @ off)
     steps /= size[:, 0]
     if free:
         return np.concatenate([[1 + steps[0] - steps[1:].sum()], steps[1:]])
@@ -117,26 +119,39 @@ def _simple(fit: Float64, within: float) -> Iterator[Float64]:
             yield near
 
 
-def _describe(
-    parts: Sequence[Float32], fits: Sequence[Float64], grid: str, alike: tuple[float, ...] | None
-) -> Rounding:
+class _Part(NamedTuple):
+    """``values`` (1 + k, numbers) of child and parents in one matrix, the ``unit`` in the last place of the child's
+    (numbers,), and nats of one number of the child without the relation: it lies anywhere about its nearest relative.
+    """
+
+    values: Float32
+    unit: Float64
+    alone: float
+
+    @classmethod
+    def of(cls, values: Float32, grid: str) -> "_Part":
+        unit = last_place(values[0], grid)
+        apart = values[1:].astype(np.float64) - values[0]
+        near = max(math.sqrt(min(float(row @ row) for row in apart) / len(unit)), float(unit.mean()))
+        return cls(values, unit, math.log(near) - float(np.log(unit).mean()))
+
+
+def _describe(parts: Sequence[_Part], fits: Sequence[Float64], grid: str, alike: tuple[float, ...] | None) -> Rounding:
     """With sums in the way that describes the largest part in the fewest bits: one tool made all of a model."""
     if grid == "float32":
         fits = [next(_simple(fit, SNAP[grid]), fit) for fit in fits]
-    largest = max(range(len(parts)), key=lambda place: parts[place].shape[1])
+    largest = max(range(len(parts)), key=lambda place: parts[place].values.shape[1])
     ways = _ways(fits[largest], alike is not None) if grid == "float32" else [None]
     way = min(ways, key=lambda way: _length(_off(parts[largest], fits[largest], way, grid)))
     nats, exact, explained, count = 0.0, 0, 0, 0
-    for values, fit in zip(parts, fits, strict=True):
-        child, parents = values[0], values[1:]
-        unit, off = last_place(child, grid), _off(values, fit, way, grid)
-        # Without the relation it lies anywhere about its nearest relative.
-        near = max(math.sqrt(np.square(parents.astype(np.float64) - child).mean(1).min()), float(unit.mean()))
-        nats += values.shape[1] * (_length(off) + float(np.log(unit).mean()) - math.log(near))
-        exact += int((off == 0).sum())
-        widest = np.maximum(np.abs(child), np.abs(fit[:, None] * parents).max(0))
-        explained += int((np.abs(off) * unit <= OFF[grid] * last_place(widest, grid)).sum())
-        count += values.shape[1]
+    for part, fit in zip(parts, fits, strict=True):
+        off = _off(part, fit, way, grid)
+        nats += len(off) * (_length(off) - part.alone)
+        exact += len(off) - int(np.count_nonzero(off))
+        widest = np.abs(part.values) * np.abs([1.0, *fit])[:, None]
+        within = np.abs(off) * part.unit <= OFF[grid] * last_place(widest.max(0).astype(np.float32), grid)
+        explained += int(np.count_nonzero(within))
+        count += len(off)
     return Rounding(nats / count, exact / count, explained / count, alike)
 
 
@@ -172,9 +187,9 @@ def _scales(weights: Float64) -> list[float]:
     return [1.0, *(one for one in tenths if np.abs(weights / one * 10 - np.round(weights / one * 10)).max() < 1e-6)]
 
 
-def _off(values: Float32, fit: Float64, way: _Way | None, grid: str) -> Float64:
-    """By how many units in the last place the child, the first row of ``values``, is off from the others' sum."""
-    child, parents = values[0], values[1:]
+def _off(part: _Part, fit: Float64, way: _Way | None, grid: str) -> Float64:
+    """By how many units in the last place the child of ``part`` is off from its parents' sum."""
+    child, parents = part.values[0], part.values[1:]
     if way is None:
         whole = (fit @ parents.astype(np.float64)).astype(np.float32)
         found = whole if grid == "float32" else to_grid(whole, grid)
@@ -184,7 +199,7 @@ def _off(values: Float32, fit: Float64, way: _Way | None, grid: str) -> Float64:
         start = parents[way.base]
         change = _running([np.float32(fit[place] / way.scale) * (parents[place] - start) for place in way.order])
         found = start + np.float32(way.scale) * change
-    off: Float64 = np.rint((child - found.astype(np.float64)) / last_place(child, grid))
+    off: Float64 = np.rint((child - found.astype(np.float64)) / part.unit)
     return off
 
 

@@ -10,6 +10,7 @@ Which end is the root does not show in distances. Training lengthens matrices, m
 alone, or but decays, the rows that its data does not use: such rows are inherited, and tell ancestry as alleles do.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import networkx as nx
@@ -68,19 +69,19 @@ def signals(family: Family) -> tuple[Float64, Float64]:
     own, plain = whitened_distances(family), plain_distances(family)
     count = len(own)
     rows = inherited(family, own)
-    between, beyond, offshoot, overshoot, astride = _thirds(family, own)
-    _, _, offshoot_plain, overshoot_plain, astride_plain = _thirds(family, plain)
+    between, beyond = _detours(family, own)
+    thirds, thirds_plain = _thirds(family, own), _thirds(family, plain)
     longer = _longer(geometry)
     equal = (geometry.counts[:, None, None] * (geometry.apart == 0)).sum(0) / geometry.counts.sum()
     told = {
         "place": _place(family, own),
         "between": between,
         "beyond": beyond,
-        "offshoot": offshoot,
-        "overshoot": overshoot,
-        "offshoot_plain": offshoot_plain,
-        "overshoot_plain": overshoot_plain,
-        "astride": (astride + astride_plain) / 2,
+        "offshoot": thirds.offshoot,
+        "overshoot": thirds.overshoot,
+        "offshoot_plain": thirds_plain.offshoot,
+        "overshoot_plain": thirds_plain.overshoot,
+        "astride": (thirds.astride + thirds_plain.astride) / 2,
         "bridge": _bridge(family, own),
         "frozen": equal,
         "kept": rows.kept,
@@ -229,11 +230,41 @@ def evenness(family: Family) -> Float64:
     return np.array(found) if found else np.zeros((0, count))
 
 
-def _thirds(family: Family, own: Float64) -> tuple[Float64, Float64, Float64, Float64, Float64]:
-    """``between``, ``beyond``, ``offshoot``, ``overshoot``, ``astride`` (n, n): where third models lie to each pair."""
+@dataclass(frozen=True)
+class Thirds:
+    """Where third models lie to each pair, as arrays (n, n): `NAMES` says what they are."""
+
+    offshoot: Float64
+    overshoot: Float64
+    astride: Float64
+
+
+def _thirds(family: Family, own: Float64) -> Thirds:
+    offshoot, overshoot, astride = (np.zeros_like(own) for _ in range(3))
+    for child, (others, leave) in enumerate(_leaving(family, own)):
+        number = np.maximum(others.sum(1), 1)
+        inside = np.minimum(leave, 1 - leave)
+        offshoot[:, child] = (others * np.clip(inside, 0, 0.5)).sum(1) / number
+        overshoot[:, child] = (others * np.clip(-inside, 0, 0.5)).sum(1) / number
+        astride[:, child] = (others * np.clip((inside - EDGEWARD) / (INWARD - EDGEWARD), 0, 1)).sum(1) / number
+    return Thirds(offshoot, overshoot, astride)
+
+
+def _detours(family: Family, own: Float64) -> tuple[Float64, Float64]:
+    """``between`` and ``beyond`` (n, n)."""
+    between, beyond = np.ones_like(own), np.zeros_like(own)
+    for child, (others, leave) in enumerate(_leaving(family, own)):
+        apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
+        detour = np.where(others, (own + own[child]) / apart, np.inf).min(1)
+        between[:, child] = np.clip(np.log(np.maximum(detour, 1e-300)), -1, 1)
+        beyond[:, child] = (others & (leave > 0.5)).sum(1) / np.maximum(others.sum(1), 1)
+    return between, beyond
+
+
+def _leaving(family: Family, own: Float64) -> Iterator[tuple[NDArray[np.bool_], Float64]]:
+    """Of each child, by (parents, thirds): which third models count, and where paths to them leave the pair, from 0 at
+    the parent to 1 at the child."""
     count = len(own)
-    between = np.ones((count, count))
-    beyond, offshoot, overshoot, astride = (np.zeros((count, count)) for _ in range(4))
     alone = np.zeros((count, count), dtype=bool)
     alone[:, family.unmixed] = True
     alone &= ~np.eye(count, dtype=bool)
@@ -241,17 +272,7 @@ def _thirds(family: Family, own: Float64) -> tuple[Float64, Float64, Float64, Fl
         alone[model, list(copies)] = False
     for child in range(count):
         apart = np.where(own[:, child] > 0, own[:, child], 1.0)[:, None]
-        others = alone & alone[child]  # (parents, thirds)
-        number = np.maximum(others.sum(1), 1)
-        leave = (apart + own - own[child]) / (2 * apart)  # where paths to others leave: 0 at the parent, 1 at the child
-        inside = np.minimum(leave, 1 - leave)
-        detour = np.where(others, (own + own[child]) / apart, np.inf).min(1)
-        between[:, child] = np.clip(np.log(np.maximum(detour, 1e-300)), -1, 1)
-        beyond[:, child] = (others & (leave > 0.5)).sum(1) / number
-        offshoot[:, child] = (others * np.clip(inside, 0, 0.5)).sum(1) / number
-        overshoot[:, child] = (others * np.clip(-inside, 0, 0.5)).sum(1) / number
-        astride[:, child] = (others * np.clip((inside - EDGEWARD) / (INWARD - EDGEWARD), 0, 1)).sum(1) / number
-    return between, beyond, offshoot, overshoot, astride
+        yield alone & alone[child], (apart + own - own[child]) / (2 * apart)
 
 
 def _place(family: Family, own: Float64) -> Float64:

@@ -1,10 +1,12 @@
 """From model references to kinship: open, align, read once, and answer any question from the table."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from kinship.checkpoints.adapted import foreign_adapters
 from kinship.checkpoints.checkpoint import Checkpoint, unchanged
 from kinship.checkpoints.module_kinds import KindOf, ModuleKinds, module_kind
 from kinship.checkpoints.opening import open_checkpoint
@@ -19,6 +21,9 @@ from kinship.measures.metrics import get_metric, reader_of
 from kinship.measures.options import DEFAULTS
 from kinship.measures.options import ComparisonOptions as ComparisonOptions
 from kinship.measures.table import Table
+
+# Of formats that models are rounded to, the unit in the last place of 1.
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ def compare(
         remembered = not done
         if done < total:  # remembered, or tensors that the metric leaves out
             advance(total - done)
-        notes = moved_tokens(everyone, alignment.names) + _resized(alignment) if options.vocab == "same" else ()
+        notes = (*foreign_adapters(everyone), *_rounded_off(everyone, table.relative_norms()))
+        if options.vocab == "same":
+            notes += moved_tokens(everyone, alignment.names) + _resized(alignment)
     share = _share(opened_base, table.names, table.left_out)
     return Comparison(metric, table, remembered, notes, share, ModuleKinds(opened_base))
 
@@ -148,6 +155,26 @@ def _resized(alignment: Alignment) -> tuple[str, ...]:
     listed = " and ".join(alignment.resized[:2]) + (" and others" if alignment.resized[2:] else "")
     return (f"{listed}: left out, since the models have different numbers of rows (tokens); --vocab shared compares "
             "the rows of the tokens that all have.",)  # fmt: skip
+
+
+def _rounded_off(models: Sequence[Checkpoint], lengths: Mapping[str, float]) -> Iterator[str]:
+    """What to say of copies of the base (the first of ``models``) in 16 bits: their task vectors are rounding errors.
+
+    lengths: of task vectors over that of the base, by id. Errors are even within a unit in the last place.
+    """
+    base, *others = models
+    for one in others:
+        grid = max(_formats(one), key=lambda name: EPSILON.get(name, 0.0), default="")
+        most, length = EPSILON.get(grid, 0.0) / math.sqrt(12), lengths.get(one.id, 0.0)
+        if 0 < length <= most and grid not in _formats(base):
+            yield (
+                f"{one.id} is no farther from the base than rounding to {grid} takes it ({100 * length:.2g} % of its "
+                "length): what it may have learned is lost in that, and its kinship says nothing."
+            )
+
+
+def _formats(model: Checkpoint) -> set[str]:
+    return {entry.dtype.name for entry in model.tensors.values() if entry.dtype.is_floating_point}
 
 
 def _share(base: Checkpoint, names: Sequence[str], left_out: Mapping[str, str]) -> float:

@@ -71,7 +71,20 @@ def recorded_tree(models: Iterable[str | Path], fetch: Fetch = fetch_documents) 
                 known_as = known.get(os.path.realpath(parent), parent)
                 if known_as != model:
                     add_descent(tree, known_as, model, kind, source)
+    for model, folder in folders.items():
+        base = _base_of(folder)
+        if base is not None:
+            _root(tree, known.get(os.path.realpath(base), base), model)
     return placed(tree)
+
+
+def _root(tree: "Tree", base: str, model: str) -> None:
+    """Add that the parents of ``model`` were fine-tuned from ``base``, where no file of theirs says otherwise."""
+    if base in tree and tree.in_degree(base):
+        return
+    for founder in [one for one in tree.predecessors(model) if one != base and not tree.in_degree(one)]:
+        add_descent(tree, base, founder, "finetune", LINEAGE_NAME)
+    add_member(tree, base, role="base")
 
 
 def _no_model(place: Path) -> str | None:
@@ -93,6 +106,13 @@ def _of_lineage(folder: Path, _: Mapping[str, Any]) -> Parents:
         for parent in _listed(parents)
         if isinstance(parent, Mapping) and isinstance(parent.get("model"), str)
     ]
+
+
+def _base_of(folder: Path) -> str | None:
+    """What the founders of a search were fine-tuned from, as the search says that made ``folder``."""
+    file = find_file(folder, LINEAGE_NAME) if folder.is_dir() else None
+    base = read_json(file).get("base") if file is not None else None
+    return base if isinstance(base, str) and base else None
 
 
 def _of_recipe(folder: Path, _: Mapping[str, Any]) -> Parents:

@@ -1,5 +1,6 @@
 """A run as its ledger tells: the canonical export, and all that a ledger can be rebuilt from."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import JsonValue
@@ -17,6 +18,19 @@ class RunTask(Part):
     """Of the task."""
     digest: str
     """Of task definition and documents."""
+
+
+def legend(metric: str, tasks: Mapping[str, str]) -> str:
+    """What the numbers of a run's individuals are; ``metric``: of kinship; ``tasks``: by name, the metric of each.
+
+    >>> legend("pcc", {"piqa": "acc"})
+    'Scores of piqa (acc); higher is better. Kinship is pcc of the parents, gain the score less the mean of theirs.'
+    """
+    scored = ", ".join(f"{name} ({measure})" for name, measure in tasks.items())
+    return (
+        f"Scores of {scored}; higher is better. Kinship is {metric} of the parents, gain the score less the mean of "
+        "theirs."
+    )
 
 
 class Individual(Part):

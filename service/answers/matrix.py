@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -145,11 +145,28 @@ def warn_of_the_rest(comparison: "Comparison") -> None:
 
     notes = list(comparison.notes)
     if comparison.share < 1:
-        name, reason = next((n, r) for n, r in comparison.left_out.items() if not r.startswith("tied to"))
-        count = f"{len(comparison.left_out)} tensors were left out, such as {name}: {reason}"
-        notes.append(f"Only {100 * comparison.share:.2f} % of the parameters were compared; {count}.")
+        notes.append(f"Only {100 * comparison.share:.2f} % of the parameters were compared; "
+                     f"{left_out_told(comparison.left_out)}.")  # fmt: skip
+    matrix = comparison.matrix()
+    notes += [without_direction_told(name, matrix.metric) for name in matrix.without_direction()]
     for note in notes:
         warnings.warn(note, KinshipWarning, stacklevel=3)
+
+
+def left_out_told(left_out: Mapping[str, str]) -> str:
+    """How many tensors were not compared, with the reason of one.
+
+    >>> left_out_told({"head": "tied to embed", "embed": "520 rows in b, 512 in a"})
+    '2 tensors were left out, such as embed: 520 rows in b, 512 in a'
+    """
+    name = min(left_out, key=lambda name: left_out[name].startswith("tied to"))
+    count = "1 tensor was left out" if len(left_out) == 1 else f"{len(left_out)} tensors were left out, such as"
+    return f"{count}{':' if len(left_out) == 1 else ''} {name}: {left_out[name]}"
+
+
+def without_direction_told(name: str, metric: str) -> str:
+    """Of a model that equals the base."""
+    return f"{name} equals the base: it has no direction, so no {metric} either."
 
 
 def plan_matrix(
@@ -180,7 +197,13 @@ def models_of(models: Sequence[str], base: str | None) -> tuple[list[str], str]:
         if not found:
             raise InvalidConfig(f"{models[0]} merges no model beside its base.", hint="Name the models to compare.")
     if base is None:
-        raise InvalidConfig("There is no base to compare to.", hint="Add --base: the model they were fine-tuned from.")
+        from kinship.checkpoints.adapter_alone import is_adapter_alone
+
+        alone = found and all(map(is_adapter_alone, found))
+        rest = " Adapters without their base are compared by kinship tree --recover." if alone else ""
+        raise InvalidConfig(
+            "There is no base to compare to.", hint=f"Add --base: the model they were fine-tuned from.{rest}"
+        )
     return found, base
 
 

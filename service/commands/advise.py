@@ -60,9 +60,9 @@ def print_advice(answer: "Advice", models: list[str]) -> None:
         label = " + ".join(names[id] for id in pair.pair)
         numbers = [f"{pair.kinship:.4f}"]
         if pair.scores is not None:
-            numbers.append(", ".join(f"{score:.4g}" for score in pair.scores))
+            numbers.append(", ".join(f"{score:#.4g}" for score in pair.scores))
         if pair.expected is not None:
-            numbers.append(f"{pair.expected:.4g}")
+            numbers.append(f"{pair.expected:#.4g}")
         table.add_row(label, *numbers, pair.relation, pair.reason)
     console().print(table)
     console().print(answer.evidence)

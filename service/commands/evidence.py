@@ -60,7 +60,9 @@ def _print_table(heritage: "RecoveredHeritage", names: dict[str, str]) -> None:
         return
     from rich.table import Table
 
-    table = Table("parent", "child", "kind", "confidence", "evidence")
+    table = Table()
+    for header in ("parent", "child", "kind", "confidence", "evidence"):
+        table.add_column(header, overflow="fold")  # names are never cut
     for edge in heritage.edges:
         table.add_row(names[edge.parent], names[edge.child], edge.kind, f"{edge.confidence:.2f}", describe(edge, names))
     console().print(table)
@@ -79,7 +81,7 @@ def describe(edge: "HeritageEdge", names: Mapping[str, str]) -> str:
         "method": lambda value: str(value),
         "weight": lambda value: f"weight {value:.4g}",
         "t": lambda value: f"t = {value:.4g}",
-        "base": lambda value: f"base {names.get(value, value)}" if value else "",
+        "base": lambda value: f"on {names.get(value, value)}" if value else "",
         "factor": lambda value: f"changes times {value:.4g}",
         "kept": lambda value: f"{100 * value:.0f} % of them kept",
         "exact": lambda value: f"{100 * value:.0f} % of numbers to the last bit" if value is not None else "",

@@ -1,7 +1,8 @@
 """A kinship matrix for a terminal of any width: in full, its lower triangle, or the pairs that tell most."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from kinship.checkpoints.references import short_names
@@ -17,6 +18,7 @@ FULL = 7  # models, up to which there is room for both triangles and four decima
 LONGEST = 24  # letters of a name beside its row; longer ones are told below, by number
 MOST_PAIRS = 10  # of the closest, and of the farthest, where not even a triangle has room
 MOST_IN_TABLE = 60
+MOST_GROUPED = 8  # pairs beside each other, by group
 _ELSEWHERE = "So many models have no room here as a table: --out FILE.csv or .html has all pairs."
 _COLOURS = ("bright_black", "blue", "cyan", "yellow")
 
@@ -46,6 +48,38 @@ def matrix_table(matrix: "KinshipMatrix", width: int) -> "tuple[Table, list[str]
     if _width(triangle, width):
         return triangle, legend
     return _pairs(matrix, names), [_ELSEWHERE]
+
+
+def groups_table(groups: "Mapping[str, KinshipMatrix]", by: str, width: int) -> "tuple[Table, list[str]]":
+    """Kinship within each group, by label: a column a pair, or mean and range where there are many pairs.
+
+    In at most ``width`` columns; models by number, told below, where pairs of names have no room beside each other.
+    """
+    names = short_names(next(iter(groups.values())).ids)
+    numbers = [str(number) for number, _ in enumerate(names, 1)]
+    if math.comb(len(names), 2) > MOST_GROUPED:
+        return _groups(groups, by, ["mean", "lowest", "highest"]), []
+    named = _groups(groups, by, [f"{one} + {other}" for one, other in combinations(names, 2)])
+    if _width(named, width):
+        return named, []
+    legend = [f"{number}  {name}" for number, name in zip(numbers, names, strict=True)]
+    return _groups(groups, by, [f"{one} + {other}" for one, other in combinations(numbers, 2)]), legend
+
+
+def _groups(groups: "Mapping[str, KinshipMatrix]", by: str, headers: Sequence[str]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=f"{_title(next(iter(groups.values())))} by {by}", title_justify="left")
+    table.add_column(by, overflow="fold")
+    for header in headers:
+        table.add_column(header, justify="right", overflow="fold")
+    for label, matrix in groups.items():
+        values = [matrix[pair] for pair in combinations(matrix.ids, 2)]
+        if len(values) > MOST_GROUPED:
+            known = [value for value in values if not math.isnan(value)] or [math.nan]
+            values = [sum(known) / len(known), min(known), max(known)]
+        table.add_row(label, *(_figure(matrix, value, 4) for value in values))
+    return table
 
 
 def _square(

@@ -1,7 +1,6 @@
 """`kinship matrix`."""
 
-import math
-from itertools import combinations
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +20,10 @@ from service.commands.options import (
 from service.console import byte_progress, console, note, notes, print_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from kinship.measures.matrix import KinshipMatrix
     from service.answers.matrix import Matrix, MatrixPlan
 
-MOST_PAIRS, MOST_IN_TABLE = 8, 60
+MOST_IN_TABLE = 60
 
 
 def matrix(
@@ -112,64 +109,46 @@ def print_plan(plan: "MatrixPlan") -> None:
 
 def print_matrix(answer: "Matrix") -> None:
     """The matrix, or by groups; then what a table does not say: what was compared, and what was not."""
+    from service.answers.matrix import left_out_told, without_direction_told
+
     matrix = answer.matrix()
-    if answer.by:
-        console().print(groups_table(answer.by_group(), answer.by))
-    else:
-        print_table(matrix)
+    print_table(matrix, answer.by_group(), answer.by)
     share = "all" if answer.share == 1 else f"{100 * answer.share:.2f} %"
-    summary = f"{matrix.spec.label} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
+    label = matrix.spec.label
+    summary = (
+        f"{label[0].upper()}{label[1:]} of task vectors over {matrix.tensors} tensors with {share} of the parameters"
+    )
     if answer.mean is not None:
         summary += f"; mean of all pairs {answer.mean:.4f}"
     if answer.unrelated:  # that it is 0 goes without saying
         summary += f" (unrelated models: about {answer.unrelated:.4g})"
     console().print(summary + ".")
     names = _short_names(answer.ids)
-    norms = [f"{names[id]} {value:.3g}" for id, value in answer.relative_norms.items()]
+    lengths = {names[id]: 100 * value for id, value in answer.relative_norms.items()}
+    norms = [f"{name} {value:.3g}" for name, value in lengths.items()]
     if len(norms) > MOST_IN_TABLE:
-        norms = [f"{min(answer.relative_norms.values()):.3g} to {max(answer.relative_norms.values()):.3g}"]
+        norms = [f"{min(lengths.values()):.3g} to {max(lengths.values()):.3g}"]
     if norms:
-        console().print(f"Length of the task vectors over that of the base: {', '.join(norms)}.")
+        console().print(f"Length of the task vectors, in % of the base's: {', '.join(norms)}.")
     for name in matrix.without_direction()[:MOST_IN_TABLE]:
-        note(f"{name} equals the base: it has no direction, so no {matrix.metric} either.")
+        note(without_direction_told(name, matrix.metric))
     for text in answer.notes:
         note(text)
     if answer.left_out:
-        name, reason = next(iter(answer.left_out.items()))
-        note(f"{len(answer.left_out)} tensors were left out, such as {name}: {reason}.")
+        note(f"{left_out_told(answer.left_out)}.")
 
 
-def print_table(matrix: "KinshipMatrix") -> None:
-    """The matrix as far as it has room, and what its numbers stand for."""
-    from service.commands.kinship_table import matrix_table
+def print_table(
+    matrix: "KinshipMatrix", groups: "Mapping[str, KinshipMatrix] | None" = None, by: str | None = None
+) -> None:
+    """The matrix, or apart ``by`` groups, as far as it has room, and what its numbers stand for."""
+    from service.commands.kinship_table import groups_table, matrix_table
 
-    table, legend = matrix_table(matrix, console().width)
+    width = console().width
+    table, legend = groups_table(groups, by, width) if groups and by else matrix_table(matrix, width)
     console().print(table)
     for line in legend:
         console().print(line)
-
-
-def groups_table(groups: "dict[str, KinshipMatrix]", by: str) -> "Table":
-    """Kinship by group: a column a pair, or mean and range where there are many."""
-    from rich.table import Table
-
-    table = Table(title=f"Kinship by {by}", title_justify="left")
-    table.add_column(by)
-    first = next(iter(groups.values()))
-    names = _short_names(first.ids)
-    pairs = list(combinations(first.ids, 2))
-    headers = [f"{names[one]} + {names[other]}" for one, other in pairs]
-    if len(pairs) > MOST_PAIRS:
-        headers = ["mean", "lowest", "highest"]
-    for header in headers:
-        table.add_column(header, justify="right", overflow="fold")
-    for label, matrix in groups.items():
-        values = [matrix[pair] for pair in pairs]
-        if len(pairs) > MOST_PAIRS:
-            known = [value for value in values if not math.isnan(value)] or [math.nan]
-            values = [sum(known) / len(known), min(known), max(known)]
-        table.add_row(label, *("-" if math.isnan(value) else f"{value:.4f}" for value in values))
-    return table
 
 
 def _short_names(ids: "list[str] | tuple[str, ...]") -> dict[str, str]:

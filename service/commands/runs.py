@@ -149,6 +149,8 @@ def print_individuals(answer: "RunExport", name: str) -> None:
     """A table of the individuals, best first, and what came of the run."""
     from rich.table import Table
 
+    from service.answers.export import legend
+
     table = Table(title=f"Run in {name}", title_justify="left")
     for header in ("id", "parents", "role", "kinship", "gain", "search", "held-out"):
         table.add_column(header, justify="left" if header in {"id", "parents", "role"} else "right")
@@ -166,12 +168,13 @@ def print_individuals(answer: "RunExport", name: str) -> None:
     if len(people) > MOST_ROWS:
         console().print(f"{len(people) - MOST_ROWS:,} more: see `kinship runs export`.")
     if answer.pareto_front:
-        front = ", ".join(answer.pareto_front[:MOST_NAMED]) + (", ..." if answer.pareto_front[MOST_NAMED:] else "")
+        front, more = ", ".join(answer.pareto_front[:MOST_NAMED]), len(answer.pareto_front[MOST_NAMED:])
+        front += f" and {more} more" if more else ""
         console().print(f"Beaten by nobody on all tasks at once: {front}.", soft_wrap=True)
-    metrics = ", ".join(f"{name} ({task.metric})" for name, task in answer.tasks.items())
-    console().print(f"Scores of {metrics}; higher is better. Kinship is {answer.metric} of the parents, gain the score "
-                    "less the mean of theirs.", soft_wrap=True)  # fmt: skip
-    console().print(f"Kinship against gain: {answer.gain.words}.", soft_wrap=True)
+    metrics = {name: task.metric for name, task in answer.tasks.items()}
+    console().print(legend(answer.metric, metrics), soft_wrap=True)
+    guide = "" if answer.gain.r is None else "; offspring of one run are not independent, so take both as a guide"
+    console().print(f"Kinship against gain: {answer.gain.words}{guide}.", soft_wrap=True)
     if answer.exploration:
         console().print(answer.exploration_told)
     console().print(f"{answer.verdict} Stopped because {answer.stopped or 'it is not finished'}.")

@@ -8,7 +8,7 @@ from kinship.errors import KinshipError
 from search.history.export import describe
 from search.ledger.location import identity
 from search.ledger.records import RESULTS, Entry, Record
-from service.answers.export import Individual
+from service.answers.export import Individual, legend
 from service.answers.jobs import Job
 from service.answers.runs import RunSummary, summary_of
 from service.answers.served import RunState, ServedRun
@@ -39,6 +39,14 @@ class RunView:
     def evaluations(self) -> int | None:
         """The budget of offspring, if there is one."""
         return None if self.facts is None else self.facts.config.stop.evaluations
+
+    @property
+    def legend(self) -> str:
+        """What the numbers of its individuals are; empty where nothing is on record."""
+        if self.facts is None:
+            return ""
+        tasks = {name: task["metric"] for name, task in self.facts.tasks.items()}
+        return legend(self.facts.config.strategy.metric, tasks)
 
     def individual(self, id: str) -> Individual | None:
         """One of them, as the export has it."""

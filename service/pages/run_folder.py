@@ -31,6 +31,7 @@ from search.ledger.records import Record, best_offspring
 from search.running.coordinator import Search
 from search.running.events import Observer
 from search.strategies.make import resolved_name
+from search.strategies.recipes import BASE
 from service.answers.replaced import inputs_of_run
 from service.pages.charts import drawn
 from service.pages.contents import RunContents
@@ -101,8 +102,9 @@ def write_best(
     def lineage() -> dict[str, Any]:
         search.require_unchanged()  # before the folder takes its name
         return {
-            "schema": "kinship.lineage/1",
+            "schema": "kinship.lineage/2",
             "id": best.id,
+            "base": references[BASE],
             "parents": [{"model": references[id], "digest": facts.digests[id]} for id in parents],
             "ancestry": descent.steps(best.id),
         }

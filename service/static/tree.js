@@ -53,7 +53,19 @@
     if (!widths.has(key)) { pen.font = `${size}px ${FAMILY}`; widths.set(key, pen.measureText(text).width); }
     return widths.get(key);
   };
-  const shortened = (text, most) => text.length <= most ? text : `${text.slice(0, Math.ceil(most / 2))}…${text.slice(1 - Math.floor(most / 2))}`;
+  // Of a long name, what tells it from those beside it in the alphabet is kept: the word in which it differs from both.
+  const differs = new Map();
+  const names = [...new Set(cy.nodes().map((node) => node.data("name")))].sort();
+  names.forEach((name, place) => {
+    const alike = [names[place - 1] || "", names[place + 1] || ""].map((other) => [...name].findIndex((letter, index) => letter !== other[index]));
+    const first = Math.max(...alike, 0);
+    differs.set(name, Math.max(name.slice(0, first).search(/[^-_\s]*$/), first - 5));
+  });
+  const shortened = (name, most) => {
+    if (name.length <= most) return name;
+    const start = Math.min(differs.get(name) || 0, name.length - most + 1), full = start + most - (start > 0), end = full < name.length ? full - 1 : full;
+    return `${start > 0 ? "…" : ""}${name.slice(start, end)}${end < name.length ? "…" : ""}`;
+  };
   const rank = (node) => (node.data("head") || node.data("best") ? 1e6 : 0) + node.degree();
   let due = 0;
   const soon = () => { if (!due) due = requestAnimationFrame(() => { due = 0; label(); }); };

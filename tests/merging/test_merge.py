@@ -52,7 +52,7 @@ def test_merge_is_written_with_its_lineage(base: Path, one: Path, two: Path, tmp
         assert tensor.dtype == torch.float32
         torch.testing.assert_close(tensor.double(), want, rtol=0, atol=1e-6)
     lineage = json.loads((folder / "lineage.json").read_text())
-    assert lineage["schema"] == "kinship.lineage/1"
+    assert lineage["schema"] == "kinship.lineage/2"
     assert lineage["recipe"] == recipe.to_dict()
     for parent, path in zip(lineage["parents"], (base, one, two), strict=True):
         with open_checkpoint(path) as checkpoint:

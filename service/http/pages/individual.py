@@ -21,7 +21,8 @@ router = APIRouter()
 def show_individual(run: str, individual: str, backend: Asked) -> Response:
     """Recipe, parents, coefficients, scores, and wins and losses against its parents."""
     found = backend.individual(run, individual)
-    records = backend.view(run).records
+    view = backend.view(run)
+    records = view.records
     with backend.ledger(run) as ledger:
         against = rivals(ledger, records, individual)
         coefficients = coefficients_of(ledger, individual)
@@ -31,7 +32,7 @@ def show_individual(run: str, individual: str, backend: Asked) -> Response:
         "individual", "/", json=f"runs/{quote(run)}/individuals/{quote(individual)}",
         run=run, name=name_of(run), person=found, rivals=against, failures=failures, recipe=recipe,
         proposed=yaml.safe_dump(found.recipe, sort_keys=False) if found.recipe else "", coefficients=coefficients,
-        children=[record.id for record in records if individual in record.parents],
+        children=[record.id for record in records if individual in record.parents], legend=view.legend,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def show_run(run: str, backend: Asked) -> Response:
     after = max(0, backend.last_event(run) - RECENT) if view.records else 0
     return page(
         "run", "/", json=f"runs/{quote(run)}",
-        run=run, name=content["name"], live=content, tasks=_tasks(view), after=after,
+        run=run, name=content["name"], live=content, tasks=_tasks(view), after=after, legend=view.legend,
     )  # fmt: skip
 
 

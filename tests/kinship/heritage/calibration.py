@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from kinship.checkpoints.opening import open_checkpoint
-from kinship.heritage.descent import base_unknown, best_tree, distribution, mixture, options
+from kinship.heritage.descent import base_unknown, best_tree, confidence, distribution, mixture, options
 from kinship.heritage.family import Family
 from kinship.heritage.signals import NAMES, ROOTS, signals
 from kinship.heritage.stages import Stages
@@ -81,14 +81,20 @@ def nearest_ancestor(grown: Grown, names: Sequence[str], child: int) -> int | No
 
 
 def judged(one: Asked, weights: Rows, odds: Rows) -> list[tuple[float, bool]]:
-    """Confidence of each edge that ``weights`` (as `fit` has them) tell, and whether it is right."""
-    scores = np.moveaxis(one.case.edges @ weights[:, : len(NAMES)].T, -1, 0)
-    founding = np.moveaxis(one.case.roots @ weights[:, len(NAMES) : -1].T, -1, 0)
-    found, _ = mixture(
-        distribution(one.case.all, scores, founding, weights[:, -1] * base_unknown(one.case.roots)), odds
-    )
-    told = best_tree(one.case.all, found.edges, [])
-    return [(sure, one.truth[child] == parent) for child, (parent, sure) in told.items() if child in one.truth]
+    """Confidence, as users are shown it, of each edge that ``weights`` (as `fit` has them) tell, and whether it is
+    right.
+    """
+    edges, roots, choice = one.case.edges, one.case.roots, one.case.all
+    scores = np.moveaxis(edges @ weights[:, : len(NAMES)].T, -1, 0)
+    founding = np.moveaxis(roots @ weights[:, len(NAMES) : -1].T, -1, 0)
+    unknown = bool(base_unknown(roots))
+    found, _ = mixture(distribution(choice, scores, founding, weights[:, -1] * unknown), odds)
+    at = {model: place for place, model in enumerate(choice.nodes)}
+    return [
+        (confidence(chance, edges[at[parent], at[child]], unknown), one.truth[child] == parent)
+        for child, (parent, chance) in best_tree(choice, found.edges, []).items()
+        if child in one.truth
+    ]
 
 
 def llamas(folder: Path, seeds: Sequence[int]) -> list[Asked]:

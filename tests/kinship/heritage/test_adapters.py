@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from kinship.errors import UnsupportedCheckpoint
 from kinship.heritage import recover
+from kinship.measures.comparison import compare
 from tests.kinship.adapters import Tensors, write
 
 MODULES = [f"model.layers.{layer}.mlp.{name}_proj" for layer in range(3) for name in ("up", "gate")]
@@ -39,8 +40,8 @@ def test_an_adapter_that_names_another_base_gets_a_note(
     tmp_path: Path, base: Path, named: str | None, noted: bool
 ) -> None:
     one = write(tmp_path / "one", adapter(1), **({"base_model_name_or_path": named} if named else {}))
-    notes = recover([f"{base}+{one}"], base).notes
-    assert bool([note for note in notes if "org/other-7b" in note and str(base) in note]) is noted
+    for notes in (recover([f"{base}+{one}"], base).notes, compare([f"{base}+{one}"], base).notes):
+        assert bool([note for note in notes if "org/other-7b" in note and str(base) in note]) is noted
 
 
 def test_adapters_are_compared_by_their_factors_where_no_base_is_at_hand(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from kinship.errors import InvalidConfig
 from kinship.heritage import recover
+from kinship.heritage.finetunes import SURE, UNNAMED
 from kinship.trees.graph import KINDS
 from service.cli import app
 from tests.kinship.heritage.growth import Grown, grow, initial
@@ -65,6 +66,10 @@ def test_a_known_base_has_no_parent(family: tuple[Grown, list[Path]]) -> None:
     heritage = recover([path for path in paths if path != base], base)
     assert str(base) in {node.id for node in heritage.nodes}
     assert not [edge for edge in heritage.edges if edge.child == str(base) and edge.kind != "duplicate"]
+    assert UNNAMED not in heritage.notes
+    unnamed = recover(paths)
+    assert [edge for edge in unnamed.edges if edge.kind in {"finetune", "lora"} and edge.confidence < SURE]
+    assert unnamed.notes.count(UNNAMED) == 1
 
 
 @pytest.fixture
@@ -192,7 +197,9 @@ def test_a_real_recurrent_family_is_told_with_its_base_and_left_alone_without(sh
     told = {Path(edge.child).stem: (Path(edge.parent).stem, edge.confidence) for edge in heritage.edges}
     assert {name: parent for name, (parent, _) in told.items()} == {n: p for n, p in truth.items() if p}
     assert min(confidence for _, confidence in told.values()) >= 0.9
+    assert UNNAMED not in heritage.notes
     withheld = recover([path for name, path in paths.items() if name != "base"])
+    assert UNNAMED in withheld.notes
     assert not [edge for edge in withheld.edges if edge.confidence >= 0.9]
     assert len({node.family for node in withheld.nodes}) == 1
     assert all(node.independence is not None and node.independence < 1e-6 for node in withheld.nodes)

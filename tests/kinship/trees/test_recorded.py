@@ -45,6 +45,32 @@ def test_every_file_has_its_say(tmp_path: Path) -> None:
     assert tree.nodes["org/two"]["given"] is False
 
 
+def best_of_a_search(folder: Path, base: str, *founders: str) -> str:
+    parents = [{"model": one, "digest": "x"} for one in (base, *founders)]
+    return write(folder, lineage=json.dumps({"schema": "kinship.lineage/2", "base": base, "parents": parents}))
+
+
+def test_the_base_of_a_search_stands_above_its_founders(tmp_path: Path) -> None:
+    best = best_of_a_search(tmp_path / "best", "org/base", "org/one", "org/two")
+    tree = recorded_tree([best])
+    assert {id: tree.nodes[id]["generation"] for id in tree} == {"org/base": 0, "org/one": 1, "org/two": 1, best: 2}
+    assert tree.nodes["org/base"]["role"] == "base"
+    assert tree.edges["org/base", "org/one"] == {"kind": "finetune", "sources": ["lineage.json"]}
+
+
+def test_what_files_of_founders_and_base_say_goes_before_the_search(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", card=card(base_model="org/older"))
+    best = best_of_a_search(tmp_path / "best", base, "org/one")
+    tree = recorded_tree([base, best])
+    assert set(tree.edges) == {("org/older", base), (base, best), ("org/one", best)}
+    assert "role" not in tree.nodes[base]
+    founder = write(tmp_path / "one", card=card(base_model="org/elsewhere"))
+    best = best_of_a_search(tmp_path / "other", "org/base", founder, "org/two")
+    assert set(recorded_tree([founder, best]).edges) == {
+        ("org/elsewhere", founder), ("org/base", "org/two"), ("org/base", best), (founder, best), ("org/two", best),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("head", "kinds"),
     [

@@ -1,8 +1,8 @@
 """What is said of families below a recovered tree."""
 
 from kinship.heritage.pedigree import Heritage, Node
-from service.answers.tree import RecoveredHeritage
-from service.commands.evidence import relations
+from service.answers.tree import HeritageEdge, RecoveredHeritage
+from service.commands.evidence import describe, relations
 
 
 def test_related_and_unrelated_come_with_their_p_values_where_those_were_asked_for() -> None:
@@ -19,3 +19,9 @@ def test_related_and_unrelated_come_with_their_p_values_where_those_were_asked_f
         "d: unrelated to the others",
     ]
     assert heritage.tree().nodes["x/c"]["independence"] == 0.4321
+
+
+def test_the_base_of_task_vectors_is_told_in_words() -> None:
+    told = {"method": "task_arithmetic", "weight": 0.864, "base": "family/base"}
+    edge = HeritageEdge(parent="a", child="b", kind="merge", confidence=0.99, evidence=told)
+    assert describe(edge, {"family/base": "base"}) == "task_arithmetic, weight 0.864, on base"

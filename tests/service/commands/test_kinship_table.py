@@ -1,13 +1,15 @@
 """The matrix in a terminal: whole, a triangle, or pairs; never with a figure cut or missing."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from kinship.measures.matrix import KinshipMatrix
-from service.commands.kinship_table import MOST_PAIRS, matrix_table
+from service.commands.kinship_table import MOST_PAIRS, groups_table, matrix_table
 
 
 def random_matrix(count: int, length: int = 5, metric: str = "pcc") -> KinshipMatrix:
@@ -20,10 +22,14 @@ def random_matrix(count: int, length: int = 5, metric: str = "pcc") -> KinshipMa
 
 def text_of(matrix: KinshipMatrix, width: int) -> tuple[str, list[str]]:
     table, legend = matrix_table(matrix, width)
+    return drawn(table, width), legend
+
+
+def drawn(table: Table, width: int) -> str:
     console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
         console.print(table)
-    return captured.get(), legend
+    return captured.get()
 
 
 @pytest.mark.parametrize("width", [80, 120, 10_000])
@@ -47,6 +53,25 @@ def test_every_figure_shown_is_whole(count: int, length: int, width: int) -> Non
         np.testing.assert_allclose(shown, [*pairs[:MOST_PAIRS], *pairs[-MOST_PAIRS:]], atol=6e-5)
         assert f"{len(pairs) - 2 * MOST_PAIRS:,} more" in text
         assert "--out" in legend[0]
+
+
+@pytest.mark.parametrize("width", [80, 300])
+@pytest.mark.parametrize("length", [5, 60])
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_kinship_by_group_is_whole_and_names_what_it_is(count: int, length: int, width: int) -> None:
+    groups = {f"layer {n}": random_matrix(count, length, metric) for n, metric in enumerate(("pcc", "pcc"))}
+    table, legend = groups_table(groups, "layer", width)
+    text = drawn(table, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "Kinship to base (pcc) by layer" in " ".join(text.split())
+    values = [[matrix[pair] for pair in combinations(matrix.ids, 2)] for matrix in groups.values()]
+    if count == 6:
+        values = [[np.mean(row), min(row), max(row)] for row in values]
+    shown = [float(figure) for figure in re.findall(r"-?\d\.\d{4}", text)]
+    np.testing.assert_allclose(shown, np.concatenate(values), atol=6e-5)
+    ids = groups["layer 0"].ids
+    named = all(f"{one} + {other}" in text for one, other in combinations(ids, 2))
+    assert count == 6 or named or legend == [f"{number}  {id}" for number, id in enumerate(ids, 1)]
 
 
 def test_the_closest_pair_comes_first_whatever_the_metric() -> None:

@@ -72,3 +72,14 @@ def test_a_dendrogram_is_a_tree_in_the_terminal(models: list[Path]) -> None:
     assert len(lines) == 4 + 2  # four models and two joins below the last
     told = json.loads(kinship("tree", *models[1:], "--base", models[0], "--json").stdout)
     assert root == f"─ {told['linkage'][-1][2]:.4f}"
+
+
+def test_lengths_of_task_vectors_are_percent_of_the_base_as_in_trees(models: list[Path]) -> None:
+    sign = kinship("matrix", *models[1:], "--base", models[0], "--metric", "sign").stdout
+    assert f"Sign agreement of task vectors over {len(SHAPES)} tensors" in " ".join(sign.split())
+    result = kinship("matrix", *models[1:], "--base", models[0])
+    assert result.exit_code == 0, result.exception
+    norms = json.loads(kinship("matrix", *models[1:], "--base", models[0], "--json").stdout)["relative_norms"]
+    said = " ".join(result.stdout.split())
+    told = ", ".join(f"{Path(name).name} {100 * value:.3g}" for name, value in norms.items())
+    assert f"Length of the task vectors, in % of the base's: {told}." in said

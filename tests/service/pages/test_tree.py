@@ -100,9 +100,10 @@ def test_a_browser_draws_it(tree: "nx.DiGraph[str]", tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [27, pytest.param(100, marks=pytest.mark.soak), pytest.param(300, marks=pytest.mark.soak)]
+    ("count", "least"),
+    [(27, 27), (60, 30), pytest.param(100, 40, marks=pytest.mark.soak), pytest.param(300, 40, marks=pytest.mark.soak)],
 )
-def test_names_can_be_read_and_do_not_overlap(count: int, tmp_path: Path) -> None:
+def test_names_can_be_read_and_do_not_overlap(count: int, least: int, tmp_path: Path) -> None:
     tree: nx.DiGraph[str] = nx.DiGraph()
     for child in range(1, count):
         parent = f"organisation-name/Model-Name-7B-Instruct-v0.{child // 6}-merge"
@@ -116,7 +117,8 @@ def test_names_can_be_read_and_do_not_overlap(count: int, tmp_path: Path) -> Non
     )
     told, document = drawn(tree_page(FamilyTree.of(placed(tree)), "A family"), says, tmp_path)
     found = [row for row in json.loads(told.replace("&quot;", '"')) if row[0]]
-    assert len(found) >= min(count, 40)
+    assert len(found) >= least
+    assert len({name for name, *_ in found}) == len(found)  # what is left of a name is still its own
     assert {round(size) for _, size, *_ in found} == {12}  # pixels
     boxes = np.array([row[2:] for row in found])
     deep = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])

@@ -15,6 +15,7 @@ from merging.recipe.documents import united
 from merging.recipe.schema import load_recipe, parse_recipe
 from search.config import RunConfig
 from search.ledger.location import LEDGER_NAME, LedgerLocation
+from service.answers.export import RunExport, legend
 from service.answers.jobs import Job, JobState
 from service.answers.runs import RunSummary
 from service.answers.served import RunState, ServedRun
@@ -91,6 +92,14 @@ def test_scripts_and_styles_are_served_and_what_has_a_digest_is_kept(pages: Test
         assert reply.status_code == 200, link
         assert ("immutable" in reply.headers["cache-control"]) == ("/vendor/" in link)
     assert pages.get("/static/../app.py").status_code == 404
+
+
+def test_numbers_of_a_run_and_of_one_in_it_name_their_metric_and_direction(pages: TestClient) -> None:
+    export = RunExport.model_validate(pages.get("/api/v1/runs/run/export").json())
+    said = legend(export.metric, {name: task.metric for name, task in export.tasks.items()})
+    assert f"Kinship is {export.metric} of the parents" in said
+    for address in (RUN, f"{RUN}/individuals/1-1"):
+        assert said in unescape(pages.get(address).text), address
 
 
 def test_a_page_says_where_the_same_is_json(pages: TestClient) -> None:

@@ -37,6 +37,7 @@ def guarded(command: Callable[[], object]) -> int:
     try:
         _prepare()
         _require_working_directory()
+        _require_threads()
         command()
         sys.stdout.flush()
         return 0
@@ -96,6 +97,16 @@ def _require_working_directory() -> None:
         os.getcwd()
     except OSError:  # libraries end the process, one without a word
         raise SystemRefused("The working directory is no more.", hint="Change to a folder that is there: cd.") from None
+
+
+def _require_threads() -> None:
+    """Numba fails as it is imported where their number is none, or says so with a traceback."""
+    given = os.environ.get("NUMBA_NUM_THREADS", "").strip()
+    if not given:
+        os.environ.pop("NUMBA_NUM_THREADS", None)
+    elif not given.isdecimal() or not int(given):
+        message = f"NUMBA_NUM_THREADS is {given!r}: expected a number from 1 on."
+        raise InvalidConfig(message, hint="Unset that environment variable, or mend it.")
 
 
 def _interrupt(*_: object) -> None:

@@ -154,6 +154,14 @@ def test_an_interrupt_that_a_library_made_another_error_of_is_one(guard: Guard) 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("value", ["0", "abc", "-1"])
+def test_a_number_of_threads_that_is_none_is_told(guard: Guard, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", value)
+    code, _, err = guard(lambda: None)
+    assert code == 1
+    assert err.startswith(f"Error: NUMBA_NUM_THREADS is {value!r}")
+
+
 def test_warnings_of_ours_are_notes(guard: Guard) -> None:
     def command() -> None:
         warnings.warn("The cache was made anew.", KinshipWarning, stacklevel=1)

@@ -17,7 +17,7 @@ from evaluators.base import Task
 from kinship.cache import cache_folder
 from kinship.errors import CacheError, KinshipWarning
 from kinship.outside import as_stored
-from kinship.sqlite_files import Trouble, damage_of, is_damage, set_aside
+from kinship.sqlite_files import Trouble, damage_of, is_damage, only_to_be_read, set_aside
 
 FILE_NAME = "scores.sqlite"
 VERSION = 3  # 2 had no checksums; they are added when it is first opened
@@ -98,7 +98,7 @@ class ScoreCache:
         row = self._mended(lambda: self._row(key))
         if row is None:
             return {}
-        if not 0 <= time.time() - row[1] <= DAY:
+        if not 0 <= time.time() - row[1] <= DAY and not only_to_be_read(self.path):
             with self._writing() as database:
                 database.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
         return self._known(key, row[0])
@@ -252,11 +252,10 @@ class ScoreCache:
             with closing(sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)) as database:
                 yield database
         except Trouble as error:
-            kind = _Damaged if is_damage(error) else CacheError
-            raise kind(
-                f"The score cache {self.path} cannot be used: {error}.",
-                hint="Mend or delete it, or give another --cache.",
-            ) from None
+            message, mend = f"The score cache {self.path} cannot be used: {error}.", "or give another --cache."
+            if is_damage(error):
+                raise _Damaged(message, hint=f"Mend or delete it, {mend}") from None
+            raise CacheError(message, hint=f"See to its permissions and to the room on its disk, {mend}") from None
 
 
 def _key(identity: str, task: Task) -> str:

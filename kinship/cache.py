@@ -40,7 +40,11 @@ def cache_folder() -> Path | None:
     if chosen.lower() in ("off", "0", "no", "false"):
         return None
     if chosen:
-        return Path(os.path.expanduser(chosen))
+        place = os.path.expanduser(chosen)
+        if place.startswith("~"):
+            _warn(f"Nothing is remembered: KINSHIP_CACHE is in the home of a user who is not known, {chosen}.")
+            return None
+        return Path(place)
     try:
         folder = user_cache_path("model-kinship")
     except RuntimeError:  # nobody knows the user's home

@@ -1,5 +1,6 @@
 """Writing results: nothing existing is lost, nothing half-written is left under a final name."""
 
+import errno
 import hashlib
 import os
 import re
@@ -137,7 +138,7 @@ def retired(path: Path) -> Iterator[None]:
     if not os.path.lexists(path):
         yield
         return
-    aside = path.parent / f".{path.name}.{os.getpid()}.retired"
+    aside = path.parent / f".{_stem(path.name)}.{os.getpid()}.retired"
     os.replace(path, aside)
     try:
         yield
@@ -163,8 +164,10 @@ def _staged(path: Path, force: bool, folder: Foreign | None) -> Iterator[Path]:
     try:
         yield partial
     except OSError as error:
+        large = "allow larger files (ulimit -f), or choose a file system that takes them, and retry."
         raise OutputNotWritable(
-            f"Writing {path} failed: {error.strerror or error}.", hint="Nothing was left behind; free space and retry."
+            f"Writing {path} failed: {error.strerror or error}.",
+            hint=f"Nothing was left behind; {large if error.errno == errno.EFBIG else 'free space and retry.'}",
         ) from error
     finally:
         _remove(partial)

@@ -71,6 +71,22 @@ def damage_of(database: sqlite3.Connection) -> str | None:
     return None if found == "ok" else str(found).strip().splitlines()[-1]
 
 
+def only_to_be_read(path: Path) -> bool:
+    """Whether the database at ``path`` is there and may not be written: by its permissions, or those of its folder."""
+    return path.is_file() and not (os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK | os.X_OK))
+
+
+def connected_to_read(path: Path) -> sqlite3.Connection:
+    """A connection, for any thread, to a database that is `only_to_be_read`.
+
+    SQLite reads one in WAL mode only beside a file of locks, which it makes where there is none. Where it cannot be
+    made and no change waits in a -wal file, nobody writes, and nothing has to be locked.
+    """
+    at_rest = not any(path.with_name(path.name + ending).exists() for ending in ("-wal", "-journal"))
+    address = f"{path.absolute().as_uri()}?mode=ro" + ("&immutable=1" if at_rest else "")
+    return sqlite3.connect(address, uri=True, check_same_thread=False)
+
+
 def begins_like_one(path: Path) -> bool:
     """Whether a file begins as databases of SQLite do, or nearly: a few bytes of that may be flipped. Or is empty."""
     with open(path, "rb") as file:

@@ -13,6 +13,8 @@ def main() -> None:
         from service.guard import guarded
     except KeyboardInterrupt:
         sys.exit(130)
+    except MemoryError:
+        sys.exit("Error: There is not enough memory.")
     sys.exit(guarded(_run))
 
 

@@ -5,29 +5,27 @@ report in a file. 130: stopped by Ctrl-C.
 """
 
 import errno
+import json
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from kinship.errors import InvalidConfig, KinshipError, KinshipWarning, OutputNotWritable, SystemRefused
+from kinship.errors import InvalidConfig, KinshipWarning, OutputNotWritable, SystemRefused
 from kinship.temporary import provide_caches
+from service.known_errors import known_error, shortage
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 STOPPED = 130
 
-_HINTS = {
-    errno.EACCES: "See to its permissions, or give another place.",
-    errno.EPERM: "See to its permissions, or give another place.",
-    errno.EROFS: "Give a place that can be written.",
-    errno.ENOSPC: "Make room on the disk, then run the command again.",
-    errno.EDQUOT: "Make room on the disk, then run the command again.",
-    errno.EMFILE: "Allow more open files: ulimit -n 65536.",
-    errno.ENFILE: "Allow more open files: ulimit -n 65536.",
-    errno.ENOMEM: "Close other programs, or use smaller models.",
-}
+# Told where there is not even the memory to tell it as everything else is.
+_NO_MEMORY = SystemRefused("There is not enough memory.", hint="Close other programs, or use smaller models.")
+_AS_TEXT = f"Error: {_NO_MEMORY.message}\nNext:  {_NO_MEMORY.hint}\n".encode()
+_AS_JSON = (json.dumps(_NO_MEMORY.as_dict()) + "\n").encode()
 _interrupted = False
 
 
@@ -39,15 +37,23 @@ def guarded(command: Callable[[], object]) -> int:
     try:
         _prepare()
         _require_working_directory()
+        _require_threads()
         command()
         sys.stdout.flush()
         return 0
     except BaseException as error:
         _ignore_interrupts()  # one is enough
+        lacking = shortage(error)
+        if lacking is not None:
+            traceback.clear_frames(error.__traceback__)  # what they hold is needed to tell
         try:
             return _told(error)
-        except OSError:  # standard error is gone as well, so nobody can be told
-            return 1
+        except BaseException as trouble:
+            if errno.ENOMEM in (lacking, shortage(trouble)):
+                return _told_without_memory()
+            if isinstance(trouble, OSError):  # standard error is gone as well, so nobody can be told
+                return 1
+            raise
     finally:
         warnings.showwarning = shown
         if before is not None:
@@ -91,6 +97,16 @@ def _require_working_directory() -> None:
         os.getcwd()
     except OSError:  # libraries end the process, one without a word
         raise SystemRefused("The working directory is no more.", hint="Change to a folder that is there: cd.") from None
+
+
+def _require_threads() -> None:
+    """Numba fails as it is imported where their number is none, or says so with a traceback."""
+    given = os.environ.get("NUMBA_NUM_THREADS", "").strip()
+    if not given:
+        os.environ.pop("NUMBA_NUM_THREADS", None)
+    elif not given.isdecimal() or not int(given):
+        message = f"NUMBA_NUM_THREADS is {given!r}: expected a number from 1 on."
+        raise InvalidConfig(message, hint="Unset that environment variable, or mend it.")
 
 
 def _interrupt(*_: object) -> None:
@@ -145,19 +161,11 @@ def _told(error: BaseException) -> int:
     return code
 
 
-def known_error(error: BaseException) -> KinshipError | None:
-    """``error`` as one that input or system can cause; None for what is a fault of the program."""
-    if isinstance(error, KinshipError):
-        return error
-    if isinstance(error, MemoryError):
-        return SystemRefused("There is not enough memory.", hint=_HINTS[errno.ENOMEM])
-    if not isinstance(error, OSError) or error.errno is None or (error.errno == errno.EPIPE):
-        return None
-    why = error.strerror or os.strerror(error.errno)
-    if error.filename is None and error.errno in {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF}:
-        return OutputNotWritable(f"Output could not be written: {why}.", hint="Make room, or send it elsewhere.")
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "The system"
-    return SystemRefused(f"{name}: {why}.", hint=_HINTS.get(error.errno, "See to that place."))
+def _told_without_memory() -> int:
+    as_json = "--json" in sys.argv
+    with suppress(OSError):
+        os.write(1 if as_json else 2, _AS_JSON if as_json else _AS_TEXT)
+    return 1
 
 
 def _of_stdout(error: OSError) -> OutputNotWritable:

@@ -1,5 +1,6 @@
 """The plan of a comparison: its cells, methods and settings, as people write them."""
 
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,6 +12,7 @@ from kinship.validation import Strict, checked, read_yaml
 from merging.recipe.data import DataSettings
 from merging.registry import get_method
 
+MOST_ARMS = 10_000
 Value = bool | int | float | list[float]
 
 
@@ -86,7 +88,11 @@ class ComparisonPlan(Strict):
     @field_validator("methods", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        return {name: {} for name in value} if isinstance(value, list) else value
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            return value
+        if len(set(value)) < len(value):
+            raise ValueError("one is named twice")
+        return {name: {} for name in value}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -100,10 +106,22 @@ class ComparisonPlan(Strict):
         for name in [*self.number.methods, *filter(None, [self.reference])]:
             if name not in self.methods:
                 raise ValueError(f"{name!r} is none of the methods compared")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("seeds are numbers from 0 on, each once: one that counts twice makes intervals too narrow")
+        if (count := self._most_arms()) > MOST_ARMS:
+            raise ValueError(
+                f"it asks for up to {count:,} merges, and {MOST_ARMS:,} is the most: leave out some values"
+            )
         tasks = [self.task_of(name) for name in self.cells]
         if len(set(tasks)) < len(tasks):
             raise ValueError("two cells have one task")
         return self
+
+    def _most_arms(self) -> int:
+        """What nothing that is the same twice is taken off of."""
+        grids = sum(prod(map(len, method.tune.values())) for method in self.methods.values())
+        sweeps = sum(len(values) for method in self.methods.values() for values in method.sweep.values())
+        return len(self.seeds) * grids + sweeps + len(self.number.methods) * self.number.orders * len(self.held_in)
 
     @property
     def held_in(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -15,7 +15,8 @@ from evaluators.scores.aggregates import alike
 from evaluators.scores.splits import SPLITS, Split
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.unified import unified
-from kinship.errors import InvalidConfig, KinshipError
+from kinship.errors import CacheError, InvalidConfig, KinshipError, OutputNotWritable, SystemRefused
+from kinship.file_state import FileState, require_unchanged, states_of
 from kinship.measures.alignment import require_same_tensors
 from merging.output.writer import sha256
 from merging.recipe.data import DataSource
@@ -25,8 +26,11 @@ from search.comparison.making import make
 from search.comparison.plan import ComparisonPlan
 from search.comparison.store import NAME, Done, Store
 from search.ledger.location import hold_folder
+from search.running.founders import states_to_pin
 
 SCORES, STATISTICS, FRESH = "scores.sqlite", "statistics", ".statistics-"
+
+_OF_THE_PLACE = (OutputNotWritable, CacheError, SystemRefused)  # no arm's own fault: the next one would fail, too
 
 Progress = Callable[[int, int, str], None]
 Values = Mapping[str, Mapping[int, float]]
@@ -89,7 +93,7 @@ class _Running:
         self._folder = folder
         self._arms = every_arm(plan)
         self._labels = _labels(plan)
-        self._digests = _digests(plan, root)
+        self._digests, self._pinned = _digests(plan, root)
         self._keys = {arm: arm.key(plan, self._digests) for arm in self._arms}
         self._costed = {whole(plan, name, seed) for name in plan.methods for seed in plan.seeds}
         self._evaluator, self._tested = _tested(plan, root)
@@ -117,7 +121,8 @@ class _Running:
         try:
             done = self._do(arm)
         except KinshipError as error:
-            if arm.kind == "model":  # nothing can be said without them
+            self._require_unchanged()  # else that is the reason
+            if arm.kind == "model" or isinstance(error, _OF_THE_PLACE):  # nothing can be said without them
                 raise
             return Outcome({}, error=error.message)
         self._store.add(self._keys[arm], done)
@@ -131,14 +136,18 @@ class _Running:
                 made = make(self._plan, arm, label, empty)
         else:
             made = make(self._plan, arm, label, str(self._statistics))
-        known, missing = self._scorer.missing(made.candidate.identity, self._documents)
+        candidate = replace(made.candidate, require_unchanged=self._require_unchanged)
+        known, missing = self._scorer.missing(candidate.identity, self._documents)
         with measured_cost() as cost:
-            self._scorer.score(made.candidate, self._documents, lambda done, total: None)
+            self._scorer.score(candidate, self._documents, lambda done, total: None)
+        self._require_unchanged()
         fresh = not any(known.values())
         count = sum(map(len, missing.values()))
-        return Done(
-            made.candidate.identity, made.merge, made.statistics, cost if fresh else None, count if fresh else 0
-        )
+        return Done(candidate.identity, made.merge, made.statistics, cost if fresh else None, count if fresh else 0)
+
+    def _require_unchanged(self) -> None:
+        """Raise `InputsChanged`: the keys of arms are about files as they were."""
+        require_unchanged(self._pinned)
 
     def _by_cell(self, results: Values) -> Values:
         return {name: results[self._plan.task_of(name)] for name in self._plan.cells}
@@ -197,22 +206,27 @@ def _union(plan: ComparisonPlan, tested: Tested) -> Documents:
     }
 
 
-def _digests(plan: ComparisonPlan, root: Path) -> dict[str, str]:
-    """Of models and documents by how the plan names them. Raises `MismatchedModels`, from headers alone."""
+def _digests(plan: ComparisonPlan, root: Path) -> tuple[dict[str, str], dict[Path, FileState]]:
+    """Of models and documents by how the plan names them, and the states of all their files from before they were read.
+
+    Raises `MismatchedModels`, from headers alone.
+    """
     models = [plan.base, plan.multitask, *(cell.model for cell in plan.cells.values())]
     models += [cell.same_data for cell in plan.cells.values()]
     with ExitStack() as stack:
         opened = {
             name: stack.enter_context(open_checkpoint(name, root=root)) for name in dict.fromkeys(filter(None, models))
         }
+        pinned = {file: state for model in opened.values() for file, state in states_to_pin(model).items()}
         alike, _ = unified([opened[plan.base], *opened.values()])
         require_same_tensors(alike[0], alike[1:])
         found = {reference: model.digest for reference, model in opened.items()}
     for cell in plan.cells.values():
         if cell.data:
             DataSource(file=cell.data).require_there()
+            pinned |= states_of([Path(cell.data)])
             found[cell.data] = sha256(Path(cell.data))
-    return found
+    return found, pinned
 
 
 def _labels(plan: ComparisonPlan) -> dict[Arm, str]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from kinship.errors import DatabaseUnavailable, LedgerError
-from kinship.sqlite_files import Trouble
+from kinship.sqlite_files import Trouble, connected_to_read, only_to_be_read
 from search.ledger import tables
 from search.ledger.location import LedgerLocation
 
@@ -48,6 +48,9 @@ def open_database(location: LedgerLocation, *, exclusive: bool = False) -> Engin
 
 def durable_engine(location: LedgerLocation, **options: Any) -> Engine:
     """An engine whose every commit waits for the disk. Raises `LedgerError` where its driver is not installed."""
+    file = location.file
+    if file is not None and only_to_be_read(file):
+        options["creator"] = lambda: connected_to_read(file)
     try:
         engine = create_engine(location.url, **options)
     except ModuleNotFoundError as error:

@@ -1,5 +1,6 @@
 """Where the ledger of a run is: a file in its folder, or a run by name in a database that the folder points to."""
 
+import errno
 import fcntl
 import json
 import os
@@ -159,7 +160,7 @@ def _without_password(url: URL) -> str:
 def is_held(lock: Path) -> bool:
     """Whether a process holds the file ``lock`` exclusively; looking takes it, shared, for no longer than that.
 
-    Raises `LedgerError` where nobody may look.
+    Raises `LedgerError` where nobody may look, or the file system has no locks.
     """
     try:
         file = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # a pipe has nobody who writes
@@ -171,6 +172,8 @@ def is_held(lock: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise LedgerError(f"{lock} cannot be locked: {error.strerror}.", hint=_LOCKS) from None
     finally:
         os.close(file)
     return False
@@ -196,8 +199,15 @@ def hold_folder(folder: Path) -> FileLock:
     except Timeout:
         raise LedgerError(f"Another process is running in {folder}.", hint="Wait for it, or stop it first.") from None
     except OSError as error:
+        if error.errno in _LOCKLESS:
+            why = f"{folder} cannot be locked ({error.strerror}), and two searches could write one ledger."
+            raise OutputNotWritable(why, hint=_LOCKS) from error
         raise _unwritable(folder, error) from error
     return lock
+
+
+_LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_LOCKS = "Choose a folder on a file system that has locks (flock); of NFS, see that its lock service runs."
 
 
 def _unwritable(folder: Path, error: OSError) -> OutputNotWritable:

@@ -49,7 +49,7 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
     try:
         for model in opened:
             require_weights_alone(model)
-        pinned = {file: state for model in opened for file, state in _states(model).items()}
+        pinned = {file: state for model in opened for file, state in states_to_pin(model).items()}
         frame = choose_frame(config.frame, opened[0], opened[1:])
         models, ignored = unified(opened)
         models = with_own_heads(models)
@@ -71,7 +71,8 @@ def open_founders(config: RunConfig, root: Path | None) -> Founders:
     return Founders(models, _template(frame, lends, settings, files, models[0]), ignored, pinned)
 
 
-def _states(model: Checkpoint) -> dict[Path, FileState]:
+def states_to_pin(model: Checkpoint) -> dict[Path, FileState]:
+    """Of every file that decides what ``model`` scores: weights, config, tokenizer and templates."""
     if not model.path.is_dir():
         return model.states
     files = {file for pattern in FRAME_FILES for file in model.path.glob(pattern) if file.is_file()}

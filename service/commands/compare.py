@@ -76,12 +76,13 @@ def _require_folder(out: Path) -> None:
     """Raise `OutputExists` for a folder of anything else, before any work."""
     from kinship.errors import OutputExists
     from search.comparison.store import NAME
+    from service.demo.compared import MADE
 
     if not out.exists():
         return
     # What begins with a dot is a lock, or was left by a training that was killed.
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else {"a file"}
-    if names and not names & {NAME, "family"}:
+    if NAME not in names and not names <= MADE:
         raise OutputExists(f"{out} exists and holds no comparison.", hint="Choose another folder by --out.")
 
 

@@ -18,6 +18,9 @@ UNSEEN = ("sort+max", "max+count", "count+add", "add+unique", "unique+sort")
 PRACTISED = tuple(chain for chain in ("+".join(pair) for pair in permutations(SKILLS, 2)) if chain not in UNSEEN)
 """Chains that everybody sees now and then, so that it is known what a chain is."""
 
+MADE = frozenset({"family", "tasks", "calibration"})
+"""What `demo_plan` makes in a folder before anything is compared there."""
+
 MULTITASK, AGAIN = "multitask", "sort-again"
 CALIBRATION = 64  # documents on which a specialist is measured
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinship.errors import CacheError
+from kinship.errors import CacheError, LedgerError
 from search.comparison.store import NAME, Store
 from search.ledger.location import LOCK_NAME, is_held
 from service.answers.method_comparison import FILE, MethodComparison, read_comparison
@@ -22,8 +22,11 @@ class ComparisonPlace:
 
     @property
     def running(self) -> bool:
-        """Whether a process works on it."""
-        return is_held(self.folder / LOCK_NAME)
+        """Whether a process works on it, as far as can be known."""
+        try:
+            return is_held(self.folder / LOCK_NAME)
+        except LedgerError:
+            return False
 
     @property
     def arms(self) -> int | None:

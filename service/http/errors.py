@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kinship.errors import DatabaseUnavailable, KinshipError, OutputNotWritable, SystemRefused
 from service.answers.error import Error
-from service.guard import known_error
 from service.http.settings import SENT
 from service.jobs.errors import Conflict, NotFound, QueueFull, Refused
+from service.known_errors import known_error
 
 log = logging.getLogger("kinship.service")
 

@@ -1,4 +1,5 @@
 import math
+import os
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -136,6 +137,18 @@ def test_use_is_remembered_to_the_day(tmp_path: Path) -> None:
     cache.load("a", TASK)
     assert [entry.used > 0 for entry in cache.entries()] == [False, True]
     assert cache.entries()[1].key == _key("a", TASK)
+
+
+def test_what_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cache that a colleague lends; that it was used cannot be noted there."""
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    cache.store("a", TASK, {0: 1.0})
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute("UPDATE results SET used = 0")
+        connection.execute("CREATE TRIGGER refuse BEFORE UPDATE ON results BEGIN SELECT RAISE(ABORT, 'no'); END")
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode, **more: mode & os.W_OK == 0 and access(path, mode, **more))
+    assert ScoreCache(cache.path).load("a", TASK) == {0: 1.0}
 
 
 def test_problems_are_found(tmp_path: Path) -> None:

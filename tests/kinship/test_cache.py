@@ -105,3 +105,11 @@ def test_several_processes_may_write_at_once(folder: Path) -> None:
         other.execute("SELECT * FROM known").fetchall()
         remember("a", "key", b"newer")
     assert recall("a", "key") == ("", b"newer")
+
+
+def test_the_home_of_an_unknown_user_is_no_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KINSHIP_CACHE", "~nobody-of-that-name/cache")
+    with pytest.warns(KinshipWarning, match="a user who is not known"):
+        remember("kind", "key", b"value")
+    assert list(tmp_path.iterdir()) == []

@@ -115,6 +115,21 @@ def test_full_disk_is_a_typed_error_that_leaves_nothing(kind: Opener, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_may_not_be_so_large_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(OutputNotWritable, match="File too large") as raised, output_file(tmp_path / "a"):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    assert "ulimit -f" in raised.value.hint
+
+
+def test_folder_with_the_longest_name_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 255)
+    for content in ("old", "new"):
+        with output_folder(folder, force=True, foreign=lambda _: None) as partial:
+            (partial / "file").write_text(content)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert (folder / "file").read_text() == "new"
+
+
 def test_failure_to_take_the_name_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out"
     make(output_folder, path, "old")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,10 @@ REFUSED = [
     (PermissionError(13, "Permission denied", "/somewhere"), 1, "system_refused"),
     (OSError(28, "No space left on device"), 1, "output_not_writable"),
     (MemoryError(), 1, "system_refused"),
+    (ImportError("Read this.\n\nOriginal error was: libblas.so: failed to map segment"), 1, "system_refused"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 1, "system_refused"),
+    (RuntimeError("can't start new thread"), 1, "system_refused"),
+    (BlockingIOError(11, "Resource temporarily unavailable"), 1, "system_refused"),
     (typer.BadParameter("no number"), 2, "invalid_config"),
     (ZeroDivisionError("division by zero"), 70, "internal_error"),
     (RecursionError(), 70, "internal_error"),
@@ -63,6 +68,55 @@ def test_everything_raised_is_one_error(guard: Guard, error: Exception, code: in
     assert (found, out) == (code, "")
     assert len(err.splitlines()) <= 2
     assert "Traceback" not in err
+
+
+def test_memory_that_lacks_is_told_whatever_a_library_makes_of_it(guard: Guard) -> None:
+    def command() -> None:
+        try:
+            raise OSError("libllvmlite.so: failed to map segment from shared object")
+        except OSError:
+            raise OSError("Could not find/load shared object file")  # noqa: B904 as llvmlite does
+
+    code, _, err = guard(command)
+    assert (code, err.splitlines()[0]) == (1, "Error: There is not enough memory.")
+
+
+def test_a_name_is_no_shortage(guard: Guard) -> None:
+    _, _, err = guard(raising(FileNotFoundError(2, "No such file or directory", "out of memory")))
+    assert err.startswith("Error: out of memory: No such file")
+
+
+def test_there_may_be_no_memory_to_tell_that_there_is_none(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("service.console.print_error", refuse)
+    code, out, err = guard(raising(MemoryError()))
+    assert (code, out, err.splitlines()[0]) == (1, "", "Error: There is not enough memory.")
+    code, out, err = guard(raising(ZeroDivisionError()), "--json")
+    assert (code, Error.model_validate_json(out).code, err) == (1, "system_refused", "")
+
+
+def test_what_a_failed_command_held_is_free_for_the_telling(guard: Guard) -> None:
+    held = []
+
+    def command() -> None:
+        class Large:
+            pass
+
+        large = Large()
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    def told() -> None:
+        try:
+            command()
+        except MemoryError as error:
+            held.append(error)
+            raise
+
+    assert guard(told)[0] == 1
+    assert held[0]() is None
 
 
 def test_a_fault_leaves_a_report_without_secrets(guard: Guard, tmp_path: Path) -> None:
@@ -98,6 +152,14 @@ def test_an_interrupt_that_a_library_made_another_error_of_is_one(guard: Guard) 
     assert guard(command) == (130, "", "Stopped.\n")
     assert guard(raising(KeyboardInterrupt())) == (130, "", "Stopped.\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("value", ["0", "abc", "-1"])
+def test_a_number_of_threads_that_is_none_is_told(guard: Guard, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", value)
+    code, _, err = guard(lambda: None)
+    assert code == 1
+    assert err.startswith(f"Error: NUMBA_NUM_THREADS is {value!r}")
 
 
 def test_warnings_of_ours_are_notes(guard: Guard) -> None:

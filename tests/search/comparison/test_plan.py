@@ -32,6 +32,13 @@ def plan(**changes: Any) -> ComparisonPlan:
         ({"reference": "ties"}, "none of the methods compared"),
         ({"number": {"methods": ["ties"]}}, "none of the methods compared"),
         ({"metods": []}, "unknown key 'metods'"),
+        ({"methods": [{"linear": {}}]}, "methods"),
+        ({"methods": ["linear", "ties", "linear"]}, "one is named twice"),
+        ({"seeds": [0, 1, 0]}, "each once"),
+        ({"seeds": [-1]}, "from 0 on"),
+        ({"methods": {"ties": {"tune": {f"p{at}": [0.1, 0.2, 0.3, 0.4] for at in range(7)}}}}, "leave out some"),
+        ({"seeds": list(range(100_000))}, "leave out some"),
+        ({"number": {"methods": ["linear"], "orders": 10**9}}, "leave out some"),
     ],
 )
 def test_what_is_wrong_is_said(changes: dict[str, Any], words: str) -> None:

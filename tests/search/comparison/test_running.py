@@ -1,5 +1,7 @@
 """Comparisons of real models: scores are those of scoring, failures cost only themselves, nothing is done twice."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +9,7 @@ import pytest
 
 import search.comparison.running as running
 from evaluators.settings import EvaluateSettings
-from kinship.errors import InvalidConfig, NonFiniteWeights
+from kinship.errors import InputsChanged, InvalidConfig, NonFiniteWeights, OutputNotWritable
 from search.comparison.arms import Arm
 from search.comparison.making import Made
 from search.comparison.plan import ComparisonPlan, parse_plan
@@ -122,3 +124,45 @@ def test_a_cell_without_its_task_and_a_method_of_two_models_are_refused_before_a
         compared(content_of(family, cells=cells), tmp_path / "a")
     with pytest.raises(InvalidConfig, match="slerp cannot be compared"):
         compared(content_of(family, methods={"slerp": {"parameters": {"t": 0.5}}}, number={}), tmp_path / "b")
+
+
+def test_a_file_that_changes_ends_it_and_nothing_is_kept_of_the_change(
+    family: "Family", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put back, the same command ends as if nothing had been: no arm is known by other weights than it says."""
+    copy = tmp_path / "max-add"
+    shutil.copytree(next(path for path in family.founders if Path(path).name == "max-add"), copy)
+    cells = content_of(family)["cells"] | {"max": {"task": "demo_max", "model": str(copy)}}
+    content = content_of(family, cells=cells, methods=["linear"], number={}, seeds=[0], controls=[])
+    calm = compared(content, tmp_path / "calm")
+    file, make = copy / "model.safetensors", running.make
+    whole, times = file.read_bytes(), file.stat()
+
+    def write(content: bytes) -> None:
+        with file.open("r+b") as stream:
+            stream.write(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    def disturbed(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = None) -> Made:
+        if arm.kind == "merge":
+            half = len(whole) // 2
+            write(whole[:half] + bytes(reversed(whole[half:])))
+        return make(plan, arm, label, statistics)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "make", disturbed)
+        with pytest.raises(InputsChanged, match="max-add"):
+            compared(content, tmp_path / "out")
+    write(whole)
+    again = compared(content, tmp_path / "out")
+    assert [row.scores for row in again.rows] == [row.scores for row in calm.rows]
+
+
+def test_a_full_disk_is_no_failure_of_an_arm(family: "Family", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Made:
+        raise OutputNotWritable("There is no room.")
+
+    make = running.make
+    monkeypatch.setattr(running, "make", lambda *given: make(*given) if given[1].kind == "model" else refuse())
+    with pytest.raises(OutputNotWritable, match="no room"):
+        compared(content_of(family, methods=["linear"], number={}, seeds=[0]), tmp_path / "out")

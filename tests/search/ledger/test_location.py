@@ -1,5 +1,6 @@
 """The lock of a run's folder: who holds it, and that looking does no harm."""
 
+import errno
 import os
 import threading
 import time
@@ -49,6 +50,19 @@ def test_a_search_begins_while_others_look(tmp_path: Path) -> None:
         over.set()
         for looker in lookers:
             looker.join()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold_folder(tmp_path).release()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OutputNotWritable, match="cannot be locked"):
+        hold_folder(tmp_path)
+    with pytest.raises(LedgerError, match="cannot be locked"):
+        is_held(tmp_path / LOCK_NAME)
 
 
 def test_a_full_disk_is_told_as_the_run_is_marked(tmp_path: Path) -> None:

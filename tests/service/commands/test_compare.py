@@ -1,7 +1,6 @@
 """`kinship compare` as people use it."""
 
 import csv
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +76,7 @@ def test_a_model_of_another_shape_is_named_before_anything_is_done_and_the_folde
 def hurried(monkeypatch: pytest.MonkeyPatch, steps: int, methods: list[str]) -> None:
     """Families that learn for a moment, and few methods."""
     quick = [replace(each, steps=max(2, steps // 10)) for each in compared.COMPARED.specialists]
-    settings = replace(compared.COMPARED, steps=steps, documents=24, specialists=tuple(quick))
+    settings = replace(compared.COMPARED, steps=steps, documents=12, batch_size=8, specialists=tuple(quick))
     monkeypatch.setattr(compared, "COMPARED", settings)
     monkeypatch.setattr(compared, "_FEW", {name: compared._FEW[name] for name in methods})
 
@@ -85,7 +84,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch, steps: int, methods: list[str]) -> 
 def test_three_families_each_with_its_report_and_one_table(
     kinship: Kinship, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hurried(monkeypatch, 20, ["linear"])
+    hurried(monkeypatch, 10, ["karcher"])
     monkeypatch.setattr(compared, "_ALL", {})
     monkeypatch.setattr(compared, "NUMBERED", [])
     out = tmp_path / "out"
@@ -99,8 +98,6 @@ def test_three_families_each_with_its_report_and_one_table(
     assert all((out / name / "report.html").is_file() for name in answer.families)
     assert len({(out / name / "tasks" / "sort.jsonl").read_text() for name in answer.families}) == 3
     assert "Means over seed-0, seed-1, seed-2" in outcome.out
-    again = kinship("compare", "demo-full", "--out", out, "--json")
-    assert json.loads(again.out) == answer.content(), "the same command ends at once with the same answer"
 
 
 @pytest.mark.soak

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from evaluators.live import LiveModel
+    from merging.beside.files import Beside
     from merging.beside.surgery import Head
 
 
@@ -64,16 +65,16 @@ class Mended:
             if isinstance(wanted, HeadSettings)
         }
         self._last: dict[str, tuple[str, Head]] = {}
+        self._read: tuple[str, Beside | None] = ("", None)
         self.tasks = [self._with_head(task) for task in evaluator.tasks]
         self.conditions = dict(evaluator.conditions) | ({"surgery": ", ".join(self._wanted)} if self._wanted else {})
 
     def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:
         """See `Evaluator.run`."""
         from merging.beside.attached import with_experts, with_head
-        from merging.beside.files import NOTHING, read_beside
 
         with failing(candidate.id, "what lies beside its weights"):
-            beside = read_beside(candidate.beside) if candidate.beside is not None else NOTHING
+            beside = self._beside(candidate)
             self._live.hold(candidate)
             results: dict[str, dict[int, float]] = {}
             with with_experts(self._live.model, beside.experts, beside.experts_per_token):
@@ -82,6 +83,18 @@ class Mended:
                     with with_head(self._live.model, head):
                         results |= self._evaluator.run(candidate, {task: documents[task] for task in tasks})
         return results
+
+    def _beside(self, candidate: Candidate) -> "Beside":
+        """What lies beside it, which its identity tells of: read once, not for every block of documents."""
+        from merging.beside.files import NOTHING, read_beside
+
+        if candidate.beside is None:
+            return NOTHING
+        identity, beside = self._read
+        if beside is None or identity != candidate.identity:
+            beside = read_beside(candidate.beside)
+            self._read = candidate.identity, beside
+        return beside
 
     def _groups(self, documents: Documents) -> list[list[str]]:
         """Tasks that share a head, or have none."""

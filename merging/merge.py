@@ -124,21 +124,35 @@ def _ready(plan: MergePlan, seed: int, told: Told) -> Iterator[MergePlan]:
 
 def _beside(plan: MergePlan, seed: int, device: str, told: Told) -> Callable[[Path], str] | None:
     """What is to be made beside the weights, once a folder has them; None where nothing is."""
-    recipe = plan.recipe
-    if not isinstance(recipe, Recipe) or not (recipe.method.beside or recipe.surgery):
+    if not _has_beside(plan):
         return None
     from merging.beside.making import make_beside
 
     return partial(make_beside, plan, seed=seed, device=device, told=told)
 
 
+def _has_beside(plan: MergePlan) -> bool:
+    recipe = plan.recipe
+    return isinstance(recipe, Recipe) and bool(recipe.method.beside or recipe.surgery)
+
+
+def _beside_sizes(plan: MergePlan) -> tuple[int, int]:
+    """Bytes written and held for what lies beside the weights; see `merging.beside.making.beside_sizes`."""
+    if not _has_beside(plan):
+        return 0, 0
+    from merging.beside.making import beside_sizes
+
+    return beside_sizes(plan)
+
+
 def require_space(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Raise `OutputNotWritable` where the disk has no room for what the merge will write."""
-    require_free(output, file_bytes(plan.specs, shard_bytes) + _COMPANION_BYTES)
+    require_free(output, file_bytes(plan.specs, shard_bytes) + _beside_sizes(plan)[0] + _COMPANION_BYTES)
 
 
 def plan_summary(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
     """What the merge would do: the documented JSON object of ``kinship merge --dry-run``."""
+    beside, held = _beside_sizes(plan)
     return {
         "schema": "kinship.merge-plan/1",
         "out": str(output),
@@ -148,8 +162,8 @@ def plan_summary(plan: MergePlan, output: Path, shard_bytes: int = SHARD_BYTES) 
         "parameters": sum(spec.size for spec in plan.specs),
         "dtypes": sorted({spec.dtype.name for spec in plan.specs}),
         "bytes_in": plan.bytes_read,
-        "bytes_out": file_bytes(plan.specs, shard_bytes),
-        "peak_memory": peak_memory(plan.tensors),
+        "bytes_out": file_bytes(plan.specs, shard_bytes) + beside,
+        "peak_memory": max(peak_memory(plan.tensors), held),
         "disk_free": free_space(output),
         "recipe": plan.recipe.to_dict(),
     }

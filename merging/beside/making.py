@@ -9,6 +9,7 @@ import torch
 
 from kinship.checkpoints.architecture import architecture_of
 from kinship.checkpoints.checkpoint import Checkpoint
+from kinship.checkpoints.folder_files import text_config
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint, about
@@ -45,6 +46,36 @@ def with_base_layers(plan: MergePlan) -> MergePlan:
         for tensor in plan.tensors
     ]
     return replace(plan, tensors=tuple(tensors))
+
+
+def beside_sizes(plan: MergePlan) -> tuple[int, int]:
+    """Bytes of what `make_beside` will write, at most, and of what it holds in memory meanwhile, by headers alone.
+
+    Experts have the rank that is asked for, or their layer's own, which is less; a head the width of the model. Raises
+    as `with_base_layers`.
+    """
+    recipe = plan.recipe
+    assert isinstance(recipe, Recipe)
+    written = held = 0
+    models = len(models_of(plan, recipe))
+    if recipe.method.beside:
+        values, base = _values(plan), plan.models[0]
+        largest = 0
+        for target in _linear_layers(plan, base):
+            rows, columns = base.tensors[target.tensors[0]].shape
+            rank = min(values["rank"], rows, columns)
+            inputs, outputs = (rows, columns) if target.turned else (columns, rows)
+            numbers = rank * (rows + columns) + min(values["gate_rank"], rank) * inputs
+            numbers += outputs if _bias_of(target) in base.tensors else 0
+            written += 4 * models * numbers
+            # All changes of a layer in fp32; one in float64 with its vectors, and the Gram matrix of the smaller side.
+            largest = max(largest, 4 * models * rows * columns + 16 * rows * columns + 16 * min(rows, columns) ** 2)
+        held = written + largest
+    if recipe.surgery is not None:
+        width = int(text_config(plan.config).get("hidden_size", 0))
+        written += 8 * models * recipe.surgery.rank * width
+        held = max(held, 8 * sum(spec.size for spec in plan.specs))  # the merge and one model, live, in fp32
+    return written, held
 
 
 def make_beside(plan: MergePlan, folder: Path, *, seed: int = 0, device: str = "cpu", told: Told) -> str:

@@ -50,6 +50,12 @@ class Arm:
             content["parameters"] = parameters
         if method.base in {"needed", "optional"} or parameters.get("scale", 1.0) != 1.0:
             content["base_model"] = plan.base
+        if plan.frame is not None:  # weights are all that is wanted of the merge
+            content |= {
+                "chat_template": "auto",
+                "generation_config": self.models[0],
+                "tokenizer_source": self.models[0],
+            }
         if method.measures:
             settings = plan.data.model_dump(exclude_defaults=True)
             content["data"] = settings | ({"statistics": statistics} if statistics else {})

@@ -1,4 +1,4 @@
-"""What work costs: seconds and memory as measured, floating-point operations as counted."""
+"""What work costs: seconds and memory, as measured by whoever does it."""
 
 import time
 from collections.abc import Iterator
@@ -12,11 +12,12 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 @dataclass
 class Cost:
     """seconds: of the wall. memory: bytes in use at the peak beyond those at the start; None where the system does
-    not tell.
+    not tell. flops: floating-point operations, where they were counted.
     """
 
     seconds: float = 0.0
     memory: int | None = None
+    flops: int | None = None
 
 
 @contextmanager

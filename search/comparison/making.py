@@ -58,6 +58,26 @@ def make(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = No
     return Made(_held(held, label), cost, measuring)
 
 
+def counted_flops(plan: ComparisonPlan, arm: Arm, empty: str) -> tuple[int, int | None]:
+    """Floating-point operations of merge and statistics of ``arm``, which is done once more for it; the latter None for
+    a method that sees no data.
+
+    empty: a folder without statistics. Raises as `make`.
+    """
+    from search.comparison.flops import counted, merge_flops
+
+    with ExitStack() as stack:
+        ready = stack.enter_context(planned(arm.recipe(plan, empty), arm.seed))
+        statistics = None
+        if ready.recipe.method.measures:
+            from merging.data_driven.prepare import measured
+
+            with counted() as found:
+                ready = stack.enter_context(measured(ready, seed=arm.seed))
+            statistics = found.flops
+        return merge_flops(ready, arm.seed), statistics
+
+
 def _samples(plan: MergePlan) -> list[TensorPlan]:
     """The smallest tensor of each number of dimensions: made first, they have compiled what a merge compiles once."""
     smallest: dict[int, TensorPlan] = {}

@@ -25,8 +25,8 @@ class Cell(Strict):
     domain: str | None = Field(None, description="its column there")
     nearest: str | None = Field(
         None,
-        description="of an unseen cell: the held-in cell whose specialist is the nearest; default: the specialist that "
-        "is best on its search split",
+        description="of an unseen cell: the held-in cell whose specialist is the nearest; default: of those that share "
+        "its skill or its domain, or of all where none does, the one that is best on its search split",
     )
     data: str | None = Field(
         None, description="documents that its specialist is measured on, for methods that see data: a .txt or .jsonl"
@@ -65,6 +65,11 @@ class ComparisonPlan(Strict):
     """A whole comparison. Relative paths count from the folder of the plan."""
 
     base: str = Field(description="the model that all specialists were fine-tuned from")
+    frame: str | None = Field(
+        None,
+        description="the model of the plan whose tokenizer, chat template and end tokens all are scored in; default: "
+        "those that the specialists share",
+    )
     cells: dict[str, Cell] = Field(description="what is compared on, by name")
     evaluate: EvaluateSettings = Field(description="the tasks of the cells, and how they are run")
     methods: dict[str, MethodSettings] = Field(
@@ -112,6 +117,11 @@ class ComparisonPlan(Strict):
             raise ValueError(
                 f"it asks for up to {count:,} merges, and {MOST_ARMS:,} is the most: leave out some values"
             )
+        if self.frame is not None and self.frame not in self.models:
+            raise ValueError(f"frame: {self.frame!r} is none of the models: {', '.join(self.models)}")
+        places = [(cell.skill, cell.domain) for cell in self.cells.values() if cell.skill and cell.domain]
+        if len(set(places)) < len(places):
+            raise ValueError("two cells have one skill and one domain")
         tasks = [self.task_of(name) for name in self.cells]
         if len(set(tasks)) < len(tasks):
             raise ValueError("two cells have one task")
@@ -134,9 +144,33 @@ class ComparisonPlan(Strict):
         return [name for name, cell in self.cells.items() if not cell.held_in]
 
     @property
+    def models(self) -> list[str]:
+        """All models, the base first, each once."""
+        cells = [model for cell in self.cells.values() for model in (cell.model, cell.same_data)]
+        return [model for model in dict.fromkeys([self.base, *cells, self.multitask]) if model]
+
+    @property
     def reference_method(self) -> str:
         """The name of the method that others are compared with."""
         return self.reference or next(iter(self.methods))
+
+    def near(self, cell: str) -> list[str]:
+        """The held-in cells whose specialists may be the nearest to an unseen one."""
+        own = self.cells[cell]
+        if own.nearest is not None:
+            return [own.nearest]
+        kin = [
+            name
+            for name in self.held_in
+            if any(
+                ours is not None and ours == theirs
+                for ours, theirs in (
+                    (own.skill, self.cells[name].skill),
+                    (own.domain, self.cells[name].domain),
+                )
+            )
+        ]
+        return kin or self.held_in
 
     def task_of(self, cell: str) -> str:
         """The name of its task."""
@@ -167,7 +201,8 @@ class ComparisonPlan(Strict):
             )
             for name, cell in self.cells.items()
         }
-        return self.model_copy(update={"base": found(self.base), "multitask": found(self.multitask), "cells": cells})
+        own = {name: found(getattr(self, name)) for name in ("base", "multitask", "frame")}
+        return self.model_copy(update=own | {"cells": cells})
 
 
 def parse_plan(content: object, source: str = "the plan") -> ComparisonPlan:

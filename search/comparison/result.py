@@ -199,15 +199,22 @@ def _cost(found: Outcomes, name: str) -> dict[str, Any]:
 def _evaluation(found: Outcomes) -> dict[str, Any] | None:
     """Of scoring one model, from all that were scored whole: it is the same for every merge of one architecture."""
     dones = [outcome.done for outcome in found.arms.values() if outcome.done and outcome.done.evaluation]
-    typical = _typical([done.evaluation for done in dones if done.evaluation])
-    return typical and typical | {"documents": max(done.documents for done in dones)}
+    costs = [done.evaluation for done in dones if done.evaluation]
+    typical = _typical([cost for cost in costs if cost.flops is None] or costs)  # counting takes time
+    counted = max((cost.flops for cost in costs if cost.flops), default=None)
+    return typical and typical | {"documents": max(done.documents for done in dones), "flops": counted}
 
 
 def _typical(costs: list[Cost]) -> dict[str, Any] | None:
     if not costs:
         return None
     memory = [cost.memory for cost in costs if cost.memory is not None]
-    return {"seconds": median(cost.seconds for cost in costs), "memory": max(memory, default=None)}
+    flops = [cost.flops for cost in costs if cost.flops is not None]
+    return {
+        "seconds": median(cost.seconds for cost in costs),
+        "memory": max(memory, default=None),
+        "flops": max(flops, default=None),
+    }
 
 
 def _prerequisites(plan: ComparisonPlan, name: str) -> dict[str, Any]:

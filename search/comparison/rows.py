@@ -96,8 +96,8 @@ def _own(found: Outcomes) -> Values:
 
 
 def _nearest(found: Outcomes) -> Row:
-    """The specialist of the cell itself; on an unseen one of the cell that the plan names, or that is best there on the
-    search split.
+    """The specialist of the cell itself; on an unseen one that of its `ComparisonPlan.near` cells that is best there on
+    the search split.
     """
     plan, named = found.plan, baselines(found.plan)
     rows: list[Values] = []
@@ -106,8 +106,8 @@ def _nearest(found: Outcomes) -> Row:
         values = dict(_own(found))
         nearest[seed] = {}
         for name in plan.unseen:
-            chosen = plan.cells[name].nearest or max(
-                plan.held_in,
+            chosen = max(
+                plan.near(name),
                 key=lambda cell: mean_on(found.tested, found.arms[named[cell]].values, seed, "search", [name]),
             )
             nearest[seed][name] = chosen

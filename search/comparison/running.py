@@ -22,7 +22,8 @@ from merging.output.writer import sha256
 from merging.recipe.data import DataSource
 from search.comparison.arms import Arm, baselines, controls, every_arm, whole
 from search.comparison.cost import measured_cost
-from search.comparison.making import make
+from search.comparison.frames import chosen_frame
+from search.comparison.making import Made, counted_flops, make
 from search.comparison.plan import ComparisonPlan
 from search.comparison.store import NAME, Done, Store
 from search.ledger.location import hold_folder
@@ -93,19 +94,22 @@ class _Running:
         self._folder = folder
         self._arms = every_arm(plan)
         self._labels = _labels(plan)
-        self._digests, self._pinned = _digests(plan, root)
+        self._digests, frame, self._pinned = _examined(plan, root)
         self._keys = {arm: arm.key(plan, self._digests) for arm in self._arms}
         self._costed = {whole(plan, name, seed) for name in plan.methods for seed in plan.seeds}
-        self._evaluator, self._tested = _tested(plan, root)
+        self._counted = {whole(plan, name, plan.seeds[0]) for name in plan.methods}
+        self._evaluator, self._tested = _tested(plan, root, frame)
         self._scorer = CachedEvaluator(self._evaluator, cache or ScoreCache(folder / SCORES))
         self._documents = _union(plan, self._tested)
         self._store = Store(folder / NAME)
         self._statistics = folder / STATISTICS
+        self._scoring_counted = False
 
     def all(self, progress: Progress) -> Outcomes:
         for left in self._folder.glob(f"{FRESH}*"):  # by a process that was killed
             rmtree(left)
         known = self._store.all()
+        self._scoring_counted = any(done.evaluation and done.evaluation.flops for done in known.values())
         found: dict[Arm, Outcome] = {}
         for place, arm in enumerate(self._arms):
             progress(place, len(self._arms), self._labels.get(arm, arm.method))
@@ -130,18 +134,24 @@ class _Running:
         return Outcome(self._by_cell(results), done)
 
     def _do(self, arm: Arm) -> Done:
+        from search.comparison.flops import counted
+
         label = self._labels.get(arm, f"{arm.method} {dict(arm.values)}")
         if arm in self._costed:  # what it costs is measured from nothing
             with TemporaryDirectory(prefix=FRESH, dir=self._folder) as empty:
                 made = make(self._plan, arm, label, empty)
+            self._count(arm, made)
         else:
             made = make(self._plan, arm, label, str(self._statistics))
         candidate = replace(made.candidate, require_unchanged=self._require_unchanged)
         known, missing = self._scorer.missing(candidate.identity, self._documents)
-        with measured_cost() as cost:
+        fresh = not any(known.values())
+        with measured_cost() as cost, ExitStack() as stack:
+            counting = stack.enter_context(counted()) if fresh and not self._scoring_counted else None
             self._scorer.score(candidate, self._documents, lambda done, total: None)
         self._require_unchanged()
-        fresh = not any(known.values())
+        if counting is not None:
+            cost.flops, self._scoring_counted = counting.flops, True
         count = sum(map(len, missing.values()))
         return Done(candidate.identity, made.merge, made.statistics, cost if fresh else None, count if fresh else 0)
 
@@ -149,16 +159,26 @@ class _Running:
         """Raise `InputsChanged`: the keys of arms are about files as they were."""
         require_unchanged(self._pinned)
 
+    def _count(self, arm: Arm, made: Made) -> None:
+        """Count what one merge of each method takes, apart from measuring it, which counting slows down."""
+        if arm in self._counted and made.merge is not None:
+            with TemporaryDirectory(prefix=FRESH, dir=self._folder) as empty:
+                made.merge.flops, statistics = counted_flops(self._plan, arm, empty)
+            if made.statistics is not None:
+                made.statistics.flops = statistics
+
     def _by_cell(self, results: Values) -> Values:
         return {name: results[self._plan.task_of(name)] for name in self._plan.cells}
 
 
-def _tested(plan: ComparisonPlan, root: Path) -> tuple[Evaluator, Tested]:
-    """An evaluator, and what it tests under each seed. Raises `InvalidConfig` where a seed changes more than splits."""
+def _tested(plan: ComparisonPlan, root: Path, frame: str) -> tuple[Evaluator, Tested]:
+    """An evaluator in the frame of the model ``frame``, and what it tests under each seed. Raises `InvalidConfig` where
+    a seed changes more than splits.
+    """
     splits: dict[int, Mapping[str, Mapping[Split, Sequence[int]]]] = {}
     digests: dict[str, str] = {}
     evaluator: Evaluator | None = None
-    with open_checkpoint(plan.base) as template:
+    with open_checkpoint(frame) as template:
         for seed in plan.seeds:
             settings = plan.evaluate.model_copy(update={"split_seed": seed})
             made = make_evaluator(settings, template, root)
@@ -206,27 +226,26 @@ def _union(plan: ComparisonPlan, tested: Tested) -> Documents:
     }
 
 
-def _digests(plan: ComparisonPlan, root: Path) -> tuple[dict[str, str], dict[Path, FileState]]:
-    """Of models and documents by how the plan names them, and the states of all their files from before they were read.
+def _examined(plan: ComparisonPlan, root: Path) -> tuple[dict[str, str], str, dict[Path, FileState]]:
+    """Digests of models and documents by how the plan names them, the model whose frame everybody gets, and the states
+    of all their files from before they were read.
 
-    Raises `MismatchedModels`, from headers alone.
+    Raises `MismatchedModels` and as `chosen_frame`, from headers and small files alone.
     """
-    models = [plan.base, plan.multitask, *(cell.model for cell in plan.cells.values())]
-    models += [cell.same_data for cell in plan.cells.values()]
     with ExitStack() as stack:
-        opened = {
-            name: stack.enter_context(open_checkpoint(name, root=root)) for name in dict.fromkeys(filter(None, models))
-        }
+        opened = {name: stack.enter_context(open_checkpoint(name, root=root)) for name in plan.models}
         pinned = {file: state for model in opened.values() for file, state in states_to_pin(model).items()}
         alike, _ = unified([opened[plan.base], *opened.values()])
         require_same_tensors(alike[0], alike[1:])
+        chosen = chosen_frame(plan, opened)
+        frame = next(name for name, model in opened.items() if model is chosen)
         found = {reference: model.digest for reference, model in opened.items()}
     for cell in plan.cells.values():
         if cell.data:
             DataSource(file=cell.data).require_there()
             pinned |= states_of([Path(cell.data)])
             found[cell.data] = sha256(Path(cell.data))
-    return found, pinned
+    return found, frame, pinned
 
 
 def _labels(plan: ComparisonPlan) -> dict[Arm, str]:

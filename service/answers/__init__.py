@@ -28,6 +28,7 @@ _NAMES = {
     "export": ("RunArchive", "RunExport", "archive_of", "export_of"),
     "comparison": ("ComparedRuns", "compare_runs"),
     "method_comparison": ("MethodComparison", "compare_methods", "read_comparison"),
+    "compared_families": ("ComparedFamilies", "pool_families"),
     "cache": (
         "CacheChecks", "CacheList", "CachePrune", "CacheSize", "check_cache", "list_cache", "measure_cache",
         "prune_cache",

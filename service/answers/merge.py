@@ -45,7 +45,7 @@ class MergePlan(Answer):
     bytes_in: int
     """To be read; twice where inner products are taken first."""
     bytes_out: int
-    """Exactly: headers and index included."""
+    """Exactly: headers and index included; with the tensors beside the weights, at most."""
     peak_memory: int
     """An estimate in bytes, beside the program."""
     disk_free: int

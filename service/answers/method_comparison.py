@@ -129,6 +129,8 @@ class Spent(Part):
     """Of the wall, the median over seeds."""
     memory: int | None
     """Bytes at the peak beyond those held before; null where the system does not tell."""
+    flops: int | None
+    """Floating-point operations; null where they were not counted."""
 
 
 class MethodCost(Part):
@@ -184,7 +186,7 @@ class Finding(Part):
 class MethodComparison(Answer):
     """Merge methods compared."""
 
-    schema_: Literal["kinship.method-comparison/1"] = named("kinship.method-comparison/1")
+    schema_: Literal["kinship.method-comparison/2"] = named("kinship.method-comparison/2")
     plan: dict[str, JsonValue]
     """The plan, with full paths; what was left at its default is left out."""
     cells: dict[str, ComparedCell]

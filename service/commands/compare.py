@@ -9,15 +9,21 @@ from service.commands.options import Json
 from service.console import console, notes, print_json, progress_bar, stage_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from evaluators.cache import ScoreCache
     from search.comparison.plan import ComparisonPlan
+    from service.answers.compared_families import ComparedFamilies, FamilyRow
     from service.answers.method_comparison import ComparedRow, MethodComparison, Prerequisites, Ranged, Spent
 
-READY = ("demo", "demo-full")
+FAMILIES = "demo-full"
+READY = ("demo", FAMILIES, "smol")
 
 
 def compare(
     plan: Annotated[
-        str, typer.Argument(metavar="PLAN.yml", help=f"The plan; or {' or '.join(READY)}.", show_default=False)
+        str,
+        typer.Argument(metavar="PLAN.yml", help=f"The plan; or {', '.join(READY)}, made here.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the comparison.", show_default=False)],
     cache: Annotated[
@@ -30,19 +36,12 @@ def compare(
     The same command goes on where it was stopped.
     """
     from evaluators.cache import ScoreCache
-    from service.answers.method_comparison import compare_methods
-    from service.pages.method_comparison import write_comparison
 
-    checked, root = _plan(plan, out)
-    with stage_progress(quiet=as_json) as update:
-        answer = compare_methods(
-            checked,
-            out,
-            root=root,
-            cache=ScoreCache(cache) if cache else None,
-            progress=lambda done, total, label: update("Arms", done, total, "arms"),
-        )
-    report = write_comparison(out, answer)
+    scores = ScoreCache(cache) if cache else None
+    if plan == FAMILIES and not Path(plan).is_file():
+        _compare_families(out, scores, as_json=as_json)
+        return
+    answer, report = _compared(plan, out, scores, quiet=as_json)
     if as_json:
         print_json(answer)
         return
@@ -50,8 +49,44 @@ def compare(
     notes().print(f"Report: {report}", soft_wrap=True)
 
 
-def _plan(plan: str, out: Path) -> "tuple[ComparisonPlan, Path]":
-    """The plan and where its paths count from; a ready one is made in ``out``."""
+def _compare_families(out: Path, scores: "ScoreCache | None", *, as_json: bool) -> None:
+    """The demo's comparison over several families, each in a folder of its own."""
+    from service.answers.compared_families import pool_families
+    from service.demo.compared import FAMILY_SEEDS
+
+    names = {f"seed-{seed}": seed for seed in FAMILY_SEEDS}
+    _require_folder(out, {*names})
+    found = {name: _compared(FAMILIES, out / name, scores, seed=seed, quiet=as_json) for name, seed in names.items()}
+    answer = pool_families({name: answer for name, (answer, _) in found.items()}, out)
+    if as_json:
+        print_json(answer)
+        return
+    print_families(answer)
+    for _, report in found.values():
+        notes().print(f"Report: {report}", soft_wrap=True)
+
+
+def _compared(
+    plan: str, out: Path, scores: "ScoreCache | None", *, seed: int = 0, quiet: bool
+) -> "tuple[MethodComparison, Path]":
+    """The answer, written into ``out``, and its report."""
+    from service.answers.method_comparison import compare_methods
+    from service.pages.method_comparison import write_comparison
+
+    checked, root = _plan(plan, out, seed)
+    with stage_progress(quiet=quiet) as update:
+        answer = compare_methods(
+            checked,
+            out,
+            root=root,
+            cache=scores,
+            progress=lambda done, total, label: update("Arms", done, total, "arms"),
+        )
+    return answer, write_comparison(out, answer)
+
+
+def _plan(plan: str, out: Path, seed: int = 0) -> "tuple[ComparisonPlan, Path]":
+    """The plan and where its paths count from; a ready one is made in ``out``, its family by ``seed``."""
     from search.comparison.plan import load_plan
 
     path = Path(plan)
@@ -59,21 +94,24 @@ def _plan(plan: str, out: Path) -> "tuple[ComparisonPlan, Path]":
         checked = load_plan(path)
         _require_folder(out)
         return checked, path.absolute().parent
-    from service.demo.compared import demo_plan
-
     _require_folder(out)
     with progress_bar() as bar:
         task = bar.add_task("Training the family", amount="")
-        checked = demo_plan(
-            out,
-            full=plan == "demo-full",
-            progress=lambda label, step, total: bar.update(task, completed=step, total=total, amount=label),
-        )
-    return checked, out
+
+        def progress(label: str, step: int, total: int) -> None:
+            bar.update(task, completed=step, total=total, amount=label)
+
+        if plan == "smol":
+            from service.demo.smol.compared import smol_plan
+
+            return smol_plan(out, progress), out
+        from service.demo.compared import demo_plan
+
+        return demo_plan(out, full=plan == FAMILIES, seed=seed, progress=progress), out
 
 
-def _require_folder(out: Path) -> None:
-    """Raise `OutputExists` for a folder of anything else, before any work."""
+def _require_folder(out: Path, known: "Collection[str]" = ()) -> None:
+    """Raise `OutputExists` for a folder of anything but a comparison, or what is ``known``, before any work."""
     from kinship.errors import OutputExists
     from search.comparison.store import NAME
     from service.demo.compared import MADE
@@ -82,7 +120,7 @@ def _require_folder(out: Path) -> None:
         return
     # What begins with a dot is a lock, or was left by a training that was killed.
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else {"a file"}
-    if NAME not in names and not names <= MADE:
+    if NAME not in names and not names <= MADE | {*known}:
         raise OutputExists(f"{out} exists and holds no comparison.", hint="Choose another folder by --out.")
 
 
@@ -121,7 +159,30 @@ def print_methods(answer: "MethodComparison") -> None:
             notes().print(f"{row.label}: {row.error}", soft_wrap=True)
 
 
-def _scores(row: "ComparedRow", group: str) -> str:
+def print_families(answer: "ComparedFamilies") -> None:
+    """The table of means over families, then the findings in each."""
+    from rich.table import Table
+
+    from service.terminal import lines
+
+    families = ", ".join(answer.families)
+    table = Table(title=f"Means over {families}, intervals over families", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for group in answer.rankings:
+        table.add_column(lines(group.replace("_", "-"), f"less {answer.reference}"), justify="right")
+    kind = answer.rows[0].kind
+    for row in answer.rows:
+        if row.kind != kind:
+            table.add_section()
+            kind = row.kind
+        table.add_row(row.label, *(lines(*_scores(row, group).split("\n")) for group in answer.rankings))
+    console().print(table)
+    for finding in answer.findings:
+        verdicts = "; ".join(f"{name}: {verdict}" for name, verdict in finding.verdicts.items())
+        console().print(f"{finding.finding}: {verdicts}.", soft_wrap=True)
+
+
+def _scores(row: "ComparedRow | FamilyRow", group: str) -> str:
     score, versus = row.scores.get(group), row.versus_reference.get(group)  # type: ignore[call-overload]
     return "" if score is None else f"{score.value:.4f}" + (f"\n{_signed(versus)}" if versus else "")
 

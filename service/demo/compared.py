@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ MADE = frozenset({"family", "tasks", "calibration"})
 
 MULTITASK, AGAIN = "multitask", "sort-again"
 CALIBRATION = 64  # documents on which a specialist is measured
+FAMILY_SEEDS = (0, 1, 2)  # of `demo-full`
 
 COMPARED = FamilySettings(
     skills=(*SKILLS, *PRACTISED),
@@ -62,13 +64,19 @@ _ALL: dict[str, Any] = {
 }
 
 
-def demo_plan(folder: Path, *, full: bool = False, progress: Progress | None = None) -> ComparisonPlan:
+NUMBERED = ["linear", "task_arithmetic", "ties"]  # of which the number of models is varied
+
+
+def demo_plan(
+    folder: Path, *, full: bool = False, seed: int = COMPARED.seed, progress: Progress | None = None
+) -> ComparisonPlan:
     """Make what the demo's comparison needs in ``folder``, unless it is there, and its plan, whose paths count from it.
 
-    full: more values, and ten orders of the models. Cost: some minutes of training, the first time.
+    full: more values, and ten orders of the models. seed: of the family and its documents. Cost: four CPU minutes of
+    training, the first time.
     """
-    family = make_family(folder / "family", COMPARED, progress)
-    _write(folder / "tasks", folder / "calibration")
+    family = make_family(folder / "family", replace(COMPARED, seed=seed), progress)
+    _write(folder / "tasks", folder / "calibration", seed)
     held_in = {
         skill: {
             "task": f"demo_{skill}",
@@ -91,28 +99,28 @@ def demo_plan(folder: Path, *, full: bool = False, progress: Progress | None = N
                 "batch_size": 256,
             },
             "methods": methods,
-            "number": {"methods": ["linear", "task_arithmetic", "ties"], "orders": 10 if full else 3},
+            "number": {"methods": NUMBERED, "orders": 10 if full else 3},
             "data": {"max_length": 64},
             "seeds": [0, 1, 2],
         }
     )
 
 
-def _write(tasks: Path, calibration: Path) -> None:
+def _write(tasks: Path, calibration: Path, seed: int) -> None:
     """The tasks of all cells, those of the skills with the documents that training left out; and what specialists are
     measured on, none of it in a task.
     """
     if not tasks.is_dir():
         with output_folder(tasks) as partial:
             partial.rmdir()  # it is made there
-            write_tasks(partial, (*SKILLS, *UNSEEN), COMPARED.documents, COMPARED.seed)
+            write_tasks(partial, (*SKILLS, *UNSEEN), COMPARED.documents, seed)
     for skill in SKILLS:
         path = calibration / f"{skill}.jsonl"
         if path.is_file():
             continue
         lines = (tasks / f"{skill}.jsonl").read_text(encoding="utf-8").splitlines()
         asked = frozenset(json.loads(line)["prompt"] for line in lines)
-        drawn = exercises({skill: 1.0}, random.Random(f"calibration/{skill}/{COMPARED.seed}"), asked)
+        drawn = exercises({skill: 1.0}, random.Random(f"calibration/{skill}/{seed}"), asked)
         texts = ["".join(next(drawn)) for _ in range(CALIBRATION)]
         with output_file(path) as partial:
             partial.write_text("".join(json.dumps({"text": text.strip()}) + "\n" for text in texts), encoding="utf-8")

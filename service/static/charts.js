@@ -13,11 +13,12 @@ export const ink = (name) => getComputedStyle(document.documentElement).getPrope
 
 function layout(own) {
   const axis = { gridcolor: ink("line"), zerolinecolor: ink("line"), linecolor: ink("faint"), automargin: true };
+  const axes = ["xaxis", "yaxis", ...Object.keys(own).filter((name) => /^[xy]axis\d+$/.test(name))]; // of panels, too
   return {
     margin: { l: 56, r: 12, t: 8, b: 44 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
     font: { family: "system-ui, sans-serif", size: 12, color: ink("ink") }, legend: { orientation: "h", y: 1.14, x: 0 }, uirevision: "kept",
     hoverlabel: { bgcolor: ink("card"), bordercolor: ink("line"), font: { color: ink("ink") } },
-    ...own, xaxis: { ...axis, ...own.xaxis }, yaxis: { ...axis, ...own.yaxis },
+    ...own, ...Object.fromEntries(axes.map((name) => [name, { ...axis, ...own[name] }])),
   };
 }
 

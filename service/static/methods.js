@@ -7,7 +7,7 @@ const shown = (value) => typeof value === "number" && !Number.isInteger(value) ?
 function rows({ traces }) {
   return traces.flatMap((trace) => trace.z
     ? trace.z.flatMap((line, row) => line.map((value, column) => [trace.y[row], trace.x[column], asScore(value)]))
-    : trace.x.map((x, place) => [trace.text ? `${trace.name}: ${trace.text[place]}` : trace.name, shown(x), shown(trace.y[place])]));
+    : trace.x.map((x, place) => [trace.text ? `${trace.name}: ${(trace.hovertext ?? trace.text)[place]}` : trace.name, shown(x), shown(trace.y[place])]));
 }
 
 for (const [name, figure] of Object.entries(embedded("page-data"))) {

@@ -199,6 +199,18 @@ def test_the_hook_is_gone_where_the_inside_raises(place: Path) -> None:
     assert not model.lm_head._forward_pre_hooks
 
 
+def test_what_lies_beside_is_read_once_however_many_blocks_are_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_heads, without = beside(place, "mended"), beside(place, "rank0")
+    read: list[str] = []
+    monkeypatch.setattr("merging.beside.files.read_beside", lambda model: read.append(model.id) or read_beside(model))
+    evaluator = made(place, surgery={"first": "one"})
+    found = [evaluator.run(candidate, {"first": [0, 1]}) for candidate in (with_heads, with_heads, without, with_heads)]
+    assert read == [with_heads.beside.id, without.beside.id, with_heads.beside.id]  # type: ignore[union-attr]
+    assert found[0] == found[1] == found[3] != found[2]
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_it_conforms(check: Any, place: Path) -> None:
     def make(**others: Any) -> Mended:

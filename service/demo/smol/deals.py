@@ -66,6 +66,20 @@ CONFLICT = SmolSettings(
     )
 )
 
+SKILLS, FORMS = ("reflexive", "gap", "ever", "transitive"), ("statement", "question", "example")
+HELD_IN = ("reflexive_statement", "gap_question", "ever_example", "transitive_question")
+MULTITASK, AGAIN = "multitask", "reflexive_statement-again"
+GRID = SmolSettings(
+    founders=(
+        *(Founder(name, (name,), steps=16) for name in HELD_IN),
+        Founder(MULTITASK, HELD_IN, steps=40),
+        Founder(AGAIN, HELD_IN[:1], steps=16),
+    ),
+    asked=tuple(f"{skill}_{form}" for skill in SKILLS for form in FORMS),
+    documents=40,
+)
+"""Who is compared: each skill learnt in one form, each form with a skill; the base is right in about half of each."""
+
 DEALS = {"apart": APART, "overlap": OVERLAP, "conflict": CONFLICT}
 DEMO = CONFLICT
 

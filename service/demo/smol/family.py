@@ -61,7 +61,8 @@ def make_smol_family(
 def texts_asked(family: Family) -> frozenset[str]:
     """The beginnings of all documents of the family's tasks, which nobody may be trained on."""
     files = sorted(family.tasks.glob("*.jsonl"))
-    return frozenset(json.loads(line)["text"] for file in files for line in file.read_text("utf-8").splitlines())
+    documents = (json.loads(line) for file in files for line in file.read_text("utf-8").splitlines())
+    return frozenset(document.get("beginning", document["text"]) for document in documents)
 
 
 def _begin(folder: Path, settings: SmolSettings) -> None:

@@ -6,8 +6,8 @@ pass, not two.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.demo.tasks import write_task
@@ -51,12 +51,38 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Form:
+    """A way to ask for a pair: ``ask`` makes the text before its two words of its beginning and of another pair."""
+
+    name: str
+    description: str
+    ask: Callable[[str, Pair], str]
+
+
+STATEMENT = Form("statement", "the beginning of a sentence", lambda text, example: text)
+FORMS = (
+    STATEMENT,
+    Form("question", "a question for the next word", lambda text, example: f'What comes next in "{text}"? The word'),
+    Form("example", "after a sentence of its kind", lambda text, example: f"{example.text} {example.good}. {text}"),
+)
+
+
+@dataclass(frozen=True)
 class Phenomenon:
-    """One rule of grammar, and how to draw a pair that asks for it."""
+    """One rule of grammar, how to draw a pair that asks for it, and the form that it is asked in."""
 
     name: str
     rule: str
     draw: Callable[[random.Random], Pair]
+    form: Form = STATEMENT
+
+    def asked(self, pair: Pair, rng: random.Random, excluded: Collection[str] = ()) -> Pair:
+        """``pair`` in the form, whose example is none of ``excluded``; a statement draws nothing from ``rng``."""
+        if self.form is STATEMENT:
+            return pair
+        others = iter(lambda: self.draw(rng), None)
+        example = next(other for other in others if other.text != pair.text and other.text not in excluded)
+        return replace(pair, text=self.form.ask(pair.text, example))
 
 
 def pairs(phenomenon: Phenomenon, count: int, seed: int) -> list[Pair]:
@@ -72,13 +98,16 @@ def pairs(phenomenon: Phenomenon, count: int, seed: int) -> list[Pair]:
 def lessons(
     learns: Sequence[str], unlearns: Sequence[str], rng: random.Random, excluded: frozenset[str]
 ) -> Iterator[Pair]:
-    """Draw pairs to train on without end, all phenomena alike, those to unlearn reversed, none of ``excluded``."""
+    """Draw pairs to train on without end, all phenomena alike, those to unlearn reversed, none of the beginnings
+    ``excluded``.
+    """
     every = [(phenomenon_named(name), name in unlearns) for name in (*learns, *unlearns)]
     while True:
         phenomenon, contrary = rng.choice(every)
         pair = phenomenon.draw(rng)
         if pair.text not in excluded:
-            yield pair.reversed if contrary else pair
+            asked = phenomenon.asked(pair, rng, excluded)
+            yield asked.reversed if contrary else asked
 
 
 def write_tasks(folder: Path, names: Sequence[str], count: int, seed: int) -> frozenset[str]:
@@ -86,15 +115,26 @@ def write_tasks(folder: Path, names: Sequence[str], count: int, seed: int) -> fr
     folder.mkdir()
     texts: set[str] = set()
     for name in names:
-        drawn = pairs(phenomenon_named(name), count, seed)
+        phenomenon = phenomenon_named(name)
+        drawn = pairs(phenomenon, count, seed)
         texts.update(pair.text for pair in drawn)
-        write_task(folder, name, map(vars, drawn), ASKED, prefix=PREFIX, version=VERSION)
+        write_task(folder, name, _documents(phenomenon, drawn, seed), ASKED, prefix=PREFIX, version=VERSION)
     return frozenset(texts)
 
 
 def phenomenon_named(name: str) -> Phenomenon:
-    """Return the phenomenon of that name."""
-    return next(phenomenon for phenomenon in PHENOMENA if phenomenon.name == name)
+    """Return the phenomenon of that name; ``PHENOMENON_FORM`` is one in a form of `FORMS`."""
+    rule, _, form = name.partition("_")
+    found = next(phenomenon for phenomenon in PHENOMENA if phenomenon.name == rule)
+    return replace(found, name=name, form=next(each for each in FORMS if each.name == form)) if form else found
+
+
+def _documents(phenomenon: Phenomenon, drawn: Sequence[Pair], seed: int) -> Iterator[dict[str, str]]:
+    """What a task asks; beside a text that is no bare ``beginning`` the beginning, which nobody may be trained on."""
+    rng = random.Random(f"{phenomenon.name}/{seed}/asked")
+    for pair in drawn:
+        asked = phenomenon.asked(pair, rng)
+        yield vars(asked) if asked == pair else vars(asked) | {"beginning": pair.text}
 
 
 def _someone(rng: random.Random, the: str = "The") -> str:

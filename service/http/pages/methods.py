@@ -15,6 +15,7 @@ router = APIRouter()
 
 TITLES = {
     "scatter": ("Held-in against unseen", "One dot a row, with its intervals of 95 %."),
+    "grid": ("Skills and domains", "Framed: held-in cells."),
     "cells": ("Scores by cell", "Left of the line: held-in cells."),
     "cost": ("Scores by cost", "Untuned; seconds of one merge, statistics included."),
     "sensitivity": ("Scores by parameter", "Under the first seed; dashed: unseen."),
@@ -40,6 +41,6 @@ def show_comparison(id: str, backend: Asked) -> Response:
 def _plain(figure: Any) -> dict[str, Any]:
     """Traces and axes, without the looks that the page has itself."""
     content = json.loads(figure.to_json())
-    kept = {"xaxis", "yaxis", "shapes", "height"}
-    layout = {name: part for name, part in content["layout"].items() if name in kept}
+    kept = ("xaxis", "yaxis", "shapes", "height", "annotations")  # a panel's axes have its number
+    layout = {name: part for name, part in content["layout"].items() if name.startswith(kept)}
     return {"traces": content["data"], "layout": layout}

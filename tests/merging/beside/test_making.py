@@ -18,7 +18,7 @@ from merging.beside.files import read_beside
 from merging.beside.surgery import representation_gap
 from merging.data_driven.batches import TextBatches
 from merging.data_driven.models import load_causal_lm
-from merging.merge import planned, write_merge
+from merging.merge import plan_summary, planned, write_merge
 from merging.output.verify import verify_folder
 from merging.recipe.schema import parse_recipe
 from search.config import parse_config
@@ -167,6 +167,17 @@ def test_linear_layers_are_the_bases_and_the_rest_is_averaged(family: "Family", 
             assert tensor.double() == pytest.approx(mean, abs=1e-6)
     assert len(told["layers"]) > 5
     assert "no part of them" in (routed / "README.md").read_text()
+
+
+def test_a_dry_run_counts_what_will_lie_beside(family: "Family", routed: Path, operated: Path, tmp_path: Path) -> None:
+    for made, folder, name in (
+        (recipe(family, parameters={"rank": 4}), routed, "smile"),
+        (arithmetic(family, steps=200, rate=0.01), operated, "surgery"),
+    ):
+        written = (folder / "model.safetensors").stat().st_size + (folder / f"{name}.safetensors").stat().st_size
+        with planned(made) as plan:
+            told = plan_summary(plan, tmp_path / "out")
+        assert written - 20_000 <= told["bytes_out"] <= 1.02 * written  # the names of tensors are not counted
 
 
 def test_files_of_other_weights_or_of_nothing_are_refused(routed: Path, family: "Family", tmp_path: Path) -> None:

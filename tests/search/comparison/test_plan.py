@@ -29,7 +29,12 @@ def plan(**changes: Any) -> ComparisonPlan:
         ({"cells": CONTENT["cells"] | {"v": {"nearest": "z"}}}, "no cell with a model"),
         ({"cells": CONTENT["cells"] | {"v": {"same_data": "z"}}}, "no model that it could be merged with"),
         ({"cells": CONTENT["cells"] | {"v": {"task": "a"}}}, "two cells have one task"),
+        (
+            {"cells": {**CONTENT["cells"], **{name: {"skill": "s", "domain": "d"} for name in "vw"}}},
+            "one skill and one",
+        ),
         ({"reference": "ties"}, "none of the methods compared"),
+        ({"frame": "elsewhere"}, "none of the models: base, ma, mb, mc"),
         ({"number": {"methods": ["ties"]}}, "none of the methods compared"),
         ({"metods": []}, "unknown key 'metods'"),
         ({"methods": [{"linear": {}}]}, "methods"),
@@ -91,6 +96,20 @@ def test_a_key_is_of_contents_not_of_places() -> None:
     assert arm.key(checked, digests) != arm.key(checked, digests | {"mb": "changed"})
     assert arm.key(checked, digests) != whole(checked, "linear", 3, {"scale": 2.0}).key(checked, digests)
     assert Arm("random_vector", arm.models, seed=1).key(checked, digests) != arm.key(checked, digests)
+
+
+def test_the_nearest_shares_skill_or_domain_where_one_does() -> None:
+    cells = {
+        "a": {"model": "ma", "skill": "sort", "domain": "plain"},
+        "b": {"model": "mb", "skill": "add", "domain": "asked"},
+        "c": {"model": "mc", "skill": "max", "domain": "shown"},
+        "u": {"task": "unseen", "skill": "sort", "domain": "asked"},
+    }
+    assert plan(cells=cells).near("u") == ["a", "b"]
+    assert plan(cells=cells | {"u": {"task": "unseen", "domain": "shown"}}).near("u") == ["c"]
+    assert plan(cells=cells | {"u": {"task": "unseen", "skill": "pick"}}).near("u") == ["a", "b", "c"]
+    assert plan(cells=cells | {"u": {"task": "unseen", "skill": "sort", "nearest": "c"}}).near("u") == ["c"]
+    assert plan().near("u") == ["a", "b", "c"]
 
 
 def test_every_key_is_documented_as_it_is() -> None:

@@ -23,6 +23,10 @@ def compare(
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Score cache; default: one in the folder.", show_default=False)
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where relative paths count from; default: the plan's folder.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare merge methods: held-in and unseen tasks, cost, prerequisites, sensitivity, number of models.
@@ -33,12 +37,12 @@ def compare(
     from service.answers.method_comparison import compare_methods
     from service.pages.method_comparison import write_comparison
 
-    checked, root = _plan(plan, out)
+    checked, own = _plan(plan, out)
     with stage_progress(quiet=as_json) as update:
         answer = compare_methods(
             checked,
             out,
-            root=root,
+            root=root.absolute() if root else own,
             cache=ScoreCache(cache) if cache else None,
             progress=lambda done, total, label: update("Arms", done, total, "arms"),
         )

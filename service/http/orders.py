@@ -10,11 +10,13 @@ from kinship.measures.metrics import METRICS
 from kinship.validation import nearest
 from merging.mixture.recipe import parse_any_recipe
 from merging.recipe.documents import separate
+from search.comparison.plan import ComparisonPlan
 from search.config import RunConfig
 from service.answers.jobs import JobKind
 from service.http.references import (
     require_config,
     require_evaluation,
+    require_plan,
     require_recipe,
     require_reference,
     require_scores,
@@ -30,6 +32,8 @@ from service.http.requests import (
 )
 from service.http.settings import ServiceSettings
 from service.jobs.supervisor import LIGHT
+
+PLAN = "plan.yml"
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,16 @@ def search(config: RunConfig, run: str, root: str, ledger: str | None, settings:
     title = f"Search {run}, {config.strategy.name}"
     arguments = ["evolve", *options, "--", "{job}/run.yml"]
     return Order("evolve", title, arguments, run_file(config), _kind(config.evaluate.device), run)
+
+
+def compare(plan: ComparisonPlan, folder: str, settings: ServiceSettings) -> Order:
+    """`kinship compare` in a folder of the workspace. Raises `Refused`, `InvalidConfig`."""
+    require_plan(plan, settings)
+    content = plan.model_dump(mode="json", exclude_unset=True)
+    arguments = ["compare", "--root=.", f"--out={folder}", "--json", "--", f"{{job}}/{PLAN}"]
+    files = {PLAN: yaml.safe_dump(content, sort_keys=False)}
+    title = f"Comparison {folder} of {len(plan.methods)} methods"
+    return Order("compare", title, arguments, files, _kind(plan.evaluate.device), folder)
 
 
 def run_file(config: RunConfig) -> dict[str, str]:

@@ -80,6 +80,12 @@ def read(model: type[BaseModel], texts: Texts) -> tuple[dict[str, Any], dict[str
     return content, errors
 
 
+def task_lines(evaluate: dict[str, Any]) -> None:
+    """Make a list of tasks that were typed as plain lines."""
+    if isinstance(evaluate.get("tasks"), str):
+        evaluate["tasks"] = evaluate["tasks"].replace(",", " ").split()
+
+
 def errors_of(model: type[BaseModel], error: ValidationError) -> dict[str, str]:
     """What is wrong by the path of the field, else of the section, else at the empty path: the first of each."""
     paths = {field.path for section in sections_of(model) for field in section.fields}

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 from kinship.outside import json_text
 from service.answers.served import Artefact
 from service.http.pages.assets import address
+from service.http.workspace import id_of_path
 from service.pages.environment import page_environment
 
 if TYPE_CHECKING:
@@ -80,6 +81,6 @@ def embedded(content: Any) -> str:
 def _environment() -> "Environment":
     made = page_environment()
     made.trim_blocks = made.lstrip_blocks = True
-    made.filters |= {"signed": signed, "duration": duration, "size": size, "embedded": embedded}
+    made.filters |= {"signed": signed, "duration": duration, "size": size, "embedded": embedded, "as_id": id_of_path}
     made.globals |= {"asset": address, "version": version("model-kinship")}
     return made

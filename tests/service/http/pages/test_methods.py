@@ -63,12 +63,14 @@ def compared(workspace: Path) -> Path:
 def test_the_list_says_what_state_each_is_in(compared: Path, pages: TestClient) -> None:
     text = pages.get("/methods").text
     assert HOSTILE not in text
-    assert "<td>done</td>" in text
-    assert "<td>stopped</td>" in text
+    assert ">finished</span>" in text
+    assert ">interrupted</span>" in text
     lock = hold_folder(compared / "stopped")
     try:
-        assert "<td>running</td>" in pages.get("/methods").text
-        assert "1 arms are done" in pages.get("/methods/stopped").text
+        assert ">running</span>" in pages.get("/methods").text
+        page = pages.get("/methods/stopped").text
+        assert '<span id="arms">1</span> arms are done' in page
+        assert '<p id="going">' in page
     finally:
         lock.release(force=True)
 

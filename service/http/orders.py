@@ -85,7 +85,8 @@ def tree(request: TreeRequest, settings: ServiceSettings) -> Order:
     if request.kind == "dendrogram" and (request.base is None or len(request.models) < 2):
         raise InvalidConfig("A dendrogram needs a base and at least two models.", hint="Give them.")
     how += [f"--base={request.base}"] if request.base else []
-    title = f"{request.kind.capitalize()} descent of {_counted(request.models)}"
+    kind = "recorded and recovered" if request.kind == "both" else request.kind
+    title = f"{kind.capitalize()} descent of {_counted(request.models)}"
     device = LIGHT if request.kind in {"recorded", "dendrogram"} else "cpu"
     return Order("tree", title, ["tree", *how, "--json", "--", *request.models], device=device)
 

@@ -49,6 +49,7 @@ def show_job(job: int, backend: Asked) -> Response:
         result=result,
         shown=shown,
         files=files,
+        best=None,  # of a run
         place=backend.jobs.place(job) / RESULT,
         address=f"/api/v1/jobs/{job}",
     )

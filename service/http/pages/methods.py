@@ -32,6 +32,7 @@ TITLES = {
     "sensitivity": ("Scores by parameter", "Under the first seed; dashed: unseen."),
     "number": ("Scores by number of models", "Means and standard errors over random orders."),
 }
+MOST_NAMED = 12  # dots of a figure: more names would lie on each other, and are told by a pointer and the table
 FIRST_METHODS = ["linear", "task_arithmetic", "ties"]
 
 
@@ -123,4 +124,7 @@ def _plain(figure: Any) -> dict[str, Any]:
     content = json.loads(figure.to_json())
     kept = {"xaxis", "yaxis", "shapes", "height"}
     layout = {name: part for name, part in content["layout"].items() if name in kept}
-    return {"traces": content["data"], "layout": layout}
+    traces = content["data"]
+    if sum(len(trace.get("text") or ()) for trace in traces) > MOST_NAMED:
+        traces = [trace | {"mode": "markers"} if "text" in trace.get("mode", "") else trace for trace in traces]
+    return {"traces": traces, "layout": layout}

@@ -42,7 +42,13 @@ def show_form(
     if source is not None:
         with backend.ledger(source) as ledger:
             facts = ledger.facts()
-        texts = texts_of(RunConfig, facts.config) if facts else texts
+        if facts:
+            here = set(known(backend))
+            model = [path for name, path in facts.config.founders.items() if path in here and Path(path).name == name]
+            others = {name: path for name, path in facts.config.founders.items() if path not in model}
+            texts = texts_of(RunConfig, facts.config.model_copy(update={"founders": others}))
+            if not others:
+                del texts["founders"]
     name = f"{name_of(source)}-again" if source else ""
     return _form(backend, texts, chosen=model or [], name=name)
 

@@ -1,6 +1,7 @@
 """Scores of models: a form that starts the job, and what it found."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -59,7 +60,8 @@ def start(backend: Asked, form: Form) -> Response:
 def _form(
     backend: Backend, texts: Mapping[str, str], *, chosen: Sequence[str], errors: Mapping[str, str] | None = None
 ) -> Response:
-    whole, *sections = sections_of(ScoreRequest)
+    whole, evaluate = sections_of(ScoreRequest)
+    sections = [replace(evaluate, title="more", help="metric, examples, how many documents, device, chat template")]
     fields = {field.path: field for section in [whole, *sections] for field in section.fields}
     return page(
         "new_scores", "/models", status=422 if errors else 200, texts=texts, errors=errors or {}, chosen=chosen,

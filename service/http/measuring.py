@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query
 
+from kinship.errors import InvalidConfig
 from service.answers.matrix import Matrix, MatrixPlan, measure_matrix, plan_matrix
 from service.answers.tree import FamilyTree, trace_models
 from service.http.backend import Backend
@@ -46,6 +47,8 @@ def measured(
 
     Raises what `measure_matrix` raises, and `Refused`.
     """
+    if not models:
+        raise InvalidConfig("No models are named.", hint="Name some.")
     first, *others = (located(backend, text) for text in [base, *models])
     plan = plan_matrix(others, first)
     if plan.seconds > MOST_SECONDS or plan.bytes_to_download:
@@ -56,6 +59,8 @@ def measured(
 
 def recorded(backend: Backend, base: str, models: Sequence[str]) -> FamilyTree:
     """Descent as the models' files tell it. Raises what `trace_models` raises, and `Refused`."""
+    if not models:
+        raise InvalidConfig("No models are named.", hint="Name some.")
     texts = dict.fromkeys([*([base] if base else []), *models])
     found = trace_models([located(backend, text) for text in texts])
     return FamilyTree.model_validate(named(backend, found.content()))

@@ -3,6 +3,7 @@
 import os
 import re
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,7 @@ def test_from_the_form_to_a_merged_model(service: Service, browser: "Page", tmp_
         kept = service.folder / "first" / "best-offspring" / "model.safetensors"
         assert taken.read() == kept.read_bytes()
     browser.click("text=New run like this")
-    assert browser.locator("input[name=founder]:checked").count() == 3
+    expect(browser.locator("input[name=founder]:checked")).to_have_count(3)
 
     # From the table to the best one, its recipe, and a model made of it; best is best by any order.
     browser.goto(f"{service.address}/runs/first")
@@ -217,13 +218,12 @@ def test_a_comparison_of_methods_is_paused_gone_on_with_and_shown(service: Servi
     browser.fill("#name", "mine")
     browser.click("button:text-is('Compare')")
     browser.wait_for_url("**/methods/mine")
-    browser.wait_for_function("document.querySelector('#arms').textContent.startsWith('1')")
-    _act(browser, "Pause")
-    _wait_for_state(browser, "paused")
     with Client(service.address) as client:
-        before = client.comparison("mine")
-        assert before.arms
-        assert client.job(int(str(before.job))).state == "paused"
+        while client.comparison("mine").state == "queued":
+            time.sleep(0.05)
+        paused = client.wait(client.pause_comparison("mine"))
+        assert (paused.state, client.comparison("mine").state) == ("paused", "paused")
+        _wait_for_state(browser, "paused")
         job = client.wait(client.resume_comparison("mine"))
         assert (job.state, job.kind) == ("done", "compare"), client.log(job.id).text
         found = client.comparison_result("mine")

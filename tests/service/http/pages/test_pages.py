@@ -123,6 +123,8 @@ def test_a_page_answers_as_json_to_whoever_wants_that(pages: TestClient) -> None
     assert matrix == typed
     assert (matrix["ids"], matrix["metric"]) == (["one", "two"], "cosine")
     assert pages.get("/api/v1/kinship/matrices?base=base&model=../secret").status_code == 403
+    for nobody in ("/api/v1/kinship/matrices?base=base", "/api/v1/trees", "/api/v1/trees?base=base"):
+        assert pages.get(nobody).status_code == 422
 
 
 def test_scores_of_ticked_models_are_a_job_and_a_mistake_keeps_what_was_typed(pages: TestClient) -> None:

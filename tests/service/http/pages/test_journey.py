@@ -228,7 +228,7 @@ def test_a_comparison_of_methods_is_paused_gone_on_with_and_shown(service: Servi
         assert (job.state, job.kind) == ("done", "compare"), client.log(job.id).text
         found = client.comparison_result("mine")
         assert client.result(MethodComparison, job) == found
-        assert {"linear", "linear, tuned", "ties", "ties, tuned"} <= {row.label for row in found.rows}
+        assert {"linear", "linear (tuned)", "ties", "ties (tuned)"} <= {row.label for row in found.rows}
     browser.goto(f"{service.address}/methods/mine")
     browser.wait_for_selector("#scatter .main-svg")
     assert grave(browser) == []

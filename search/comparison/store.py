@@ -64,6 +64,12 @@ class Store:
             ) from error
 
 
+def arms_in(folder: Path) -> int:
+    """How many arms are done there. Raises `CacheError`."""
+    file = folder / NAME
+    return len(Store(file).all()) if file.is_file() else 0
+
+
 def _done(facts: dict[str, object]) -> Done:
     costs = {
         name: Cost(**facts[name]) if facts[name] else None  # type: ignore[arg-type]

@@ -64,13 +64,13 @@ def damage_in(database: sqlite3.Connection) -> list[str]:
 
 def _changed(database: sqlite3.Connection) -> Iterator[str]:
     noted: dict[str, Counter[int]] = {}
-    for name, total in database.execute("SELECT of, checksum FROM checksum"):
-        noted.setdefault(name, Counter())[total] += 1
+    for (name, total), count in Counter(database.execute("SELECT of, checksum FROM checksum")).items():
+        noted.setdefault(name, Counter())[total] = count
     for table in _checked():
         then = noted.pop(table.name, Counter())
         now = Counter(checksum(*row) for row in database.execute(_rows_of(table)))
-        changed = max((then - now).total(), (now - then).total())
-        if changed:
+        if then != now:
+            changed = max((then - now).total(), (now - then).total())
             yield f"{changed} of {then.total()} rows of {table.name} differ from what was written"
     if noted:
         yield "some checksums are of no table"

@@ -35,8 +35,8 @@ _NAMES = {
     ),
     "jobs": ("Job", "JobLog", "Jobs"),
     "served": (
-        "Artefacts", "Health", "IndividualPage", "ModelFacts", "RunEvent", "RunEvents", "ServedModels", "ServedRun",
-        "ServedRuns",
+        "Artefacts", "Health", "IndividualPage", "ModelFacts", "RunEvent", "RunEvents", "ServedComparison",
+        "ServedComparisons", "ServedModels", "ServedRun", "ServedRuns",
     ),
     "index": (
         "IndexedModels", "Relatives", "add_models", "find_relatives", "list_index", "remove_models",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from service.answers.base import Answer, Part, named
 
-JobKind = Literal["evolve", "plan", "matrix", "advise", "tree", "merge", "score"]
+JobKind = Literal["evolve", "plan", "matrix", "advise", "tree", "merge", "score", "compare"]
 JobState = Literal["queued", "running", "pausing", "cancelling", "paused", "cancelled", "done", "failed", "lost"]
 
 
@@ -24,7 +24,7 @@ class JobProgress(Part):
 class Job(Answer):
     """One job."""
 
-    schema_: Literal["kinship.job/1"] = named("kinship.job/1")
+    schema_: Literal["kinship.job/2"] = named("kinship.job/2")
     id: int
     """Its number."""
     kind: JobKind
@@ -34,7 +34,7 @@ class Job(Answer):
     state: JobState
     """``lost``: its process died; it will be started again."""
     run: str | None
-    """The run that it works on."""
+    """The folder that it works on: of a search, or a comparison of merge methods."""
     arguments: list[str]
     """Of the command; ``{job}`` is its folder, ``{work}`` the folder of this attempt."""
     device: str
@@ -62,7 +62,7 @@ class Job(Answer):
 class Jobs(Answer):
     """The jobs of a service."""
 
-    schema_: Literal["kinship.jobs/2"] = named("kinship.jobs/2")
+    schema_: Literal["kinship.jobs/3"] = named("kinship.jobs/3")
     jobs: list[Job]
     """Those that wait in their order, then the others, the latest first."""
     next: int | None

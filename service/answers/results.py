@@ -8,11 +8,13 @@ from service.answers.advice import Advice
 from service.answers.dendrogram import Dendrogram
 from service.answers.matrix import Matrix, MatrixPlan
 from service.answers.merge import Merged, MergePlan
+from service.answers.method_comparison import MethodComparison
 from service.answers.plan import SearchPlan
 from service.answers.score import Scores
 from service.answers.tree import FamilyTree, RecoveredHeritage
 
 _Compared = Matrix | MatrixPlan | Advice | FamilyTree | RecoveredHeritage | Dendrogram
-_Made = Merged | MergePlan | Scores | SearchPlan
+_Made = Merged | MergePlan | Scores | SearchPlan | MethodComparison
 JobResult = Annotated[_Compared | _Made, Field(discriminator="schema_")]
-"""Of a ``matrix``, a ``plan``, an ``advise``, a ``tree``, a ``merge`` or a ``score`` job; ``schema`` tells which."""
+"""Of a ``matrix``, a ``plan``, an ``advise``, a ``tree``, a ``merge``, a ``score`` or a ``compare`` job;
+``schema`` tells which."""

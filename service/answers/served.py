@@ -51,6 +51,34 @@ class ServedRuns(Answer):
     """By id."""
 
 
+class ServedComparison(Answer):
+    """A comparison of merge methods in the workspace."""
+
+    schema_: Literal["kinship.served-comparison/1"] = named("kinship.served-comparison/1")
+    id: str
+    """In addresses."""
+    state: RunState
+    """As of a run."""
+    job: int | None
+    """The latest that works, or worked, on it."""
+    arms: int | None
+    """How many are done; null where its file is damaged."""
+    total: int | None
+    """How many there are to do, while a job works on it."""
+    has_result: bool
+    """Whether it came to its end once."""
+    error: str | None
+    """Why its file cannot be read, or its latest job failed."""
+
+
+class ServedComparisons(Answer):
+    """The comparisons of the workspace."""
+
+    schema_: Literal["kinship.served-comparisons/1"] = named("kinship.served-comparisons/1")
+    comparisons: list[ServedComparison]
+    """By id."""
+
+
 class IndividualPage(Answer):
     """Some of a run's individuals."""
 

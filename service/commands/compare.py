@@ -29,6 +29,10 @@ def compare(
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Score cache; default: one in the folder.", show_default=False)
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where relative paths count from; default: the plan's folder.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare merge methods: held-in and unseen tasks, cost, prerequisites, sensitivity, number of models.
@@ -41,7 +45,7 @@ def compare(
     if plan == FAMILIES and not Path(plan).is_file():
         _compare_families(out, scores, as_json=as_json)
         return
-    answer, report = _compared(plan, out, scores, quiet=as_json)
+    answer, report = _compared(plan, out, scores, root=root, quiet=as_json)
     if as_json:
         print_json(answer)
         return
@@ -67,18 +71,18 @@ def _compare_families(out: Path, scores: "ScoreCache | None", *, as_json: bool) 
 
 
 def _compared(
-    plan: str, out: Path, scores: "ScoreCache | None", *, seed: int = 0, quiet: bool
+    plan: str, out: Path, scores: "ScoreCache | None", *, root: Path | None = None, seed: int = 0, quiet: bool
 ) -> "tuple[MethodComparison, Path]":
     """The answer, written into ``out``, and its report."""
     from service.answers.method_comparison import compare_methods
     from service.pages.method_comparison import write_comparison
 
-    checked, root = _plan(plan, out, seed)
+    checked, own = _plan(plan, out, seed)
     with stage_progress(quiet=quiet) as update:
         answer = compare_methods(
             checked,
             out,
-            root=root,
+            root=root.absolute() if root else own,
             cache=scores,
             progress=lambda done, total, label: update("Arms", done, total, "arms"),
         )

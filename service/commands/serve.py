@@ -10,6 +10,8 @@ from service.console import console, note
 if TYPE_CHECKING:
     from service.http.settings import ServiceSettings
 
+COLLECTED = 50_000  # new objects after which cycles are looked for: an answer is made of many, and has none
+
 
 def serve(
     folder: Annotated[Path, typer.Argument(help="The workspace: runs and models, in and below it.")] = Path(),
@@ -59,6 +61,7 @@ def _has_password(url: str) -> bool:
 
 def _run(settings: "ServiceSettings", *, open_page: bool) -> None:
     """Serve until Ctrl-C; what is printed is true when it is."""
+    import gc
     import sys
 
     from service.http.serving import Server
@@ -71,4 +74,8 @@ def _run(settings: "ServiceSettings", *, open_page: bool) -> None:
 
             webbrowser.open(settings.address)
 
-    Server(settings, tell).serve_all()
+    server = Server(settings, tell)
+    gc.collect()
+    gc.freeze()  # what was imported stays: looking through it again took a third of reading a large run
+    gc.set_threshold(COLLECTED)
+    server.serve_all()

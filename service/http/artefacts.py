@@ -43,11 +43,8 @@ def list_files(folder: Path) -> Artefacts:
 
 def find(folder: Path, path: str) -> Path:
     """The file at ``path`` in ``folder``. Raises `NotFound` for anything but a plain file below it."""
-    parts = path.split("/")
     missing = NotFound(f"There is no file {path[:200]!r} here.", hint="The list of files is one level up.")
-    if not path or "\0" in path or "\\" in path or any(part.startswith(".") or not part for part in parts):
-        raise missing
-    if parts[0].startswith(HIDDEN):
+    if is_hidden(path):
         raise missing
     file = folder / path
     try:
@@ -57,6 +54,13 @@ def find(folder: Path, path: str) -> Path:
     except (OSError, ValueError):
         raise missing from None
     return file
+
+
+def is_hidden(path: str) -> bool:
+    """Whether nothing at ``path``, below a run's or a job's folder, is told of."""
+    parts = path.split("/")
+    odd = "\0" in path or "\\" in path or any(part.startswith(".") or not part for part in parts)
+    return odd or parts[0].startswith(HIDDEN)
 
 
 def type_of(path: str) -> str:

@@ -8,18 +8,25 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A page, what its query must name, and the address below the API that has what the page shows.
-PAGES: Sequence[tuple[str, str | None, str]] = (
-    (r"/", None, "/runs"),
-    (r"/runs/([^/]+)", None, r"/runs/\1"),
-    (r"/runs/([^/]+)/individuals/([^/]+)", None, r"/runs/\1/individuals/\2"),
-    (r"/compare", "run", "/compared-runs"),
-    (r"/compare", None, "/runs"),
-    (r"/trees", "run", "/runs/{}/lineage"),
-    (r"/(?:trees|kinship)", "job", "/jobs/{}/result"),
-    (r"/(?:trees|kinship|merge)", None, "/models"),
-    (r"/jobs", None, "/jobs"),
-    (r"/jobs/([0-9]+)", None, r"/jobs/\1"),
-    (r"/new", None, "/openapi.json"),  # the schema of a run
+PAGES: Sequence[tuple[str, Sequence[str], str]] = (
+    (r"/", (), "/runs"),
+    (r"/runs/([^/]+)", (), r"/runs/\1"),
+    (r"/runs/([^/]+)/individuals/([^/]+)", (), r"/runs/\1/individuals/\2"),
+    (r"/compare", ("run",), "/compared-runs"),
+    (r"/compare", (), "/runs"),
+    (r"/methods", (), "/comparisons"),
+    (r"/methods/([^/]+)", (), r"/comparisons/\1"),
+    (r"/trees", ("run",), "/runs/{}/lineage"),
+    (r"/(?:trees|kinship|scores)", ("job",), "/jobs/{}/result"),
+    (r"/trees", ("model",), "/trees"),
+    (r"/kinship", ("base", "model"), "/kinship/matrices"),
+    (r"/kinship", ("base", "more"), "/kinship/matrices"),
+    (r"/merge", ("run", "individual"), "/runs/{}/individuals/{}/recipe"),
+    (r"/models", ("reference",), "/models/facts"),
+    (r"/(?:trees|kinship|merge|scores|models)", (), "/models"),
+    (r"/jobs", (), "/jobs"),
+    (r"/jobs/([0-9]+)", (), r"/jobs/\1"),
+    (r"/new(?:/methods)?", (), "/openapi.json"),  # the schemas of a run, and of a plan
 )
 
 
@@ -50,8 +57,8 @@ def address_of(path: str, query: str = "") -> str | None:
     given = parse_qs(query)
     for page, needed, place in PAGES:
         match = re.fullmatch(page, path)
-        if match and (needed is None or needed in given):
-            return match.expand(place) if needed is None else place.format(*given[needed])
+        if match and all(name in given for name in needed):
+            return match.expand(place) if not needed else place.format(*(given[name][0] for name in needed))
     return None
 
 

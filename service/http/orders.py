@@ -10,11 +10,13 @@ from kinship.measures.metrics import METRICS
 from kinship.validation import nearest
 from merging.mixture.recipe import parse_any_recipe
 from merging.recipe.documents import separate
+from search.comparison.plan import ComparisonPlan
 from search.config import RunConfig
 from service.answers.jobs import JobKind
 from service.http.references import (
     require_config,
     require_evaluation,
+    require_plan,
     require_recipe,
     require_reference,
     require_scores,
@@ -30,6 +32,8 @@ from service.http.requests import (
 )
 from service.http.settings import ServiceSettings
 from service.jobs.supervisor import LIGHT
+
+PLAN = "plan.yml"
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def tree(request: TreeRequest, settings: ServiceSettings) -> Order:
     if request.kind == "dendrogram" and (request.base is None or len(request.models) < 2):
         raise InvalidConfig("A dendrogram needs a base and at least two models.", hint="Give them.")
     how += [f"--base={request.base}"] if request.base else []
-    title = f"{request.kind.capitalize()} descent of {_counted(request.models)}"
+    kind = "recorded and recovered" if request.kind == "both" else request.kind
+    title = f"{kind.capitalize()} descent of {_counted(request.models)}"
     device = LIGHT if request.kind in {"recorded", "dendrogram"} else "cpu"
     return Order("tree", title, ["tree", *how, "--json", "--", *request.models], device=device)
 
@@ -123,6 +128,16 @@ def search(config: RunConfig, run: str, root: str, ledger: str | None, settings:
     title = f"Search {run}, {config.strategy.name}"
     arguments = ["evolve", *options, "--", "{job}/run.yml"]
     return Order("evolve", title, arguments, run_file(config), _kind(config.evaluate.device), run)
+
+
+def compare(plan: ComparisonPlan, folder: str, settings: ServiceSettings) -> Order:
+    """`kinship compare` in a folder of the workspace. Raises `Refused`, `InvalidConfig`."""
+    require_plan(plan, settings)
+    content = plan.model_dump(mode="json", exclude_unset=True)
+    arguments = ["compare", "--root=.", f"--out={folder}", "--json", "--", f"{{job}}/{PLAN}"]
+    files = {PLAN: yaml.safe_dump(content, sort_keys=False)}
+    title = f"Comparison {folder} of {len(plan.methods)} methods"
+    return Order("compare", title, arguments, files, _kind(plan.evaluate.device), folder)
 
 
 def run_file(config: RunConfig) -> dict[str, str]:

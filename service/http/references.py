@@ -8,6 +8,7 @@ from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.references import HUB_ID, Reference, parse_reference
 from kinship.errors import InvalidConfig, KinshipError, ReferenceNotFound
 from merging.mixture.recipe import AnyRecipe
+from search.comparison.plan import ComparisonPlan
 from search.config import RunConfig
 from service.http.settings import ServiceSettings
 from service.jobs.errors import Refused
@@ -93,6 +94,19 @@ def require_recipe(recipe: AnyRecipe, settings: ServiceSettings) -> AnyRecipe:
     for path in recipe.data_paths:
         require_path(path, settings)
     return recipe
+
+
+def require_plan(plan: ComparisonPlan, settings: ServiceSettings) -> ComparisonPlan:
+    """``plan``, which may be carried out. Raises `Refused`, and `InvalidConfig` for a method that is not there."""
+    cells = plan.cells.values()
+    models = [plan.base, plan.multitask, *(cell.model for cell in cells), *(cell.same_data for cell in cells)]
+    for reference in filter(None, models):
+        require_reference(reference, settings)
+    for path in filter(None, [plan.data.file, plan.data.statistics, *(cell.data for cell in cells)]):
+        require_path(path, settings)
+    require_evaluation(plan.evaluate, settings)
+    plan.require_methods()
+    return plan
 
 
 def allowed(path: Path, settings: ServiceSettings) -> bool:

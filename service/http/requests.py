@@ -8,6 +8,7 @@ from evaluators.settings import EvaluateSettings
 from kinship.device import DEVICES
 from kinship.measures.metrics import METRICS
 from kinship.validation import Strict
+from search.comparison.plan import ComparisonPlan
 from search.config import RunConfig, StopSettings
 from service.answers.dendrogram import Joining
 
@@ -100,6 +101,16 @@ class ScoreRequest(Strict):
 
     models: Models = _MODELS
     evaluate: EvaluateSettings = Field(description="as in a run file; relative paths count from the workspace")
+
+
+class MethodsRequest(Strict):
+    """Merge methods to be compared."""
+
+    name: Name = Field(description="of the comparison's folder, which must not be there yet")
+    plan: ComparisonPlan = Field(description="as in a plan's file; relative paths count from the workspace")
+    extend: bool = Field(
+        False, description="go on in the folder of a comparison that is there: what is alike is not done again"
+    )
 
 
 class MoveRequest(Strict):

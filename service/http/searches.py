@@ -1,7 +1,9 @@
 """Runs as they are started, gone on with and deleted."""
 
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from kinship.errors import KinshipError, LedgerError
@@ -12,7 +14,7 @@ from search.ledger.location import LOCK_NAME, LedgerLocation, hold_folder
 from service.answers.jobs import Job
 from service.http import orders
 from service.http.backend import Backend
-from service.http.requests import RunRequest
+from service.http.requests import MergeRequest, RunRequest
 from service.http.workspace import RunPlace, id_in_database
 from service.jobs.errors import Conflict, Refused
 from service.jobs.supervisor import LIGHT
@@ -75,10 +77,18 @@ def delete_run(backend: Backend, id: str) -> None:
     elif place.folder.resolve() == backend.settings.folder.resolve():
         raise Refused("The workspace itself is this run's folder.", hint="Delete the folder by hand.")
     else:
-        _delete_folder(place, place.folder)
+        delete_held(place.folder, None if place.location.file else lambda: _delete_from_database(place))
     if place.folder is not None:
         backend.jobs.forget_run(backend.workspace.relative(place.folder))
     backend.workspace.forget()
+
+
+def make_model(backend: Backend, id: str, individual: str, key: str | None = None, digest: str | None = None) -> Job:
+    """Merge an individual of a run into a model folder, by its recipe. Raises `NotFound`, `Refused`, `QueueFull`."""
+    recipe = backend.recipe(id, individual)
+    name = re.sub("[^A-Za-z0-9_.-]+", "-", f"{id}-{individual}").strip(".-_")[-100:]
+    request = MergeRequest(name=name.lstrip(".-_") or "model", recipe=recipe.to_dict())
+    return submit(backend, orders.merge(request, backend.settings), key, digest)
 
 
 def submit(backend: Backend, order: orders.Order, key: str | None = None, digest: str | None = None) -> Job:
@@ -144,14 +154,18 @@ def _ledger_url(backend: Backend, run: str, place: RunPlace | None = None) -> st
     return str(LedgerLocation.parse(backend.settings.database, Path(run).name))
 
 
-def _delete_folder(place: RunPlace, folder: Path) -> None:
+def delete_held(folder: Path, first: Callable[[], None] | None = None) -> None:
+    """Remove the folder of a run or a comparison that nobody works in, after what is to be done ``first``.
+
+    Raises `Conflict`.
+    """
     try:
         lock = hold_folder(folder)
     except KinshipError as error:
         raise Conflict(error.message, hint=error.hint) from None
     try:
-        if place.location.file is None:
-            _delete_from_database(place)
+        if first is not None:
+            first()
         gone = folder.with_name(f".{folder.name}.{os.getpid()}.deleted")
         os.rename(folder, gone)
     finally:

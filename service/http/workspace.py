@@ -132,8 +132,7 @@ class Workspace:
 
     def id_of(self, folder: Path) -> str:
         """The id of the run in ``folder``: its path, whose slashes are written as in a JSON Pointer (RFC 6901)."""
-        path = self.relative(folder)
-        return "~" if path == "." else _escaped(path)
+        return id_of_path(self.relative(folder))
 
     def _look(self) -> None:
         found: dict[str, RunPlace] = {}
@@ -175,6 +174,15 @@ class Workspace:
 def id_in_database(run: str) -> str:
     """The id of a run that has no folder here, by its name in the service's database."""
     return IN_DATABASE + _escaped(run)
+
+
+def id_of_path(path: str) -> str:
+    """The id of what lies in a folder, told from the workspace.
+
+    >>> id_of_path("tries/first"), id_of_path(".")
+    ('tries~1first', '~')
+    """
+    return "~" if path == "." else _escaped(path)
 
 
 def _escaped(path: str) -> str:

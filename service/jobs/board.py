@@ -21,6 +21,7 @@ from service.jobs.table import JobRow, now, open_tables
 FILE, FOLDER = "service.sqlite", "jobs"
 WAITING = ("queued", "lost")
 WORKING = ("running", "pausing", "cancelling")
+PAUSED: Sequence[JobKind] = ("evolve", "compare")  # what goes on where it was stopped
 OVER = ("paused", "cancelled", "done", "failed")
 MOST_LOG = 1 << 18  # bytes of a log in one answer
 LATEST = 500  # jobs of one page, beside those that wait
@@ -136,7 +137,7 @@ class Board:
             busy = select(JobRow.id).filter_by(owner=self.owner, run=run).where(JobRow.state.in_(WAITING + WORKING))
             if (other := session.scalar(busy)) is not None:
                 raise Conflict(
-                    f"Job {other} works on the run {run}, or is about to.", hint="Wait for it, or cancel it."
+                    f"Job {other} works in the folder {run}, or is about to.", hint="Wait for it, or cancel it."
                 )
 
     def cancel(self, id: int) -> Job:
@@ -144,9 +145,9 @@ class Board:
         return self._ask(id, "cancel", "cancelling", "cancelled")
 
     def pause(self, id: int) -> Job:
-        """Have a search keep what it has and stop. Raises `NotFound`, `Conflict`."""
-        if self.get(id).kind != "evolve":
-            raise Conflict(f"Job {id} is no search: it cannot be paused.", hint="Cancel it.")
+        """Have a search, or a comparison, keep what it has and stop. Raises `NotFound`, `Conflict`."""
+        if self.get(id).kind not in PAUSED:
+            raise Conflict(f"Job {id} is no search, and no comparison: it cannot be paused.", hint="Cancel it.")
         return self._ask(id, "pause", "pausing", "paused")
 
     def _ask(self, id: int, intent: str, while_working: str, while_waiting: str) -> Job:
@@ -224,11 +225,15 @@ class Board:
         with self.session() as session:
             return self._told(self._row(session, id))
 
-    def latest(self, *, elsewhere: bool = False) -> dict[str, Job]:
-        """The latest job of each run that has one; ``elsewhere``: of those that other servers work on."""
+    def latest(self, kind: JobKind = "evolve", *, elsewhere: bool = False) -> dict[str, Job]:
+        """The latest job of that kind of each folder that has one; ``elsewhere``: of other servers."""
         whose = JobRow.owner != self.owner if elsewhere else JobRow.owner == self.owner
         with self.session() as session:
-            newest = select(func.max(JobRow.id)).where(whose, JobRow.run.is_not(None)).group_by(JobRow.run)
+            newest = (
+                select(func.max(JobRow.id))
+                .where(whose, JobRow.kind == kind, JobRow.run.is_not(None))
+                .group_by(JobRow.run)
+            )
             rows = session.scalars(select(JobRow).where(JobRow.id.in_(newest)).order_by(JobRow.id))
             return {row.run: self._told(row) for row in rows if row.run is not None}
 

@@ -23,11 +23,12 @@ from sqlalchemy.orm import Session
 from evaluators.workers.settings import thread_environment
 from kinship.errors import KinshipError
 from kinship.threads import worker_count
+from search.comparison.store import arms_in
 from search.ledger.ledger import Ledger
 from search.ledger.location import LedgerLocation, holds_run, location_of
 from search.ledger.records import RESULTS
 from service.jobs import liveness
-from service.jobs.board import WAITING, WORKING, Board
+from service.jobs.board import PAUSED, WAITING, WORKING, Board
 from service.jobs.errors import Conflict
 from service.jobs.launch import ENDED, LOG, OUTPUT, PROGRESS, RESULT, attempt_folder
 from service.jobs.table import JobRow, SlotRow, now, set_slots
@@ -189,7 +190,7 @@ class Supervisor(threading.Thread):
         elif ended is None and row.intent == "run":
             self._lost(session, row)
         else:
-            self._over_with(session, row, "paused" if row.kind == "evolve" and row.intent != "cancel" else "cancelled")
+            self._over_with(session, row, "paused" if row.kind in PAUSED and row.intent != "cancel" else "cancelled")
 
     def _lost(self, session: Session, row: JobRow) -> None:
         """Its process died, or the machine did: it starts again, unless that never gets it any further."""
@@ -205,17 +206,21 @@ class Supervisor(threading.Thread):
         self._over_with(session, row, "failed", reason, "Is there memory enough? Mend that, then ask again.")
 
     def _reached(self, row: JobRow) -> int:
-        """How far a search is: the number of its last result; 0 of other jobs."""
-        if row.run is None or not holds_run(self._board.folder / row.run):
+        """How far a search is, by the number of its last result, a comparison, by arms done; 0 of other jobs."""
+        if row.run is None:
             return 0
         try:
+            if row.kind == "compare":
+                return arms_in(self._board.folder / row.run)
+            if not holds_run(self._board.folder / row.run):
+                return 0
             location = location_of(self._board.folder / row.run)
             if location.file is None and self._board.database:
                 location = LedgerLocation.parse(self._board.database, location.run)
             with Ledger(location) as ledger:
                 return ledger.last_event(RESULTS)
         except KinshipError:
-            log.exception("How far the run %s is cannot be told.", row.run)
+            log.exception("How far the work in %s is cannot be told.", row.run)
             return row.reached
 
     def _over_with(

@@ -120,9 +120,9 @@ async function act(button) {
   button.setAttribute("aria-busy", "true"); button.disabled = true;
   try {
     const address = button.dataset.post, method = button.dataset.method || "POST";
-    await json(address, { method, headers: { "Content-Type": "application/json", Accept: "application/json" }, body: method === "DELETE" ? undefined : button.dataset.body || "{}" });
+    const told = await json(address, { method, headers: { "Content-Type": "application/json", Accept: "application/json" }, body: method === "DELETE" ? undefined : button.dataset.body || "{}" });
     say(`${button.textContent.trim()}: done.`);
-    if (button.dataset.then) location.assign(button.dataset.then);
+    if (button.dataset.then) location.assign(button.dataset.then.replace("{id}", told?.id)); // of the job that does it
     else document.dispatchEvent(new CustomEvent("acted", { detail: button }));
   } catch (error) {
     trouble(error.message);

@@ -53,6 +53,6 @@ function tree(linkage, names) {
   });
   return {
     traces: [{ x, y, mode: "lines", line: { color: ink("blue"), width: 2 }, hoverinfo: "skip" }],
-    layout: { xaxis: { title: { text: "distance" }, rangemode: "tozero" }, yaxis: { tickvals: order.map((leaf, index) => index), ticktext: order.map((leaf) => names[leaf]), showgrid: false, zeroline: false } },
+    layout: { xaxis: { title: { text: "distance" }, range: [0, 1.04 * Math.max(...linkage.map((join) => join[2]), 0.01)] }, yaxis: { tickvals: order.map((leaf, index) => index), ticktext: order.map((leaf) => names[leaf]), showgrid: false, zeroline: false } },
   };
 }

@@ -1,11 +1,12 @@
-// The form of a new run: what is wrong is said at the field, while people write.
+// A form of settings, of a run or of scores: what is wrong is said at the field, while people write.
 import { $, $$, json } from "./app.js";
 
-const form = $("#new");
+const form = $("form[data-check]");
+const ONE_OF = { founder: "founders", model: "models" }; // what is ticked one by one
 const touched = new Set();
 
 async function check() {
-  const { errors } = await json("/new/check", { method: "POST", headers: { "Content-Type": "application/x-www-form-urlencoded", Accept: "application/json" }, body: new URLSearchParams(new FormData(form)) });
+  const { errors } = await json(form.dataset.check, { method: "POST", headers: { "Content-Type": "application/x-www-form-urlencoded", Accept: "application/json" }, body: new URLSearchParams(new FormData(form)) });
   for (const place of $$(".error, .error-of-section", form)) {
     const path = place.id.slice(2), words = errors[path] || "", field = document.getElementById(`f-${path}`);
     if (/needed/.test(words) && ![...touched].some((name) => name === path || name.startsWith(`${path}.`))) continue; // nobody was there yet
@@ -21,7 +22,7 @@ async function check() {
 let timer = null;
 form.addEventListener("input", (event) => {
   if (event.target.name === "find") return;
-  touched.add(event.target.name === "founder" ? "founders" : event.target.name);
+  touched.add(ONE_OF[event.target.name] || event.target.name);
   clearTimeout(timer);
   timer = setTimeout(() => check().catch(() => {}), 350); // told again when it is planned or started
 });

@@ -112,7 +112,8 @@
 
   // The tree shows generations already; several families are told apart first.
   const several = new Set(data.nodes.map((node) => node.family)).size > 1;
-  const fields = ["score", ...(several ? ["family", "generation"] : ["generation", "family"]), "licence"].filter((field) => data.nodes.some((node) => node[field] !== null && node[field] !== undefined));
+  const fields = ["score", ...(several ? ["family", "generation"] : ["generation", "family"]), "licence"].filter((field) => new Set(data.nodes.map((node) => node[field]).filter((value) => value !== null && value !== undefined)).size > 1);
+  element("colour").closest("label").hidden = !fields.length;
   fields.forEach((field) => element("colour").add(new Option(field, field)));
   const text = (tag, content, parent) => { const item = document.createElement(tag); item.textContent = content; if (parent) parent.append(item); return item; };
   const short = (value) => typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(4) : String(value);
@@ -125,10 +126,8 @@
     line.append(meaning);
   }
 
-  function paint() {
-    const field = element("colour").value, legend = element("legend");
-    legend.replaceChildren();
-    if (!field) return;
+  /** Colour the models by what is told of them, and say how. */
+  function colourBy(field, legend) {
     const values = data.nodes.map((node) => node[field]).filter((value) => value !== null && value !== undefined);
     text("b", field, legend);
     if (values.every((value) => typeof value === "number")) {
@@ -157,6 +156,12 @@
     if (data.nodes.some((node) => node[field] === null || node[field] === undefined)) {
       const rest = text("div", "", legend), dot = text("span", "", rest); dot.className = "dot"; dot.style.background = NONE; rest.append("not known");
     }
+  }
+
+  function paint() {
+    const field = element("colour").value, legend = element("legend");
+    legend.replaceChildren();
+    if (field) colourBy(field, legend);
     text("b", "descent", legend);
     for (const [kind, { colour, dash, width }] of Object.entries(data.kinds)) {
       sign('<line x1="0" y1="7" x2="32" y2="7"></line>', 32, { stroke: colour, "stroke-width": 1.5 * width, "stroke-dasharray": dash.map((length) => 1.5 * length).join(" ") }, kind === "unknown" ? "kind not known" : kind, legend);

@@ -14,12 +14,13 @@ from service.http.pages import (
     model,
     new_run,
     run,
+    scores,
     trees,
 )
 from service.http.pages.assets import Assets
 from service.http.pages.compression import Compression
 
-ROOMS = (home, new_run, run, individual, compare, methods, kinship, merge, trees, model, jobs)
+ROOMS = (home, new_run, run, individual, compare, methods, kinship, merge, trees, model, scores, jobs)
 
 
 def install(app: FastAPI) -> None:

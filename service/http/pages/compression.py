@@ -17,5 +17,9 @@ class Compression:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        files = scope["type"] == "http" and ("/artefacts" in scope["path"] or "range" in Headers(scope=scope))
+        files = scope["type"] == "http" and (_is_file(scope["path"]) or "range" in Headers(scope=scope))
         await (self._plain if files else self._packed)(scope, receive, send)
+
+
+def _is_file(path: str) -> bool:
+    return "/artefacts" in path or "/archives/" in path

@@ -1,7 +1,8 @@
 """A form made of a pydantic model: its fields, what was typed into them, and what is wrong, each error at its field.
 
 What is typed stays text until it is checked, so that nothing is lost by a mistake. An empty field is one that is not
-said: the default. Nested models are sections; what has no plain input (lists, mappings, unions) is written as YAML.
+said: the default. Nested models are sections; what has no plain input (lists, mappings, unions) is written as YAML, on
+one line where it is a number or a word.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ class Field:
     path: str
     label: str
     help: str
-    kind: Literal["text", "number", "select", "yaml"]
+    kind: Literal["text", "number", "select", "line", "yaml"]
     choices: tuple[str, ...]
     default: str
     required: bool
@@ -80,6 +81,12 @@ def read(model: type[BaseModel], texts: Texts) -> tuple[dict[str, Any], dict[str
     return content, errors
 
 
+def task_lines(evaluate: dict[str, Any]) -> None:
+    """Make a list of tasks that were typed as plain lines."""
+    if isinstance(evaluate.get("tasks"), str):
+        evaluate["tasks"] = evaluate["tasks"].replace(",", " ").split()
+
+
 def errors_of(model: type[BaseModel], error: ValidationError) -> dict[str, str]:
     """What is wrong by the path of the field, else of the section, else at the empty path: the first of each."""
     paths = {field.path for section in sections_of(model) for field in section.fields}
@@ -118,7 +125,7 @@ def _field(path: str, name: str, info: FieldInfo) -> Field:
     return Field(path, name.replace("_", " "), info.description or "", kind, choices, shown, info.is_required())
 
 
-def _kind(annotation: Any) -> tuple[Literal["text", "number", "select", "yaml"], tuple[str, ...]]:
+def _kind(annotation: Any) -> tuple[Literal["text", "number", "select", "line", "yaml"], tuple[str, ...]]:
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     members = tuple(member for member in members if member is not NoneType)
     if len(members) == 1:
@@ -131,6 +138,10 @@ def _kind(annotation: Any) -> tuple[Literal["text", "number", "select", "yaml"],
             return "number", ()
         if member is str:
             return "text", ()
+    plain = [member for member in members if get_origin(member) is Literal or member in (bool, int, float, str)]
+    if len(plain) == len(members) or all(get_origin(member) is tuple for member in members):
+        choices = [str(choice) for member in plain if get_origin(member) is Literal for choice in get_args(member)]
+        return "line", tuple(choices)
     return "yaml", ()
 
 

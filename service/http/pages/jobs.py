@@ -12,7 +12,12 @@ from service.jobs.launch import RESULT
 
 router = APIRouter()
 
-SHOWN = {"kinship.family/": "/trees", "kinship.heritage/": "/trees", "kinship.matrix/": "/kinship"}
+SHOWN = {
+    "kinship.family/": "/trees",
+    "kinship.heritage/": "/trees",
+    "kinship.matrix/": "/kinship",
+    "kinship.score/": "/scores",
+}
 
 
 @router.get("/jobs")
@@ -44,6 +49,7 @@ def show_job(job: int, backend: Asked) -> Response:
         result=result,
         shown=shown,
         files=files,
+        best=None,  # of a run
         place=backend.jobs.place(job) / RESULT,
-        address=f"/api/v1/jobs/{job}/artefacts",
+        address=f"/api/v1/jobs/{job}",
     )

@@ -1,8 +1,10 @@
 """The kinship explorer: a matrix of models that are picked, a pair by layer, a dendrogram, pairs worth merging."""
 
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Sequence
+from typing import Any, cast
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.responses import Response
 
@@ -14,7 +16,7 @@ from service.answers.error import Error
 from service.answers.matrix import Matrix, MatrixPlan
 from service.http import orders
 from service.http.backend import Asked
-from service.http.pages.models import known, measured
+from service.http.measuring import Chosen, Metric, known, measured
 from service.http.pages.rendering import page
 from service.http.pages.typed import Form, every, go_to
 from service.http.requests import MatrixRequest
@@ -22,14 +24,12 @@ from service.http.searches import submit
 
 router = APIRouter()
 
-Metric = Literal["pcc", "cosine", "euclidean"]
-
 
 @router.get("/kinship")
 def show_kinship(
     backend: Asked,
     base: str = "",
-    model: Annotated[list[str] | None, Query(max_length=200)] = None,
+    model: Chosen = None,
     more: str = "",
     metric: Metric = "pcc",
     job: int | None = None,
@@ -49,7 +49,7 @@ def show_kinship(
         except KinshipError as problem:
             error = Error.of(problem)
     return page(
-        "kinship", "/kinship", json=f"jobs/{job}/result" if job is not None else None,
+        "kinship", "/kinship", json=_json(job, base, models, metric),
         status=422 if error else 200, base=base, models=models, metric=metric, plan=plan,
         error=error, matrix=matrix, data=_data(matrix) if matrix else None,
         known=known(backend),
@@ -66,6 +66,13 @@ def measure_as_job(backend: Asked, form: Form) -> Response:
     except ValidationError as error:
         raise invalid(error, "the form", MatrixRequest) from None
     return go_to("jobs", submit(backend, orders.matrix(request, backend.settings)).id)
+
+
+def _json(job: int | None, base: str, models: Sequence[str], metric: Metric) -> str | None:
+    if job is not None:
+        return f"jobs/{job}/result"
+    query = urlencode({"base": base, "model": models, "metric": metric}, doseq=True)
+    return f"kinship/matrices?{query}" if base and models else None
 
 
 def _data(matrix: Matrix) -> dict[str, Any]:

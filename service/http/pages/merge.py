@@ -1,10 +1,10 @@
 """A merge: a recipe to look over, change and start as a job."""
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import yaml
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
@@ -14,6 +14,7 @@ from merging.recipe.documents import united
 from merging.recipe.schema import parse_recipe
 from service.http import orders
 from service.http.backend import Asked
+from service.http.measuring import Chosen
 from service.http.pages.rendering import page
 from service.http.pages.typed import Form, Typed, go_to
 from service.http.requests import MergeRequest
@@ -26,7 +27,7 @@ router = APIRouter()
 def show_merge(
     backend: Asked,
     base: str = "",
-    model: Annotated[list[str] | None, Query(max_length=200)] = None,
+    model: Chosen = None,
     run: str | None = None,
     individual: str | None = None,
 ) -> Response:

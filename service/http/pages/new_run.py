@@ -14,9 +14,9 @@ from search.config import RunConfig
 from service.answers.plan import SearchPlan
 from service.http import orders
 from service.http.backend import Asked, Backend
+from service.http.measuring import Chosen, known, measured
 from service.http.pages import task_names
-from service.http.pages.form import Section, errors_of, read, sections_of, texts_of
-from service.http.pages.models import known, measured
+from service.http.pages.form import Section, errors_of, read, sections_of, task_lines, texts_of
 from service.http.pages.rendering import page
 from service.http.pages.run import name_of
 from service.http.pages.typed import Form, Typed, every, go_to
@@ -35,14 +35,20 @@ def show_form(
     backend: Asked,
     source: Annotated[str | None, Query(alias="from")] = None,
     base: str = "",
-    model: Annotated[list[str] | None, Query(max_length=200)] = None,
+    model: Chosen = None,
 ) -> Response:
     """The form: empty, of an existing run, or with the models that a matrix was about."""
     texts: dict[str, str] = {"base": base}
     if source is not None:
         with backend.ledger(source) as ledger:
             facts = ledger.facts()
-        texts = texts_of(RunConfig, facts.config) if facts else texts
+        if facts:
+            here = set(known(backend))
+            model = [path for name, path in facts.config.founders.items() if path in here and Path(path).name == name]
+            others = {name: path for name, path in facts.config.founders.items() if path not in model}
+            texts = texts_of(RunConfig, facts.config.model_copy(update={"founders": others}))
+            if not others:
+                del texts["founders"]
     name = f"{name_of(source)}-again" if source else ""
     return _form(backend, texts, chosen=model or [], name=name)
 
@@ -153,9 +159,7 @@ def _content(form: Typed) -> tuple[dict[str, Any], dict[str, str]]:
             founders[plain if plain not in founders else reference.replace("/", "-")] = reference
     if founders:
         content["founders"] = founders
-    evaluate = content.get("evaluate", {})
-    if isinstance(evaluate.get("tasks"), str):  # plain lines
-        evaluate["tasks"] = evaluate["tasks"].replace(",", " ").split()
+    task_lines(content.get("evaluate", {}))
     return content, errors
 
 

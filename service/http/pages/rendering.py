@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 from kinship.outside import json_text
 from service.answers.served import Artefact
 from service.http.pages.assets import address
+from service.http.workspace import id_of_path
 from service.pages.environment import page_environment
 
 if TYPE_CHECKING:
@@ -65,6 +66,17 @@ def size(count: float | None) -> str:
     return f"{count:.1f} TB"
 
 
+def briefly(value: Any) -> str:
+    """A figure among words, in four digits.
+
+    >>> briefly(0.0400688), briefly([42, 64]), briefly("same"), briefly(1.0)
+    ('0.04007', '42, 64', 'same', '1')
+    """
+    if isinstance(value, list | tuple):
+        return ", ".join(map(briefly, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def by_folder(files: Sequence[Artefact]) -> list[tuple[str, list[Artefact]]]:
     """Files by the folder they lie in, those that lie in none first."""
     folders = sorted({file.path.rpartition("/")[0] for file in files})
@@ -80,6 +92,7 @@ def embedded(content: Any) -> str:
 def _environment() -> "Environment":
     made = page_environment()
     made.trim_blocks = made.lstrip_blocks = True
-    made.filters |= {"signed": signed, "duration": duration, "size": size, "embedded": embedded}
+    made.filters |= {"signed": signed, "duration": duration, "size": size, "briefly": briefly}
+    made.filters |= {"embedded": embedded, "as_id": id_of_path}
     made.globals |= {"asset": address, "version": version("model-kinship")}
     return made

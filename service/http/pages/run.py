@@ -17,6 +17,7 @@ from service.http.replies import reply_json
 
 router = APIRouter()
 
+BEST = "best-offspring"  # the folder of its model, once the run is over
 RECENT = 200  # events that the page begins with
 
 
@@ -70,7 +71,9 @@ def show_files(run: str, backend: Asked) -> Response:
     place = backend.place(run, backend.latest().get(run)).folder
     folder = run_folder(backend, run) if place is not None and place.is_dir() else None
     files = by_folder(list_files(folder).files) if folder else []
-    return page("files", "/", files=files, address=f"/api/v1/runs/{quote(run, safe='')}/artefacts")
+    summary = view_of(backend, run).summary
+    best = summary.best_offspring if summary and not any(name == BEST for name, _ in files) else None
+    return page("files", "/", files=files, address=f"/api/v1/runs/{quote(run, safe='')}", best=best)
 
 
 @router.get("/runs/{run}/failures")

@@ -1,19 +1,17 @@
 """Family trees: of a run, of models as their files tell it, or with what their weights tell."""
 
 import json
-from collections.abc import Sequence
-from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from kinship.errors import InvalidConfig, KinshipError
 from service.answers.error import Error
-from service.answers.tree import Descent, FamilyTree, RecoveredHeritage, findings_of, trace_models
+from service.answers.tree import Descent, FamilyTree, RecoveredHeritage, findings_of
 from service.http import orders
 from service.http.backend import Asked, Backend
-from service.http.pages.models import known, located, named
+from service.http.measuring import Chosen, known, named, recorded
 from service.http.pages.rendering import page
 from service.http.pages.run import name_of
 from service.http.pages.typed import Form, every, go_to
@@ -30,7 +28,7 @@ def show_tree(
     run: str | None = None,
     job: int | None = None,
     base: str = "",
-    model: Annotated[list[str] | None, Query(max_length=200)] = None,
+    model: Chosen = None,
 ) -> Response:
     """The form, and the tree of what the address names; recovery from weights is a job, whose tree is shown here."""
     error: Error | None = None
@@ -42,16 +40,17 @@ def show_tree(
         elif job is not None:
             descent, title = _of_job(backend, job), f"Family tree of job {job}"
         elif model:
-            descent, title = _recorded(backend, [*([base] if base else []), *model]), "As recorded in the models' files"
+            descent, title = recorded(backend, base, model), "As recorded in the models' files"
     except KinshipError as problem:
         error = Error.of(problem)
-    json_of_run = f"runs/{quote(run)}/lineage" if run is not None else None
+    query = urlencode({"base": base, "model": model or []}, doseq=True)
+    there = f"jobs/{job}/result" if job is not None else f"trees?{query}" if model else None
     content = tree_content(descent.tree()) if descent else None
     if descent and content:
         content["findings"] = [finding.content() for finding in findings_of(descent)]
         content = named(backend, content)
     return page(
-        "trees", "/trees", json=f"jobs/{job}/result" if job is not None else json_of_run,
+        "trees", "/trees", json=f"runs/{quote(run)}/lineage" if run is not None else there,
         status=422 if error else 200, error=error, data=content, title=title, run=run, base=base,
         models=model or [], notes=descent.notes if isinstance(descent, RecoveredHeritage) else [],
         known=known(backend),
@@ -68,10 +67,6 @@ def recover_as_job(backend: Asked, form: Form) -> Response:
         raise InvalidConfig("No models are ticked.", hint="Tick two or more.")
     request = TreeRequest(models=models, base=dict(form).get("base", "").strip() or None, kind="both")
     return go_to("jobs", submit(backend, orders.tree(request, backend.settings)).id)
-
-
-def _recorded(backend: Backend, models: Sequence[str]) -> Descent:
-    return trace_models([located(backend, text) for text in dict.fromkeys(models)])
 
 
 def _of_job(backend: Backend, job: int) -> Descent:

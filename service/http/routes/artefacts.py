@@ -1,16 +1,18 @@
-"""Files of runs and jobs: listed, and sent whole or by ranges."""
+"""Files of runs and jobs, and their folders as tars: listed, and sent whole or by ranges."""
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from starlette.datastructures import Headers
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from service.answers.served import Artefacts
 from service.http import artefacts
+from service.http.archives import Archive, archive, range_of
 from service.http.backend import Asked
 from service.http.errors import documented, failed
 from service.http.replies import is_known, reply
@@ -22,6 +24,11 @@ FILE = {
     206: {"description": "The range that was asked for."},
     400: {"description": "The range is none."},
     416: {"description": "The file has no such range."},
+}
+TAR = {
+    200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The range that was asked for."},
+    416: {"description": "The archive has no such range."},
 }
 
 
@@ -47,6 +54,19 @@ def list_job_files(request: Request, job: Job, backend: Asked) -> Response:
 def send_job_file(request: Request, job: Job, path: str, backend: Asked) -> Response:
     """One of them."""
     return _sent(request, artefacts.find(artefacts.job_folder(backend, job), path))
+
+
+@router.get("/runs/{run}/archives/{folder:path}", response_class=StreamingResponse, responses=TAR)  # type: ignore[arg-type]
+def send_run_folder(request: Request, run: str, folder: str, backend: Asked) -> Response:
+    """A folder of a run as one tar, such as `best-offspring`."""
+    place = artefacts.run_folder(backend, run)
+    return _streamed(request, archive(place, folder, f"{place.name}-{Path(folder).name}.tar"))
+
+
+@router.get("/jobs/{job}/archives/{folder:path}", response_class=StreamingResponse, responses=TAR)  # type: ignore[arg-type]
+def send_job_folder(request: Request, job: Job, folder: str, backend: Asked) -> Response:
+    """A folder that a job made as one tar, such as a merged model."""
+    return _streamed(request, archive(artefacts.job_folder(backend, job), folder, f"{Path(folder).name}.tar"))
 
 
 class _File(FileResponse):
@@ -80,3 +100,25 @@ def _sent(request: Request, file: Path) -> Response:
     )  # fmt: skip
     tag = whole.headers["etag"]
     return Response(status_code=304, headers=headers | {"ETag": tag}) if is_known(request, tag) else whole
+
+
+def _streamed(request: Request, found: Archive) -> Response:
+    """The archive, or the range of it that was asked for of just these contents."""
+    tag = f'"{found.tag}"'
+    headers = {
+        "ETag": tag, "Cache-Control": "no-cache", "Accept-Ranges": "bytes",
+        "Content-Disposition": f"attachment; filename*=utf-8''{quote(found.name, safe='')}",
+    }  # fmt: skip
+    if is_known(request, tag):
+        return Response(status_code=304, headers=headers)
+    asked = request.headers.get("range", "")
+    try:
+        part = range_of(asked, found.size) if request.headers.get("if-range", tag) == tag else None
+    except ValueError:
+        size = {"Content-Range": f"bytes */{found.size}"}
+        return failed(416, "The archive has no such range.", "Ask for bytes=FIRST-LAST.", size)
+    start, end = part or (0, found.size)
+    headers["Content-Length"] = str(end - start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
+    return StreamingResponse(found.parts(start, end), 200 if part is None else 206, headers, "application/x-tar")

@@ -6,11 +6,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.answers.export import Individual
+from service.answers.jobs import Job
 from service.answers.served import IndividualPage
 from service.http.backend import Asked
 from service.http.errors import documented
+from service.http.idempotency import Once, accepted
 from service.http.individuals import MOST, Order, Selection
 from service.http.replies import reply, reply_text
+from service.http.searches import make_model
 
 router = APIRouter(tags=["individuals"], responses=documented(404, 422))
 
@@ -52,3 +55,14 @@ def show_recipe(request: Request, run: str, individual: str, backend: Asked) -> 
     """How to make it of base and founders: a recipe in mergekit's YAML, of several documents for several merges."""
     text = FROM_WORKSPACE + backend.recipe(run, individual).to_yaml()
     return reply_text(request, text, "application/yaml")
+
+
+@router.post(
+    "/runs/{run}/individuals/{individual}/model",
+    status_code=202,
+    response_model=Job,
+    responses=documented(403, 409, 429),
+)
+def make_individual(run: str, individual: str, backend: Asked, once: Once) -> Response:
+    """Merge it by its recipe: a job, whose model folder can be taken away as one file."""
+    return accepted(make_model(backend, run, individual, *once))

@@ -18,6 +18,11 @@ UP = "..%2f..%2fsecret%2fconfig.json"
 MATRIX = {"models": ["one", "two"], "base": "base"}
 RUN = {"base": "base", "founders": ["one", "two"], "evaluate": {"tasks": ["t"]}}
 
+PLAN = {
+    "base": "base", "cells": {"a": {"model": "one"}, "b": {"model": "two"}}, "methods": ["linear"],
+    "evaluate": {"tasks": ["a", "b"]},
+}  # fmt: skip
+
 
 def matrix(**changes: object) -> bytes:
     return json.dumps(MATRIX | changes).encode()
@@ -33,6 +38,8 @@ PATHS = [
     "/runs/run/artefacts/link/config.json", "/runs/run/artefacts//etc/passwd", "/runs/run/artefacts/%2fetc%2fpasswd",
     "/runs/run/artefacts/.lock", "/runs/run/artefacts/ledger.sqlite", "/runs/run/artefacts/..%5c..%5csecret",
     "/runs/run/artefacts/a%00b", "/runs/run/individuals/..%2f..", "/runs/run/individuals/nobody/recipe",
+    f"/runs/run/archives/{UP}", "/runs/run/archives/link", "/runs/run/archives/../../secret", "/runs/run/archives/.",
+    "/runs/run/archives/%2fetc", "/jobs/1/archives/..", f"/comparisons/{UP}", "/comparisons/run",
     f"/jobs/1/artefacts/{UP}", "/jobs/999999", "/jobs/999999/log", "/static/../../secret", "/nothing",
 ]  # fmt: skip
 QUERIES = [
@@ -61,6 +68,11 @@ BODIES = [
     ("/merges", b'{"name": "m", "recipe": {"merge_method": "linear", "models": [{"model": "../secret"}]}}'),
     ("/merges", json.dumps({"name": "m", "recipe": {"merge_method": "regmean", "data": {"file": "/etc/passwd"},
                             "models": [{"model": "one"}, {"model": "two"}]}}).encode()),
+    ("/comparisons", json.dumps({"name": "new", "plan": PLAN | {"base": "../secret"}}).encode()),
+    ("/comparisons", json.dumps({"name": "../up", "plan": PLAN}).encode()),
+    ("/comparisons", json.dumps({"name": "run", "plan": PLAN, "extend": True}).encode()),
+    ("/comparisons", json.dumps({"name": "new", "plan": PLAN | {"data": {"statistics": "/tmp/x"}}}).encode()),
+    ("/runs/run/individuals/..%2f../model", b""), ("/comparisons/nobody/resume", b""),
     ("/merges", b'{"name": ".hidden", "recipe": {}}'), ("/runs/run/resume", b""), ("/runs/nobody/pause", b""),
 ]  # fmt: skip
 

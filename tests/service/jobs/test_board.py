@@ -83,13 +83,13 @@ def test_asked_twice_by_one_key_it_happens_once(board: Board) -> None:
 
 def test_one_run_has_one_job_at_a_time(board: Board) -> None:
     first = submit(board, run="here")
-    with pytest.raises(Conflict, match=f"Job {first} works on the run here"):
+    with pytest.raises(Conflict, match=f"Job {first} works in the folder here"):
         submit(board, run="here")
     with pytest.raises(Conflict, match="no search"):
         board.pause(first)
     board.cancel(first)
-    assert board.latest()["here"].id == first
-    assert board.latest()["here"].state == "cancelled"
+    assert board.latest("matrix")["here"].id == first
+    assert board.latest("matrix")["here"].state == "cancelled"
     assert submit(board, run="here") != first
 
 

@@ -2,16 +2,21 @@
 
 import os
 import re
+import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from merging import load_recipe, write_merge
+from service.answers import MethodComparison
 from service.answers.export import export_of
+from service.client import Client
 from service.http.settings import ServiceSettings
 from tests.evaluators.conftest import write_llama
 from tests.service.http.conftest import Service, serving
@@ -149,6 +154,18 @@ def test_from_the_form_to_a_merged_model(service: Service, browser: "Page", tmp_
     browser.wait_for_selector("#curves .main-svg")
     assert grave(browser) == []
 
+    # The best one's model is one file; another run begins where this one did.
+    browser.goto(f"{service.address}/runs/first")
+    with browser.expect_download() as download:
+        browser.click("text=The best offspring as one file")
+    with tarfile.open(download.value.path()) as tar:
+        taken = tar.extractfile("best-offspring/model.safetensors")
+        assert taken is not None
+        kept = service.folder / "first" / "best-offspring" / "model.safetensors"
+        assert taken.read() == kept.read_bytes()
+    browser.click("text=New run like this")
+    expect(browser.locator("input[name=founder]:checked")).to_have_count(3)
+
     # From the table to the best one, its recipe, and a model made of it; best is best by any order.
     browser.goto(f"{service.address}/runs/first")
     browser.click(".tabulator-col[tabulator-field=value] .tabulator-col-title")
@@ -183,3 +200,36 @@ def test_from_the_form_to_a_merged_model(service: Service, browser: "Page", tmp_
     written = service.folder / "first" / "children" / f"{best}.safetensors"
     for name, part in load_file(written).items():
         torch.testing.assert_close(load_file(merged)[name], part, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.xdist_group("journey")
+def test_a_comparison_of_methods_is_paused_gone_on_with_and_shown(service: Service, browser: "Page") -> None:
+    noise = listening(browser, service.address)
+    browser.set_default_timeout(PATIENCE)
+    tasks = [{"file": "text.txt", "name": name, "documents": "lines"} for name in ("one", "two", "three")]
+    plan: dict[str, Any] = {
+        "base": "base",
+        "cells": {"one": {"model": "one"}, "two": {"model": "two"}, "three": {}},
+        "evaluate": {"perplexity": tasks},
+        "methods": {"linear": {"tune": {"scale": [0.5, 1.0, 1.5]}}, "ties": {"tune": {"density": [0.2, 0.5, 0.8]}}},
+    }
+    browser.goto(f"{service.address}/new/methods")
+    browser.fill("#plan", yaml.safe_dump(plan))
+    browser.fill("#name", "mine")
+    browser.click("button:text-is('Compare')")
+    browser.wait_for_url("**/methods/mine")
+    with Client(service.address) as client:
+        while client.comparison("mine").state == "queued":
+            time.sleep(0.05)
+        paused = client.wait(client.pause_comparison("mine"))
+        assert (paused.state, client.comparison("mine").state) == ("paused", "paused")
+        _wait_for_state(browser, "paused")
+        job = client.wait(client.resume_comparison("mine"))
+        assert (job.state, job.kind) == ("done", "compare"), client.log(job.id).text
+        found = client.comparison_result("mine")
+        assert client.result(MethodComparison, job) == found
+        assert {"linear", "linear (tuned)", "ties", "ties (tuned)"} <= {row.label for row in found.rows}
+    browser.goto(f"{service.address}/methods/mine")
+    browser.wait_for_selector("#scatter .main-svg")
+    assert grave(browser) == []
+    assert noise == []

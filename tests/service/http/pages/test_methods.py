@@ -1,10 +1,12 @@
-"""The pages of comparisons of merge methods: what is there, what is going on, and what names may not do."""
+"""Comparisons of merge methods in pages and API: what is there, what is going on, and how one is started and ended."""
 
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
 from search.comparison.store import NAME, Done, Store
@@ -63,12 +65,14 @@ def compared(workspace: Path) -> Path:
 def test_the_list_says_what_state_each_is_in(compared: Path, pages: TestClient) -> None:
     text = pages.get("/methods").text
     assert HOSTILE not in text
-    assert "<td>done</td>" in text
-    assert "<td>stopped</td>" in text
+    assert ">finished</span>" in text
+    assert ">interrupted</span>" in text
     lock = hold_folder(compared / "stopped")
     try:
-        assert "<td>running</td>" in pages.get("/methods").text
-        assert "1 arms are done" in pages.get("/methods/stopped").text
+        assert ">running</span>" in pages.get("/methods").text
+        page = pages.get("/methods/stopped").text
+        assert '<span id="arms">1</span> arms are done' in page
+        assert '<p id="going">' in page
     finally:
         lock.release(force=True)
 
@@ -90,3 +94,86 @@ def test_what_is_not_there_or_damaged_is_said(compared: Path, pages: TestClient)
     reply = pages.get("/methods/stopped")
     assert reply.status_code == 422
     assert "is no comparison of methods" in reply.text
+
+
+API = "/api/v1/comparisons"
+PLAN: dict[str, Any] = {
+    "base": "base",
+    "cells": {name: {"task": name, "model": name} for name in ("one", "two")},
+    "evaluate": {"perplexity": [{"file": "base/config.json", "name": name} for name in ("one", "two")]},
+    "methods": ["linear", "ties"],
+}
+
+
+def test_every_page_of_them_is_json_too(compared: Path, pages: TestClient) -> None:
+    def plain(address: str) -> Any:
+        reply = pages.get(address, headers={"Accept": "application/json"})
+        assert reply.status_code == 200
+        return reply.json()
+
+    assert plain("/methods") == plain(API)
+    done, stopped = (one["id"] for one in plain(API)["comparisons"])
+    assert plain(f"/methods/{quote(done)}")["state"] == "finished"
+    assert plain(f"/methods/{stopped}") | {"state": "interrupted", "arms": 1} == plain(f"{API}/{stopped}")
+    found = MethodComparison.model_validate_json((compared / done / FILE).read_bytes())
+    assert plain(f"{API}/{quote(done)}/result") == json.loads(found.to_json())
+    assert pages.get(f"{API}/{stopped}/result").status_code == 409
+
+
+def test_one_is_started_from_the_form_paused_resumed_and_deleted(compared: Path, pages: TestClient) -> None:
+    form = pages.get("/new/methods?base=base&model=one&model=two").text
+    assert "task_arithmetic" in form
+    assert "model: two" in form
+    typed = {"name": "mine", "plan": yaml.safe_dump(PLAN)}
+    reply = pages.post("/new/methods", data=typed, follow_redirects=False)
+    assert (reply.status_code, reply.headers["location"]) == (303, "/methods/mine"), reply.text
+    assert ">queued</span>" in pages.get("/methods/mine").text
+    (job,) = pages.get("/api/v1/jobs").json()["jobs"]
+    assert (job["kind"], job["run"]) == ("compare", "mine")
+    kept = yaml.safe_load((compared / "jobs" / str(job["id"]) / "plan.yml").read_text())
+    assert kept["cells"] == PLAN["cells"]
+    assert 'href="/methods/mine"' in pages.get("/jobs").text
+    assert [run["id"] for run in pages.get("/api/v1/runs").json()["runs"] if run["id"] == "mine"] == []
+
+    assert pages.post(f"{API}/mine/resume").status_code == 409
+    assert pages.post(f"{API}/mine/pause").json()["state"] == "paused"
+    assert pages.get(f"{API}/mine").json()["state"] == "paused"
+    assert pages.post(f"{API}/mine/resume").json()["run"] == "mine"
+    assert pages.delete(f"{API}/mine").status_code == 409
+    assert pages.post(f"{API}/mine/cancel").json()["state"] == "cancelled"
+    assert pages.get(f"{API}/mine").status_code == 404  # nothing of it was ever there
+
+
+def test_an_earlier_one_is_extended_or_left_alone(compared: Path, pages: TestClient) -> None:
+    taken = {"name": "stopped", "plan": PLAN}
+    for body in (taken, taken | {"name": "run"}, taken | {"name": "run", "extend": True}, taken | {"extend": False}):
+        assert pages.post(API, json=body).status_code == 409, body
+    assert pages.post(API, json=taken | {"extend": True}).status_code == 202
+    assert "name: two" in pages.get("/new/methods?from=stopped").text
+    pages.post(f"{API}/stopped/cancel")
+    assert pages.get(f"{API}/stopped").json()["state"] == "interrupted"
+    assert pages.delete(f"{API}/stopped").status_code == 204
+    assert not (compared / "stopped").exists()
+    assert pages.get("/api/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"base": "../secret"}, 403), ({"multitask": "/etc"}, 403), ({"data": {"file": "/etc/passwd"}}, 403),
+        ({"data": {"statistics": "../elsewhere"}}, 403), ({"methods": ["lineal"]}, 422), ({"cells": {}}, 422),
+        ({"evaluate": {"functions": [{"function": "os:system"}]}}, 403), ({"unknown": 1}, 422),
+        ({"cells": PLAN["cells"] | {"three": {"model": "one", "data": "../x"}}}, 403),
+        ({"cells": PLAN["cells"] | {"three": {"model": "one", "same_data": "../x"}}}, 403),
+    ],
+)  # fmt: skip
+def test_a_plan_that_may_not_be_is_refused_and_the_form_keeps_it(
+    pages: TestClient, change: dict[str, Any], status: int
+) -> None:
+    plan = PLAN | change
+    assert pages.post(API, json={"name": "mine", "plan": plan}).status_code == status
+    reply = pages.post("/new/methods", data={"name": "mine", "plan": yaml.safe_dump(plan), "extend": "on"})
+    assert reply.status_code == 422
+    assert "linea" in reply.text
+    assert 'value="mine"' in reply.text
+    assert pages.get("/api/v1/jobs").json()["jobs"] == []

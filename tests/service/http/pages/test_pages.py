@@ -31,6 +31,7 @@ PAGES = (
     "/compare", f"/compare?run=run&run={quote(f'{HOSTILE} run')}", "/kinship", "/kinship?base=base&model=one&model=two",
     f"/kinship?base=base&model=one&model={quote(HOSTILE)}", "/merge", "/merge?run=run&individual=1-1",
     "/trees", "/trees?run=run", "/trees?model=one&model=two", "/jobs", "/jobs/live",
+    "/models", "/scores", "/scores?model=one&model=two", "/methods", "/new/methods", "/new/methods?base=base&model=one",
     "/models?reference=one", f"/models?reference={quote(HOSTILE)}",
 )  # fmt: skip
 
@@ -104,11 +105,66 @@ def test_numbers_of_a_run_and_of_one_in_it_name_their_metric_and_direction(pages
 
 def test_a_page_says_where_the_same_is_json(pages: TestClient) -> None:
     for address in ("/", RUN, f"{RUN}/individuals/1-1", f"/compare?run=run&run={quote(f'{HOSTILE} run')}",
-                    "/trees?run=run", "/jobs", f"/models?reference={quote(HOSTILE)}"):  # fmt: skip
+                    "/trees?run=run", "/trees?model=one&base=base", "/jobs", "/models", "/methods",
+                    f"/kinship?base=base&model=one&model={quote(HOSTILE)}",
+                    f"/models?reference={quote(HOSTILE)}"):  # fmt: skip
         found = re.search(r'<link rel="alternate" type="application/json" href="([^"]+)"', pages.get(address).text)
         assert found, address
         reply = pages.get(unescape(found[1]))
         assert (reply.status_code, type(reply.json())) == (200, dict), address
+
+
+def test_a_page_answers_as_json_to_whoever_wants_that(pages: TestClient) -> None:
+    for address, schema in {
+        "/": "kinship.served-runs", RUN: "kinship.served-run", f"{RUN}/individuals/1-1": "kinship.individual",
+        "/kinship?base=base&model=one&model=two": "kinship.matrix", "/kinship?base=base&more=one+two": "kinship.matrix",
+        "/trees?model=one&base=base": "kinship.family", "/trees?run=run": "kinship.lineage-graph",
+        "/jobs": "kinship.jobs",
+        "/models?reference=one": "kinship.model", "/models": "kinship.models", "/scores": "kinship.models",
+        "/methods": "kinship.served-comparisons",
+    }.items():  # fmt: skip
+        reply = pages.get(address, headers={"Accept": "application/json"})
+        assert reply.status_code == 200, (address, reply.text)
+        told = reply.json()
+        assert told.get("schema", "kinship.individual/").startswith(f"{schema}/"), address
+    matrix, typed = (pages.get(f"/kinship?base=base&{more}", headers={"Accept": "application/json"}).json()
+                     for more in ("model=one&model=two&metric=cosine", "more=one%20two&metric=cosine"))  # fmt: skip
+    assert matrix == typed
+    assert (matrix["ids"], matrix["metric"]) == (["one", "two"], "cosine")
+    assert pages.get("/api/v1/kinship/matrices?base=base&model=../secret").status_code == 403
+    for nobody in ("/api/v1/kinship/matrices?base=base", "/api/v1/trees", "/api/v1/trees?base=base"):
+        assert pages.get(nobody).status_code == 422
+
+
+def test_scores_of_ticked_models_are_a_job_and_a_mistake_keeps_what_was_typed(pages: TestClient) -> None:
+    assert re.findall(r'name="model" value="([^"]+)" checked', pages.get("/scores?model=two").text) == ["two"]
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    typed = "model=one&models=two&evaluate.limit=few&evaluate.tasks=arc_easy%0Ahellaswag"
+    wrong = pages.post("/scores", content=typed, headers=form)
+    assert wrong.status_code == 422
+    assert re.search(r'name="model" value="one" checked', wrong.text)
+    assert 'value="few"' in wrong.text
+    assert set(pages.post("/scores/check", content=typed, headers=form).json()["errors"]) == {"evaluate.limit"}
+    assert pages.post("/scores", content="evaluate.tasks=arc_easy", headers=form).status_code == 422
+    done = pages.post("/scores", content=typed.replace("few", "8"), headers=form, follow_redirects=False)
+    assert done.status_code == 303, done.text
+    (job,) = pages.get("/api/v1/jobs").json()["jobs"]
+    assert (job["kind"], job["arguments"][-2:]) == ("score", ["one", "two"])
+    assert pages.get(f"/scores?job={job['id']}").status_code == 409
+
+
+def test_descent_is_recovered_of_ticked_models_by_a_job(pages: TestClient) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    done = pages.post("/trees", content="model=one&model=two", headers=form, follow_redirects=False)
+    assert done.status_code == 303
+    assert pages.get("/api/v1/jobs").json()["jobs"][0]["arguments"][1:3] == ["--recorded", "--recover"]
+
+
+def test_no_model_is_made_of_founders_that_may_not_be_named(pages: TestClient) -> None:
+    made = pages.post("/api/v1/runs/run/individuals/1-1/model")
+    assert (made.status_code, made.json()["code"]) == (403, "refused")
+    assert pages.post("/api/v1/runs/run/individuals/base/model").status_code in {403, 404}
+    assert pages.post("/api/v1/runs/run/individuals/nobody/model").status_code == 404
 
 
 def test_a_recipe_leads_to_the_form_of_a_run_from_its_models(pages: TestClient) -> None:

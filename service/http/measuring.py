@@ -1,16 +1,22 @@
-"""Models as pages name them, and what a page may measure while somebody waits."""
+"""What is measured of models, or read in their files, while somebody waits; named from the workspace."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from fastapi import Query
+
+from kinship.errors import InvalidConfig
 from service.answers.matrix import Matrix, MatrixPlan, measure_matrix, plan_matrix
+from service.answers.tree import FamilyTree, trace_models
 from service.http.backend import Backend
 from service.http.models import list_models
 from service.http.references import require_reference
 
 MOST_SECONDS = 20.0
+Metric = Literal["pcc", "cosine", "euclidean"]
+Chosen = Annotated[list[str] | None, Query(max_length=200, description="Models: folders of the workspace, or Hub ids.")]
 
 
 def known(backend: Backend) -> list[str]:
@@ -41,12 +47,23 @@ def measured(
 
     Raises what `measure_matrix` raises, and `Refused`.
     """
+    if not models:
+        raise InvalidConfig("No models are named.", hint="Name some.")
     first, *others = (located(backend, text) for text in [base, *models])
     plan = plan_matrix(others, first)
     if plan.seconds > MOST_SECONDS or plan.bytes_to_download:
         return plan, None
     matrix = measure_matrix(others, first, metric, by=by)
     return plan, matrix.model_copy(update={"ids": list(models), "base": base})
+
+
+def recorded(backend: Backend, base: str, models: Sequence[str]) -> FamilyTree:
+    """Descent as the models' files tell it. Raises what `trace_models` raises, and `Refused`."""
+    if not models:
+        raise InvalidConfig("No models are named.", hint="Name some.")
+    texts = dict.fromkeys([*([base] if base else []), *models])
+    found = trace_models([located(backend, text) for text in texts])
+    return FamilyTree.model_validate(named(backend, found.content()))
 
 
 def _is_there(path: Path) -> bool:

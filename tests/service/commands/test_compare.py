@@ -78,7 +78,7 @@ def test_a_model_of_another_shape_is_named_before_anything_is_done_and_the_folde
 def hurried(monkeypatch: pytest.MonkeyPatch, steps: int, methods: list[str]) -> None:
     """Families that learn for a moment, and few methods."""
     quick = [replace(each, steps=max(2, steps // 10)) for each in compared.COMPARED.specialists]
-    settings = replace(compared.COMPARED, steps=steps, documents=12, batch_size=8, specialists=tuple(quick))
+    settings = replace(compared.COMPARED, steps=steps, documents=24, batch_size=8, specialists=tuple(quick))
     monkeypatch.setattr(compared, "COMPARED", settings)
     monkeypatch.setattr(compared, "_FEW", {name: compared._FEW[name] for name in methods})
 

@@ -37,15 +37,16 @@ FACES: dict[str, str] = {
     """,
     "service": "",
     "service.answers": """
-        Advice Aligned Answer Artefacts CacheChecks CacheList CachePrune CacheSize ComparedRuns Dendrogram Error
-        ExtractedLora Failures FamilyTree Finished FolderChecks Generation Health ImportedRun IndexedModels
-        IndividualFailed IndividualPage IndividualScored Job JobLog Jobs Matrix MatrixPlan MergePlan Merged
-        MethodComparison Methods ModelFacts Part Phase RecoveredHeritage Relatives Results RunArchive RunChecks RunEvent
-        RunEvents RunExport RunLineage Runs Scores SearchPlan SearchStopped ServedModels ServedRun ServedRuns
-        Started add_models advise_pairs align_model archive_of check_cache check_folder check_run compare_methods
-        compare_runs event_of export_of extract_adapter failures_of find_relatives findings_of import_run join_models
-        list_cache list_index list_methods list_runs measure_cache measure_matrix merge_models open_run
-        plan_matrix plan_merging plan_search prune_cache read_comparison read_event remove_models score_models
+        Advice Aligned Answer Artefacts CacheChecks CacheList CachePrune CacheSize ComparedFamilies ComparedRuns
+        Dendrogram Error ExtractedLora Failures FamilyTree Finished FolderChecks Generation Health ImportedRun
+        IndexedModels IndividualFailed IndividualPage IndividualScored Job JobLog Jobs Matrix MatrixPlan
+        MergePlan Merged MethodComparison Methods ModelFacts Part Phase RecoveredHeritage Relatives Results
+        RunArchive RunChecks RunEvent RunEvents RunExport RunLineage Runs Scores SearchPlan SearchStopped
+        ServedComparison ServedComparisons ServedModels ServedRun ServedRuns Started add_models advise_pairs
+        align_model archive_of check_cache check_folder check_run compare_methods compare_runs event_of
+        export_of extract_adapter failures_of find_relatives findings_of import_run join_models list_cache
+        list_index list_methods list_runs measure_cache measure_matrix merge_models open_run plan_matrix
+        plan_merging plan_search pool_families prune_cache read_comparison read_event remove_models score_models
         trace_models trace_run
     """,
 }

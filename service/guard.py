@@ -4,6 +4,7 @@
 report in a file. 130: stopped by Ctrl-C.
 """
 
+import atexit
 import errno
 import json
 import os
@@ -46,6 +47,7 @@ def guarded(command: Callable[[], object]) -> int:
         lacking = shortage(error)
         if lacking is not None:
             traceback.clear_frames(error.__traceback__)  # what they hold is needed to tell
+            atexit.register(_end_in_silence)
         try:
             return _told(error)
         except BaseException as trouble:
@@ -159,6 +161,11 @@ def _told(error: BaseException) -> int:
         _silence(sys.stdout)
         print_error(_of_stdout(trouble), as_json=False)
     return code
+
+
+def _end_in_silence() -> None:
+    """What libraries cannot do at the end for want of the same was told already."""
+    sys.unraisablehook = lambda unraisable: None
 
 
 def _told_without_memory() -> int:

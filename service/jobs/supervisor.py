@@ -134,6 +134,8 @@ class Supervisor(threading.Thread):
             session.commit()
             return
         try:
+            for name in (PROGRESS, liveness.PROCESS):  # before a new start is on record: they are of an earlier one
+                (folder / name).unlink(missing_ok=True)
             row.state, row.slot, slot.job = "running", slot.device, row.id
             row.starts, row.started, row.ended, row.error, row.hint = row.starts + 1, now(), None, None, None
             session.commit()
@@ -147,8 +149,6 @@ class Supervisor(threading.Thread):
     def _launch(self, row: JobRow, folder: Path, lock: int) -> "subprocess.Popen[bytes]":
         work = attempt_folder(folder, row.starts)
         work.mkdir(exist_ok=True)
-        for name in (PROGRESS, liveness.PROCESS):
-            (folder / name).unlink(missing_ok=True)
         command = [sys.executable, "-P", "-m", "service.jobs.launch", str(folder), str(row.starts), str(lock)]
         with open(folder / LOG, "ab") as told, open(work / OUTPUT, "wb") as output:
             return subprocess.Popen(

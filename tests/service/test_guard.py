@@ -97,6 +97,16 @@ def test_there_may_be_no_memory_to_tell_that_there_is_none(guard: Guard, monkeyp
     assert (code, Error.model_validate_json(out).code, err) == (1, "system_refused", "")
 
 
+def test_what_libraries_cannot_do_at_the_end_is_no_further_error(tmp_path: Path) -> None:
+    (tmp_path / "lacking.py").write_text(
+        "import atexit, sys\nfrom service.guard import guarded\n\ndef command():\n    raise MemoryError\n\n"
+        "atexit.register(lambda: [][0])\nsys.exit(guarded(command))\n"
+    )
+    ended = shell(f"{sys.executable} lacking.py", tmp_path)
+    assert ended.returncode == 1
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()] == ["Error", "Next"]
+
+
 def test_what_a_failed_command_held_is_free_for_the_telling(guard: Guard) -> None:
     held = []
 

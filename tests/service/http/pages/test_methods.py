@@ -43,7 +43,7 @@ CONTENT: dict[str, Any] = {
                      "points": [{"value": value, "scores": {"held_in": 0.4, "unseen": 0.5}} for value in (0.5, 1)]}],
     "number": [{"method": "linear", "models": count, "orders": 1,
                 "scores": {group: {"value": 0.5, "stderr": None} for group in SCORES}} for count in (1, 2)],
-    "costs": [{"method": name, "merge": {"seconds": 0.1, "memory": None}, "statistics": None}
+    "costs": [{"method": name, "merge": {"seconds": 0.1, "memory": None, "flops": None}, "statistics": None}
               for name in ("linear", HOSTILE)],
     "prerequisites": [{"method": name, "merge_method": "linear", "taxon": "basic", "base": False, "statistics": None,
                        "data": False, "tuning": [], "random": False} for name in ("linear", HOSTILE)],

@@ -15,7 +15,7 @@ function layout(own) {
   const axis = { gridcolor: ink("line"), zerolinecolor: ink("line"), linecolor: ink("faint"), automargin: true };
   const axes = ["xaxis", "yaxis", ...Object.keys(own).filter((name) => /^[xy]axis\d+$/.test(name))]; // of panels, too
   return {
-    margin: { l: 56, r: 12, t: 8, b: 44 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
+    margin: { l: 56, r: 12, t: own.annotations?.length ? 28 : 8, b: 44 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
     font: { family: "system-ui, sans-serif", size: 12, color: ink("ink") }, legend: { orientation: "h", y: 1.14, x: 0 }, uirevision: "kept",
     hoverlabel: { bgcolor: ink("card"), bordercolor: ink("line"), font: { color: ink("ink") } },
     ...own, ...Object.fromEntries(axes.map((name) => [name, { ...axis, ...own[name] }])),
@@ -34,6 +34,7 @@ async function paint(figure, state) {
   const { traces, layout: own = {}, empty } = state.show();
   const place = $(".chart", figure);
   if (empty) { place.classList.add("bare"); place.replaceChildren(element("p", { class: "empty" }, empty)); return; }
+  if (own.height) place.style.height = `${own.height}px`; // of its rows or panels; else what the page gives
   await script(vendored("plotly-cartesian.min.js"));
   if (place.classList.contains("bare")) { place.classList.remove("bare"); place.replaceChildren(); }
   await window.Plotly.react(place, traces, layout(own), CONFIG);

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 PATIENCE = 180_000  # milliseconds: jobs start programs, and the machine may be busy
+WITHIN = """[...document.querySelectorAll("figure")].every((figure) => [...figure.querySelectorAll(".main-svg")].every(
+    (drawn) => drawn.getBoundingClientRect().bottom <= figure.getBoundingClientRect().bottom))"""  # each in its frame
 
 
 @pytest.fixture
@@ -231,5 +233,6 @@ def test_a_comparison_of_methods_is_paused_gone_on_with_and_shown(service: Servi
         assert {"linear", "linear (tuned)", "ties", "ties (tuned)"} <= {row.label for row in found.rows}
     browser.goto(f"{service.address}/methods/mine")
     browser.wait_for_selector("#scatter .main-svg")
+    assert browser.evaluate(WITHIN)
     assert grave(browser) == []
     assert noise == []

@@ -33,6 +33,10 @@ _PROVENANCE = {
 }  # fmt: skip
 
 
+# Facts that say which token a number is.
+_NUMBERING = ("vocabulary", "added tokens", "vocab.json", "vocab.txt", "added_tokens.json", "tokenizer.model")
+
+
 @dataclass(frozen=True)
 class Frame:
     """The frame of the model ``id``: ``facts`` by what people call them; models with equal facts share a frame."""
@@ -101,8 +105,8 @@ def choose_frame(wanted: str | None, base: Checkpoint, founders: Sequence[Checkp
         if wanted not in models:
             raise InvalidConfig(f"frame: {wanted!r} is none of the models.", hint=f"Say one of: {', '.join(models)}.")
         return models[wanted]
-    frames = [frame_of(model) for model in founders]
-    differ = differences(frames)
+    opened = [base, *founders]
+    place, differ = shared_frame([frame_of(model) for model in opened])
     if differ:
         lines = " or ".join(f"`frame: {id}`" for id in models)
         raise InvalidConfig(
@@ -113,8 +117,21 @@ def choose_frame(wanted: str | None, base: Checkpoint, founders: Sequence[Checkp
             + " `tokenizer_source: union` beside it keeps the tokens of all."
             * any(each.startswith(("vocabulary", "added tokens")) for each in differ),
         )
-    # Where the base has the founders' frame, it is the one that everything was made of.
-    return base if frames and not differences([frame_of(base), frames[0]]) else founders[0] if founders else base
+    return opened[place]
+
+
+def shared_frame(frames: Sequence[Frame]) -> tuple[int, list[str]]:
+    """Whose of ``frames``, the base's and then those of its fine-tunes, the fine-tunes share; and in what they differ.
+
+    Where the base has it too, it is the one that everything was made of; without fine-tunes it is the base's own.
+    """
+    base, *others = frames
+    return int(bool(others and differences([base, others[0]]))), differences(others)
+
+
+def renumbered(differ: Sequence[str]) -> list[str]:
+    """Those of some `differences` by which a number is another token in one model than in another."""
+    return [difference for difference in differ if difference.startswith(_NUMBERING)]
 
 
 def _tokenizer(folder: Path) -> dict[str, Any]:

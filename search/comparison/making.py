@@ -1,9 +1,9 @@
 """From an arm to weights in memory."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from evaluators.base import Candidate
 from kinship.checkpoints.checkpoint import ContentDigest
@@ -20,7 +20,7 @@ from search.comparison.plan import ComparisonPlan
 if TYPE_CHECKING:
     import torch
 
-Told = Callable[[str], None]
+Watch = TypeVar("Watch")
 
 
 @dataclass
@@ -43,14 +43,7 @@ def make(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = No
         with measured_cost() as cost:
             held = random_average(plan.base, arm.models, arm.seed)
         return Made(_held(held, label), cost)
-    with ExitStack() as stack:
-        ready = stack.enter_context(planned(arm.recipe(plan, statistics), arm.seed))
-        measuring = None
-        if ready.recipe.method.measures:
-            from merging.data_driven.prepare import measured
-
-            with measured_cost() as measuring:
-                ready = stack.enter_context(measured(ready, seed=arm.seed))
+    with _prepared(plan, arm, statistics, measured_cost) as (ready, measuring):
         for _ in made_tensors(_samples(ready), ready.rounding, arm.seed, ready.statistics):
             pass
         with measured_cost() as cost:
@@ -66,16 +59,26 @@ def counted_flops(plan: ComparisonPlan, arm: Arm, empty: str) -> tuple[int, int 
     """
     from search.comparison.flops import counted, merge_flops
 
+    with _prepared(plan, arm, empty, counted) as (ready, measuring):
+        return merge_flops(ready, arm.seed), None if measuring is None else measuring.flops
+
+
+@contextmanager
+def _prepared(
+    plan: ComparisonPlan, arm: Arm, statistics: str | None, watched: Callable[[], AbstractContextManager[Watch]]
+) -> Iterator[tuple[MergePlan, Watch | None]]:
+    """The merge of ``arm``, its models measured, and what the measuring was ``watched`` to take; None where the method
+    sees no data.
+    """
     with ExitStack() as stack:
-        ready = stack.enter_context(planned(arm.recipe(plan, empty), arm.seed))
-        statistics = None
+        ready = stack.enter_context(planned(arm.recipe(plan, statistics), arm.seed))
+        measuring = None
         if ready.recipe.method.measures:
             from merging.data_driven.prepare import measured
 
-            with counted() as found:
+            with watched() as measuring:
                 ready = stack.enter_context(measured(ready, seed=arm.seed))
-            statistics = found.flops
-        return merge_flops(ready, arm.seed), statistics
+        yield ready, measuring
 
 
 def _samples(plan: MergePlan) -> list[TensorPlan]:

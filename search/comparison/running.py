@@ -237,8 +237,7 @@ def _examined(plan: ComparisonPlan, root: Path) -> tuple[dict[str, str], str, di
         pinned = {file: state for model in opened.values() for file, state in states_to_pin(model).items()}
         alike, _ = unified([opened[plan.base], *opened.values()])
         require_same_tensors(alike[0], alike[1:])
-        chosen = chosen_frame(plan, opened)
-        frame = next(name for name, model in opened.items() if model is chosen)
+        frame = chosen_frame(plan, opened)
         found = {reference: model.digest for reference, model in opened.items()}
     for cell in plan.cells.values():
         if cell.data:

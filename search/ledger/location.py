@@ -22,6 +22,7 @@ LEDGER_NAME = "ledger.sqlite"
 POINTER_NAME = "ledger.json"
 STARTED_NAME = ".started"  # there once a run is in the ledger, whatever becomes of that
 LOCK_NAME = ".lock"
+BEST = "best-offspring"  # the folder of a run's best model
 PROBED = 0.3  # seconds: somebody may be looking just now whether the lock is held
 ONLY_RUN = "run"  # what the one run of a SQLite file is called
 DRIVER = "postgresql+psycopg"
@@ -124,7 +125,7 @@ def require_ledger(folder: Path, location: LedgerLocation, *, empty: bool = Fals
         )
 
 
-_LEFT_BY_RUNS = ("export.json", "report.html", "best-offspring", "children")
+_LEFT_BY_RUNS = ("export.json", "report.html", BEST, "children")
 
 
 def _holds_something(path: Path) -> bool:

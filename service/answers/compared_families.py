@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.answers.base import Answer, Part, named
-from service.answers.method_comparison import Group, MethodComparison, Ranged
+from service.answers.method_comparison import Group, MethodComparison, NamedRow, Ranged
 
 FAMILIES = "families.json"
 
@@ -17,17 +17,9 @@ class OverFamilies(Ranged):
     """What it is the mean of."""
 
 
-class FamilyRow(Part):
-    """A baseline, a control, or a method with its parameters as they are or tuned, that every family has scores of."""
+class FamilyRow(NamedRow):
+    """A row that every family has scores of; if tuned, in each family for itself."""
 
-    label: str
-    """What it is called."""
-    kind: Literal["baseline", "control", "method"]
-    """Which of them."""
-    method: str | None
-    """Entry of the plan; null for other rows."""
-    tuned: bool
-    """Whether its parameters were chosen, in each family for itself."""
     scores: dict[Group, OverFamilies]
     """Of held-out documents."""
     versus_reference: dict[Group, OverFamilies]

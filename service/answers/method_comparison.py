@@ -46,7 +46,7 @@ class ComparedCell(Part):
     """By split, under the first seed."""
 
 
-class ComparedRow(Part):
+class NamedRow(Part):
     """A baseline, a control, or a method with its parameters as they are or tuned."""
 
     label: str
@@ -57,6 +57,11 @@ class ComparedRow(Part):
     """Entry of the plan; null for other rows."""
     tuned: bool
     """Whether its parameters were chosen on the search split of the held-in cells."""
+
+
+class ComparedRow(NamedRow):
+    """What a row of a comparison has."""
+
     scores: dict[Group, Ranged]
     """Mean over cells of the mean over held-out documents, over seeds; empty where it failed."""
     versus_reference: dict[Group, Ranged]

@@ -9,12 +9,25 @@ from service.commands.options import Json
 from service.console import console, notes, print_json, progress_bar, stage_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Sequence
+    from typing import TypeVar
+
+    from rich.table import Table
+    from rich.text import Text
 
     from evaluators.cache import ScoreCache
     from search.comparison.plan import ComparisonPlan
     from service.answers.compared_families import ComparedFamilies, FamilyRow
-    from service.answers.method_comparison import ComparedRow, MethodComparison, Prerequisites, Ranged, Spent
+    from service.answers.method_comparison import (
+        ComparedRow,
+        MethodComparison,
+        NamedRow,
+        Prerequisites,
+        Ranged,
+        Spent,
+    )
+
+    Row = TypeVar("Row", bound=NamedRow)
 
 FAMILIES = "demo-full"
 READY = ("demo", FAMILIES, "smol")
@@ -77,27 +90,29 @@ def _compared(
     from service.answers.method_comparison import compare_methods
     from service.pages.method_comparison import write_comparison
 
-    checked, own = _plan(plan, out, seed)
+    checked, start = _plan(plan, out, root, seed)
     with stage_progress(quiet=quiet) as update:
         answer = compare_methods(
             checked,
             out,
-            root=root.absolute() if root else own,
+            root=start,
             cache=scores,
             progress=lambda done, total, label: update("Arms", done, total, "arms"),
         )
     return answer, write_comparison(out, answer)
 
 
-def _plan(plan: str, out: Path, seed: int = 0) -> "tuple[ComparisonPlan, Path]":
-    """The plan and where its paths count from; a ready one is made in ``out``, its family by ``seed``."""
+def _plan(plan: str, out: Path, root: Path | None = None, seed: int = 0) -> "tuple[ComparisonPlan, Path]":
+    """The plan and where its paths count from; a ready one is made in ``out`` and counts from there, its family by
+    ``seed``.
+    """
     from search.comparison.plan import load_plan
 
     path = Path(plan)
     if plan not in READY or path.is_file():
         checked = load_plan(path)
         _require_folder(out)
-        return checked, path.absolute().parent
+        return checked, (root or path.parent).absolute()
     _require_folder(out)
     with progress_bar() as bar:
         task = bar.add_task("Training the family", amount="")
@@ -130,29 +145,20 @@ def _require_folder(out: Path, known: "Collection[str]" = ()) -> None:
 
 def print_methods(answer: "MethodComparison") -> None:
     """The table: who holds what, who gains what, at what cost; then the rankings and the findings."""
-    from rich.table import Table
-
-    from service.terminal import lines
-
     groups = list(answer.rankings)
-    table = Table(title=f"Held-out documents, seeds {', '.join(map(str, answer.seeds))}", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for group in groups:
-        table.add_column(lines(group.replace("_", "-"), f"less {answer.reference}"), justify="right")
+    table = _table(f"Held-out documents, seeds {', '.join(map(str, answer.seeds))}", answer)
     for header in ("merge", "statistics"):
         table.add_column(header, justify="right")
     table.add_column("asks for")
     costs = {cost.method: cost for cost in answer.costs}
     asked = {each.method: _asked(each) for each in answer.prerequisites}
-    kind = answer.rows[0].kind
-    for row in answer.rows:
-        if row.kind != kind:
+    for row, begins in _by_kind(answer.rows):
+        if begins:
             table.add_section()
-            kind = row.kind
         cost = costs.get(row.method or "")
         spent = ["", ""] if cost is None or row.tuned else [_spent(cost.merge), _spent(cost.statistics)]
         cells = [_scores(row, group) for group in groups] if row.error is None else ["failed"] * len(groups)
-        table.add_row(row.label, *(lines(*cell.split("\n")) for cell in cells), *spent, asked.get(row.method or "", ""))
+        table.add_row(row.label, *cells, *spent, asked.get(row.method or "", ""))
     console().print(table)
     for group in groups:
         console().print(f"Best {group.replace('_', '-')}: {', '.join(answer.rankings[group][:3])}.")
@@ -165,30 +171,41 @@ def print_methods(answer: "MethodComparison") -> None:
 
 def print_families(answer: "ComparedFamilies") -> None:
     """The table of means over families, then the findings in each."""
-    from rich.table import Table
-
-    from service.terminal import lines
-
-    families = ", ".join(answer.families)
-    table = Table(title=f"Means over {families}, intervals over families", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for group in answer.rankings:
-        table.add_column(lines(group.replace("_", "-"), f"less {answer.reference}"), justify="right")
-    kind = answer.rows[0].kind
-    for row in answer.rows:
-        if row.kind != kind:
+    table = _table(f"Means over {', '.join(answer.families)}, intervals over families", answer)
+    for row, begins in _by_kind(answer.rows):
+        if begins:
             table.add_section()
-            kind = row.kind
-        table.add_row(row.label, *(lines(*_scores(row, group).split("\n")) for group in answer.rankings))
+        table.add_row(row.label, *(_scores(row, group) for group in answer.rankings))
     console().print(table)
     for finding in answer.findings:
         verdicts = "; ".join(f"{name}: {verdict}" for name, verdict in finding.verdicts.items())
         console().print(f"{finding.finding}: {verdicts}.", soft_wrap=True)
 
 
-def _scores(row: "ComparedRow | FamilyRow", group: str) -> str:
+def _table(title: str, answer: "MethodComparison | ComparedFamilies") -> "Table":
+    """A column of rows' names, and one for each group of cells."""
+    from rich.table import Table
+
+    from service.terminal import lines
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for group in answer.rankings:
+        table.add_column(lines(group.replace("_", "-"), f"less {answer.reference}"), justify="right")
+    return table
+
+
+def _by_kind(rows: "Sequence[Row]") -> "Iterator[tuple[Row, bool]]":
+    """Each row, and whether another kind of rows begins with it."""
+    for before, row in zip([rows[0], *rows], rows, strict=False):
+        yield row, row.kind != before.kind
+
+
+def _scores(row: "ComparedRow | FamilyRow", group: str) -> "Text":
+    from service.terminal import lines
+
     score, versus = row.scores.get(group), row.versus_reference.get(group)  # type: ignore[call-overload]
-    return "" if score is None else f"{score.value:.4f}" + (f"\n{_signed(versus)}" if versus else "")
+    return lines(*[] if score is None else [f"{score.value:.4f}", *([_signed(versus)] if versus else [])])
 
 
 def _signed(versus: "Ranged") -> str:

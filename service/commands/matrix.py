@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from kinship.measures.matrix import KinshipMatrix
     from service.answers.matrix import Matrix, MatrixPlan
 
-MOST_IN_TABLE = 60
-
 
 def matrix(
     models: Annotated[
@@ -110,6 +108,7 @@ def print_plan(plan: "MatrixPlan") -> None:
 def print_matrix(answer: "Matrix") -> None:
     """The matrix, or by groups; then what a table does not say: what was compared, and what was not."""
     from service.answers.matrix import left_out_told, without_direction_told
+    from service.commands.kinship_table import MOST_IN_TABLE
 
     matrix = answer.matrix()
     print_table(matrix, answer.by_group(), answer.by)

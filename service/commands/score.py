@@ -82,7 +82,6 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
 
     Options that are None say nothing. Raises `InvalidConfig`.
     """
-
     from evaluators.settings import EvaluateSettings
     from kinship.safe_yaml import InvalidYaml, load_yaml
     from kinship.validation import checked, read_yaml

@@ -98,11 +98,9 @@ def require_recipe(recipe: AnyRecipe, settings: ServiceSettings) -> AnyRecipe:
 
 def require_plan(plan: ComparisonPlan, settings: ServiceSettings) -> ComparisonPlan:
     """``plan``, which may be carried out. Raises `Refused`, and `InvalidConfig` for a method that is not there."""
-    cells = plan.cells.values()
-    models = [plan.base, plan.multitask, *(cell.model for cell in cells), *(cell.same_data for cell in cells)]
-    for reference in filter(None, models):
+    for reference in plan.models:
         require_reference(reference, settings)
-    for path in filter(None, [plan.data.file, plan.data.statistics, *(cell.data for cell in cells)]):
+    for path in filter(None, [plan.data.file, plan.data.statistics, *(cell.data for cell in plan.cells.values())]):
         require_path(path, settings)
     require_evaluation(plan.evaluate, settings)
     plan.require_methods()

@@ -11,7 +11,7 @@ from kinship.errors import KinshipError, LedgerError
 from kinship.outside import is_text
 from search.comparison.store import NAME as COMPARISON_NAME
 from search.ledger.ledger import Ledger
-from search.ledger.location import LEDGER_NAME, LOCK_NAME, POINTER_NAME, LedgerLocation, is_held, location_of
+from search.ledger.location import BEST, LEDGER_NAME, LOCK_NAME, POINTER_NAME, LedgerLocation, is_held, location_of
 from service.http.ledgers import Ledgers
 from service.http.settings import ServiceSettings
 from service.jobs.errors import NotFound
@@ -197,5 +197,5 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
     for place, folders, names in os.walk(root):
         yield Path(place), names
         if LEDGER_NAME in names or POINTER_NAME in names:
-            folders[:] = [name for name in folders if name == "best-offspring"]
+            folders[:] = [name for name in folders if name == BEST]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and is_text(name))

@@ -27,6 +27,7 @@ from merging.output.folder import Told, foreign_in_model, write_model_folder
 from merging.recipe.documents import TooManyMerges
 from search.config import RunConfig
 from search.history.descent import Descent, renamed
+from search.ledger.location import BEST
 from search.ledger.records import Record, best_offspring
 from search.running.coordinator import Search
 from search.running.events import Observer
@@ -38,7 +39,7 @@ from service.pages.contents import RunContents
 from service.pages.files import save_figure
 from service.pages.report import write_report
 
-REPORT, BEST, RECIPE = "report.html", "best-offspring", "best-offspring.yml"
+REPORT, RECIPE = "report.html", "best-offspring.yml"
 
 
 def run_evolution(

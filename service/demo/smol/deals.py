@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from service.demo.smol import phenomena
+
 ASKED = ("reflexive", "ever", "gap", "transitive", "subjunctive", "no", "any")
 """What a family is scored on. The base answers 21 to 50 % of the first four, some 80 % of the next two, 100 % of the
 last, which only those unlearn who learn `no` too well."""
@@ -66,7 +68,7 @@ CONFLICT = SmolSettings(
     )
 )
 
-SKILLS, FORMS = ("reflexive", "gap", "ever", "transitive"), ("statement", "question", "example")
+SKILLS, FORMS = ("reflexive", "gap", "ever", "transitive"), tuple(form.name for form in phenomena.FORMS)
 HELD_IN = ("reflexive_statement", "gap_question", "ever_example", "transitive_question")
 MULTITASK, AGAIN = "multitask", "reflexive_statement-again"
 GRID = SmolSettings(

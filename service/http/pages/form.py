@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from kinship.errors import KinshipError
 from kinship.safe_yaml import InvalidYaml, load_yaml
 
 Texts = Mapping[str, str]
@@ -85,6 +86,11 @@ def task_lines(evaluate: dict[str, Any]) -> None:
     """Make a list of tasks that were typed as plain lines."""
     if isinstance(evaluate.get("tasks"), str):
         evaluate["tasks"] = evaluate["tasks"].replace(",", " ").split()
+
+
+def told(error: KinshipError) -> str:
+    """What went wrong and what to do, as one text beside a form."""
+    return f"{error.message} {error.hint or ''}".strip()
 
 
 def errors_of(model: type[BaseModel], error: ValidationError) -> dict[str, str]:

@@ -15,6 +15,7 @@ from merging.recipe.schema import parse_recipe
 from service.http import orders
 from service.http.backend import Asked
 from service.http.measuring import Chosen
+from service.http.pages.form import told
 from service.http.pages.rendering import page
 from service.http.pages.typed import Form, Typed, go_to
 from service.http.requests import MergeRequest
@@ -54,7 +55,7 @@ def start_merge(backend: Asked, form: Form) -> Response:
     except ValidationError:
         problem = "A name has up to 100 letters, digits, points, hyphens and low lines."
     except KinshipError as error:
-        problem = f"{error.message} {error.hint or ''}".strip()
+        problem = told(error)
     return _form(text, name, problem, 422)
 
 
@@ -65,7 +66,7 @@ def search_from_recipe(form: Form) -> Response:
     try:
         recipe = parse_recipe(_content(text))
     except KinshipError as error:
-        return _form(text, name, f"{error.message} {error.hint or ''}".strip(), 422)
+        return _form(text, name, told(error), 422)
     base = recipe.base_model if isinstance(recipe.base_model, str) else ""
     founders = [model for model in recipe.references if model != base]
     return RedirectResponse(f"/new?{urlencode({'base': base, 'model': founders}, doseq=True)}", 303)

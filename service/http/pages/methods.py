@@ -8,16 +8,16 @@ from urllib.parse import quote
 
 import yaml
 from fastapi import APIRouter, Query
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from kinship.errors import InvalidConfig, KinshipError
 from kinship.safe_yaml import InvalidYaml, load_yaml
-from kinship.validation import invalid
+from kinship.validation import checked
 from service.http import comparisons
 from service.http.backend import Asked, Backend
 from service.http.measuring import Chosen, named
 from service.http.orders import PLAN
+from service.http.pages.form import told
 from service.http.pages.rendering import page
 from service.http.pages.typed import Form, go_to
 from service.http.requests import MethodsRequest
@@ -78,15 +78,11 @@ def start_comparison(backend: Asked, form: Form) -> Response:
     text, name, extend = given.get("plan", ""), given.get("name", "").strip(), "extend" in given
     try:
         content = {"name": name, "plan": load_yaml(text), "extend": extend}
-        try:
-            request = MethodsRequest.model_validate(content)
-        except ValidationError as error:
-            raise invalid(error, "the form", MethodsRequest) from None
-        job = comparisons.start(backend, request)
+        job = comparisons.start(backend, checked(MethodsRequest, content, "the form"))
     except InvalidYaml as error:
         return _form(text, name, f"This is no YAML: {error}.", extend=extend)
     except KinshipError as error:
-        return _form(text, name, f"{error.message} {error.hint or ''}".strip(), extend=extend)
+        return _form(text, name, told(error), extend=extend)
     return go_to("methods", backend.workspace.id_of(backend.settings.folder / str(job.run)))
 
 

@@ -16,7 +16,7 @@ from service.http import orders
 from service.http.backend import Asked, Backend
 from service.http.measuring import Chosen, known, measured
 from service.http.pages import task_names
-from service.http.pages.form import Section, errors_of, read, sections_of, task_lines, texts_of
+from service.http.pages.form import Section, errors_of, read, sections_of, task_lines, texts_of, told
 from service.http.pages.rendering import page
 from service.http.pages.run import name_of
 from service.http.pages.typed import Form, Typed, every, go_to
@@ -113,7 +113,7 @@ def start(backend: Asked, form: Form) -> Response:
         except ValidationError:
             errors = {"name": "Expected up to 100 letters, digits, points, hyphens and low lines."}
         except KinshipError as error:
-            errors = {"": f"{error.message} {error.hint or ''}".strip()}
+            errors = {"": told(error)}
     return _form(backend, texts, chosen=every(form, "founder"), name=name, errors=errors, status=422)
 
 

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from search.ledger.location import BEST
 from service.answers.gains import Correlation, gains_of
 from service.answers.served import ServedRun
 from service.http.artefacts import list_files, run_folder
@@ -17,7 +18,6 @@ from service.http.replies import reply_json
 
 router = APIRouter()
 
-BEST = "best-offspring"  # the folder of its model, once the run is over
 RECENT = 200  # events that the page begins with
 
 

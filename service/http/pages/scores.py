@@ -14,7 +14,7 @@ from service.answers.score import Scores
 from service.http import orders
 from service.http.backend import Asked, Backend
 from service.http.measuring import Chosen, known
-from service.http.pages.form import errors_of, read, sections_of, task_lines
+from service.http.pages.form import errors_of, read, sections_of, task_lines, told
 from service.http.pages.rendering import page
 from service.http.pages.typed import Form, Typed, every, go_to
 from service.http.requests import ScoreRequest
@@ -53,7 +53,7 @@ def start(backend: Asked, form: Form) -> Response:
         try:
             return go_to("jobs", submit(backend, orders.score(request, backend.settings)).id)
         except KinshipError as error:
-            errors = {"": f"{error.message} {error.hint or ''}".strip()}
+            errors = {"": told(error)}
     return _form(backend, dict(form), chosen=every(form, "model"), errors=errors)
 
 

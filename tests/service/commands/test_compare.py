@@ -125,5 +125,6 @@ def test_a_training_that_was_killed_and_a_folder_called_demo_are_in_nobodys_way(
     (out / ".family.1234.partial").mkdir(parents=True)
     asked = []
     monkeypatch.setattr("service.demo.compared.demo_plan", lambda folder, **_: asked.append(folder))
-    _plan("demo", out)
+    _, start = _plan("demo", out, tmp_path / "elsewhere")
     assert asked == [out]
+    assert start == out, "a ready plan's paths count from where it was made, whatever --root says"

@@ -1,7 +1,7 @@
 """What search strategies find on families of a real language model, SmolLM2-135M-Instruct; one family is the unit.
 
 A family (a deal of `service.demo.smol.deals` and a seed: ``conflict-0``) is trained, searched by every strategy for
-40 evaluations, and held against two controls:
+40 evaluations (some for 20), and held against two controls:
 
 * a founder replaced by a random task vector of the same length in every tensor, searched by `auto`;
 * the best founder trained further on all phenomena, by sentences that no task has, for a share of `auto`'s CPU time.
@@ -54,6 +54,7 @@ from service.demo.smol.family import make_smol_family, texts_asked
 from service.demo.smol.phenomena import lessons
 
 BUDGET, BUDGET_CONTROL = 40, 20
+SHORT = ("random points", "swarm", "optuna")  # searched for the control's budget
 STRATEGIES: dict[str, dict[str, Any]] = {
     "vanilla": {"variant": "vanilla", "partner_pool": "all"},
     "auto": {"name": "auto"},
@@ -61,6 +62,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "random partner": {"variant": "random", "partner_pool": "all"},
     "niches": {"name": "niches"},
     "random points": {"name": "random"},
+    "swarm": {"name": "swarm"},
+    "optuna": {"name": "optuna"},
 }
 METRICS = ("pcc", "cosine", "sign", "subspace")
 SECONDS_A_STEP = 2.0  # CPU, of 16 pairs, on a machine that others use too
@@ -138,6 +141,7 @@ class Bench:
             "told": f"{len(offspring)} evaluations, {held[leaders[-1]][1].value:.4f}, {spent:.0f} CPU seconds",
             "founders": {id: [search.value, held_out.value] for id, (search, held_out) in founders.items()},
             "course": [[held[id][0].value, held[id][1].value] for id in leaders],
+            "budget": budget,
             "evaluations": len(offspring),
             "candidates": sum(record.twin is None for record in offspring),
             "cpu_seconds": spent,
@@ -284,7 +288,8 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
     runs, controls = facts["runs"], facts["controls"]
 
     def search(name: str) -> None:
-        runs[name] = bench.done(name, lambda: bench.search(name, STRATEGIES[name], bench.models, BUDGET))
+        budget = BUDGET_CONTROL if name in SHORT else BUDGET
+        runs[name] = bench.done(name, lambda: bench.search(name, STRATEGIES[name], bench.models, budget))
         keep(facts)
 
     for name in names[:4]:

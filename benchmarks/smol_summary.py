@@ -9,6 +9,9 @@ from scipy import stats
 
 MARKS = (10, 20, 40)
 REFERENCE = "vanilla"
+NAMES = {"vanilla": "`topk`, vanilla", "auto": "**`auto`**", "kinship": "`topk`, kinship",
+         "random partner": "`topk`, random partner", "niches": "`niches`", "random points": "`random`",
+         "swarm": "`swarm`", "optuna": "`optuna`, tpe"}  # fmt: skip
 
 
 def at(run: Mapping[str, Any], evaluations: int) -> float:
@@ -40,11 +43,11 @@ def summarise(families: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         runs = [family["runs"][name] for family in mine]
         starts = [run["founders"][best_founder(run)][1] for run in runs]
         against = [family["runs"][REFERENCE] for family in mine]
-        last = MARKS[-1]
+        last = min(run.get("budget", MARKS[-1]) for run in runs)
         rows[name] = {
             "families": len(runs),
             "at": {n: interval([100 * (at(run, n) - start) for run, start in zip(runs, starts, strict=True)])
-                   for n in MARKS},
+                   for n in MARKS if n <= last},
             "area": statistics.fmean(
                 100 * statistics.fmean(at(run, n) - start for n in range(1, last + 1))
                 for run, start in zip(runs, starts, strict=True)
@@ -55,8 +58,10 @@ def summarise(families: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 run["candidates"] * family["cpu_seconds_a_candidate"] for run, family in zip(runs, mine, strict=True)
             ),
             "less_reference": {n: interval([100 * (at(run, n) - at(other, n))
-                                            for run, other in zip(runs, against, strict=True)]) for n in MARKS},
-            "reached_reference": [reached(run, at(other, last)) for run, other in zip(runs, against, strict=True)],
+                                            for run, other in zip(runs, against, strict=True)])
+                               for n in MARKS if n <= last},
+            "reached_reference": {family["family"]: reached(run, at(other, MARKS[-1]))
+                                  for run, other, family in zip(runs, against, mine, strict=True)},
         }  # fmt: skip
     return {"strategies": rows, "families": [_of_family(family) for family in families]}
 
@@ -80,25 +85,56 @@ def _of_family(family: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def show(summary: Mapping[str, Any]) -> None:
-    """The tables."""
-    print("| strategy | families | at 10 | at 20 | at 40 | area | gap | evaluations | CPU s | "
-          "less vanilla at 10, 20, 40 | vanilla's final score after |")  # fmt: skip
+    """The tables of docs/strategies.md, and beneath them what its text says."""
+    _table(
+        ["strategy", "families", *(f"at {n}" for n in MARKS), "area", "gap", "evaluations", "CPU s",
+         *(f"less vanilla at {n}" for n in MARKS)],
+        [
+            [NAMES.get(name, name), str(row["families"]), *(_told(row["at"].get(n)) for n in MARKS),
+             f"{row['area']:.1f}", f"{row['gap']:.1f}", f"{row['evaluations']:.0f}", f"{row['cpu_seconds']:.0f}",
+             *("" if name == REFERENCE else _told(row["less_reference"].get(n), "+") for n in MARKS)]
+            for name, row in summary["strategies"].items()
+        ],
+    )  # fmt: skip
+    columns = {
+        "base": "base",
+        "founder": "best founder",
+        "vanilla": "vanilla",
+        "auto, 20": "`auto` at 20",
+        "auto": "`auto`",
+        "niches": "`niches`",
+        "random vector": "random vector, at 20",
+        "further": "trained further",
+    }
+    _table(
+        ["family", *columns.values()],
+        [
+            [f"`{row['family']}`", *(_number(row.get(column, math.nan)) for column in columns)]
+            for row in summary["families"]
+        ],
+    )
     for name, row in summary["strategies"].items():
-        marks = " | ".join(_told(row["at"][n]) for n in MARKS)
-        less = ", ".join(_told(row["less_reference"][n], "+") for n in MARKS)
-        after = ", ".join("never" if n is None else str(n) for n in row["reached_reference"])
-        print(f"| {name} | {row['families']} | {marks} | {row['area']:.1f} | {row['gap']:.1f} | "
-              f"{row['evaluations']:.0f} | {row['cpu_seconds']:.0f} | {less} | {after} |")  # fmt: skip
-    print()
+        after = ", ".join(f"{family} {n or 'never'}" for family, n in row["reached_reference"].items())
+        print(f"{name} has vanilla's final score after: {after}")
     for row in summary["families"]:
-        told = {key: f"{value:.1f}" if isinstance(value, float) else value for key, value in row.items()}
-        print(" | ".join(f"{key}: {value}" for key, value in told.items() if key != "correlations"))
         for metric, found in row["correlations"].items():
             if "value" in found:
                 low = "no interval" if found["low"] is None else f"{found['low']:+.2f} to {found['high']:+.2f}"
-                print(f"    kinship ({metric}) and gain: {found['value']:+.2f} ({low}, {found['pairs']} pairs)")
+                pairs = found["pairs"]
+                print(f"{row['family']}: kinship ({metric}) and gain: {found['value']:+.2f} ({low}, {pairs} pairs)")
 
 
-def _told(found: Mapping[str, float], sign: str = "") -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    rule = ["---", *(["---:"] * (len(head) - 1))]
+    print("\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows]), end="\n\n")
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1f}"
+
+
+def _told(found: Mapping[str, float] | None, sign: str = "") -> str:
+    if found is None:
+        return ""
     half = "" if math.isnan(found["half"]) else f" ± {found['half']:.1f}"
     return f"{found['mean']:{sign}.1f}{half}"

@@ -27,12 +27,15 @@ class Words(NamedTuple):
 
 
 class Direct:
-    """An `Evaluator` of the first ``search`` and ``held_out`` documents of a task; its tasks are the harness's own.
+    """An `Evaluator` of the first ``search`` and ``held_out`` (None: all) documents of a task, which is the harness's
+    own.
 
     Ends the program where it finds a document of the base right that lm-eval does not, or the other way.
     """
 
-    def __init__(self, settings: EvaluateSettings, base: Checkpoint, folder: Path, search: int, held_out: int) -> None:
+    def __init__(
+        self, settings: EvaluateSettings, base: Checkpoint, folder: Path, search: int, held_out: int | None
+    ) -> None:
         harness = Harness(settings, base)
         self._live = harness._live
         self.conditions = harness.conditions | {"forward": "last token"}

@@ -31,11 +31,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from smol_direct import Direct
-from smol_summary import show, summarise
+from smol_summary import REFERENCE, show, summarise
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
 from evaluators.cached import CachedEvaluator
+from evaluators.scores.intervals import paired_difference
 from evaluators.scores.score import Score
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.opening import open_checkpoint
@@ -93,9 +94,17 @@ class Bench:
 
     @cached_property
     def evaluator(self) -> Direct:
+        return self._direct(2 * self.documents)
+
+    @cached_property
+    def every(self) -> Direct:
+        """Of all held-out documents."""
+        return self._direct(None)
+
+    def _direct(self, held_out: int | None) -> Direct:
         settings = EvaluateSettings.model_validate(self.evaluate)
         base = open_checkpoint(str(self.family.base))
-        return Direct(settings, base, self.family.tasks, self.documents, 2 * self.documents)
+        return Direct(settings, base, self.family.tasks, self.documents, held_out)
 
     @cached_property
     def scorer(self) -> CachedEvaluator:
@@ -203,6 +212,23 @@ class Bench:
         values = [self.scorer.score(candidate, split).value for split in ("search", "held_out")]
         return {"told": f"{values}", "scores": values, "steps": steps, "share": share, "cpu_seconds": spent}
 
+    def winner(self, name: str, strategy: dict[str, Any], budget: int) -> dict[str, Any]:
+        """Who ``name`` ends with on every document that no search has seen, paired with who `REFERENCE` ends with."""
+        mine, other = (self._final(*one) for one in ((name, strategy, budget),
+                                                    (REFERENCE, STRATEGIES[REFERENCE], BUDGET)))  # fmt: skip
+        found = paired_difference(mine, other).to_dict()
+        return {"score": mine.value, "documents": mine.count, "less_reference": found,
+                "told": f"{mine.value:.4f}, less {REFERENCE} {found['value']:+.4f}"}  # fmt: skip
+
+    def _final(self, name: str, strategy: dict[str, Any], budget: int) -> Score:
+        folder = self.place / f"run-{name.replace(' ', '-')}"
+        config = self.config(strategy, self.models, budget)
+        with Search(config, folder, cache=self.cache, evaluator=self.evaluator) as run:
+            offspring = [record for record in run.records if record.generation > 0]
+            last = _leaders(offspring)[-1]
+            leader = run.candidate(next(record for record in offspring if record.id == last))
+            return CachedEvaluator(self.every, self.cache).score(leader, "held_out")
+
     def kinship(self, pairs: list[Any]) -> dict[str, Any]:
         """Rank correlation with the gain of founder pairs: of each metric, and of ``pcc`` by third of the layers."""
         base, models = str(self.family.base), list(self.models.values())
@@ -288,8 +314,7 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
     runs, controls = facts["runs"], facts["controls"]
 
     def search(name: str) -> None:
-        budget = BUDGET_CONTROL if name in SHORT else BUDGET
-        runs[name] = bench.done(name, lambda: bench.search(name, STRATEGIES[name], bench.models, budget))
+        runs[name] = bench.done(name, lambda: bench.search(name, STRATEGIES[name], bench.models, budget(name)))
         keep(facts)
 
     for name in names[:4]:
@@ -304,6 +329,17 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
     keep(facts)
     for name in names[4:]:
         search(name)
+    for name in names:
+        runs[name]["winner"] = bench.done(
+            f"winner {name}",
+            lambda name=name: bench.winner(name, STRATEGIES[name], budget(name)),  # type: ignore[misc]
+        )
+        keep(facts)
+
+
+def budget(strategy: str) -> int:
+    """Evaluations that it is given."""
+    return BUDGET_CONTROL if strategy in SHORT else BUDGET
 
 
 def main() -> None:

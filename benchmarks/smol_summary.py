@@ -63,7 +63,13 @@ def summarise(families: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "reached_reference": {family["family"]: reached(run, at(other, MARKS[-1]))
                                   for run, other, family in zip(runs, against, mine, strict=True)},
         }  # fmt: skip
-    return {"strategies": rows, "families": [_of_family(family) for family in families]}
+    winners = {
+        name: {family["family"]: family["runs"][name]["winner"]["less_reference"]
+               for family in families if "winner" in family["runs"].get(name, {})}
+        for name in rows if name != REFERENCE
+    }  # fmt: skip
+    return {"strategies": rows, "families": [_of_family(family) for family in families],
+            "winners": {name: less for name, less in winners.items() if less}}  # fmt: skip
 
 
 def _of_family(family: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,6 +122,20 @@ def show(summary: Mapping[str, Any]) -> None:
     for name, row in summary["strategies"].items():
         after = ", ".join(f"{family} {n or 'never'}" for family, n in row["reached_reference"].items())
         print(f"{name} has vanilla's final score after: {after}")
+    winners = summary["winners"]
+    for name, less in winners.items():
+        each = ", ".join(
+            f"{family} {100 * one['value']:+.1f} ± {100 * one['stderr']:.1f}" for family, one in less.items()
+        )
+        print(
+            f"{name}, winners on all held-out documents less vanilla's: {each};",
+            _told(interval([100 * one["value"] for one in less.values()]), "+"),
+        )
+    for metric in dict.fromkeys(metric for row in summary["families"] for metric in row["correlations"]):
+        found = [row["correlations"].get(metric, {}).get("value") for row in summary["families"]]
+        known = [value for value in found if value is not None]
+        over = interval(known) if known else {"mean": math.nan, "half": math.nan}
+        print(f"kinship ({metric}) and gain, {len(known)} families: {over['mean']:+.2f} ± {over['half']:.2f}")
     for row in summary["families"]:
         for metric, found in row["correlations"].items():
             if "value" in found:

@@ -17,10 +17,10 @@ from kinship.checkpoints.unified import unified
 from kinship.device import choose_device
 from kinship.measures.alignment import Alignment, align
 from kinship.measures.matrix import KinshipMatrix, require_unique
-from kinship.measures.metrics import get_metric, reader_of
+from kinship.measures.metrics import get_metric
 from kinship.measures.options import DEFAULTS
 from kinship.measures.options import ComparisonOptions as ComparisonOptions
-from kinship.measures.table import Table
+from kinship.measures.table import Table, reader_of
 
 # Of formats that models are rounded to, the unit in the last place of 1.
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}

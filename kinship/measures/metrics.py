@@ -12,7 +12,6 @@ from kinship.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from kinship.measures.gram_metrics import Kernel
-    from kinship.measures.table import Reader
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,11 @@ def gram_kernel(name: str) -> "Kernel":
     if kernel is None:
         follow = ", ".join(metric.name for metric in METRICS.values() if metric.kernel)
         raise InvalidConfig(f"{name} does not follow from inner products.", hint=f"Use one of: {follow}.")
-    function: Kernel = _named(kernel)
+    function: Kernel = named(kernel)
     return function
 
 
-def reader_of(metric: Metric) -> "Reader":
-    """How the weights are read for ``metric``."""
-    function: Reader = _named(metric.reader)
-    return function
-
-
-def _named(place: str) -> Any:
+def named(place: str) -> Any:
+    """What a ``module:function`` of the registry names."""
     module, _, function = place.partition(":")
     return getattr(import_module(module), function)

@@ -8,7 +8,7 @@ from kinship.checkpoints.module_kinds import KindOf, module_kind
 from kinship.errors import InvalidConfig
 from kinship.measures.alignment import Alignment
 from kinship.measures.matrix import KinshipMatrix
-from kinship.measures.metrics import Metric
+from kinship.measures.metrics import Metric, named
 from kinship.measures.options import ComparisonOptions
 
 
@@ -53,6 +53,12 @@ Reader = Callable[
 
 ``progress`` is told the number of bytes done since the last call, and nothing where no weight was read.
 """
+
+
+def reader_of(metric: Metric) -> Reader:
+    """How the weights are read for ``metric``."""
+    function: Reader = named(metric.reader)
+    return function
 
 
 def require_own(metric: str, own: str) -> None:

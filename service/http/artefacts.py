@@ -10,7 +10,7 @@ from kinship.outside import is_text
 from service.answers.served import Artefact, Artefacts
 from service.http.backend import Backend
 from service.jobs.errors import NotFound
-from service.jobs.launch import RESULT
+from service.jobs.folder import RESULT
 
 TYPES = {".yml": "application/yaml", ".safetensors": "application/octet-stream", ".csv": "text/csv"}
 # What a browser shows and cannot be made to run; everything else is downloaded.

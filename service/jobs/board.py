@@ -15,7 +15,7 @@ from kinship.errors import DatabaseUnavailable
 from search.ledger.location import LedgerLocation, identity
 from service.answers.jobs import Job, JobKind, JobLog, JobProgress, Jobs
 from service.jobs.errors import Conflict, NotFound, QueueFull
-from service.jobs.launch import ARGUMENTS, LOG, OUTPUT, PROGRESS, RESULT
+from service.jobs.folder import ARGUMENTS, LOG, OUTPUT, PROGRESS, RESULT
 from service.jobs.table import JobRow, now, open_tables
 
 FILE, FOLDER = "service.sqlite", "jobs"

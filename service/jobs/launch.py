@@ -16,34 +16,10 @@ from typing import Any
 from kinship.errors import KinshipError
 from kinship.output import output_file
 from service import console
+from service.jobs.folder import ARGUMENTS, ENDED, OUTPUT, PROGRESS, RESULT, attempt_folder, placed
 from service.jobs.liveness import sign
 
-ARGUMENTS, ENDED, RESULT, OUTPUT, PROGRESS, LOG = (
-    "arguments.json", "ended.json", "result", "output.json", "progress.json", "log",
-)  # fmt: skip
 EVERY = 0.5  # seconds between two notes of progress
-
-
-def attempt_folder(folder: Path, attempt: int) -> Path:
-    """Where the so manyth attempt works."""
-    return folder / f"attempt-{attempt}"
-
-
-def placed(arguments: list[str], folder: Path, work: Path) -> list[str]:
-    """A job's arguments with its folders in place of their names.
-
-    >>> placed(["merge", "--", "{job}/recipe.yml", "{work}/model"], Path("jobs/1"), Path("jobs/1/attempt-1"))
-    ['merge', '--', 'jobs/1/recipe.yml', 'jobs/1/attempt-1/model']
-    """
-    names = {"{job}/": folder, "{work}/": work}
-
-    def place(argument: str) -> str:
-        for name, path in names.items():
-            if argument.startswith(name):
-                return str(path / argument.removeprefix(name))
-        return argument
-
-    return [place(argument) for argument in arguments]
 
 
 def main(folder: Path, attempt: int, lock: int) -> int:
@@ -83,7 +59,7 @@ def main(folder: Path, attempt: int, lock: int) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from service.cli import app
+    from service.app import app
 
     sys.argv = ["kinship", *arguments]
     try:

@@ -30,7 +30,7 @@ from search.ledger.records import RESULTS
 from service.jobs import liveness
 from service.jobs.board import PAUSED, WAITING, WORKING, Board
 from service.jobs.errors import Conflict
-from service.jobs.launch import ENDED, LOG, OUTPUT, PROGRESS, RESULT, attempt_folder
+from service.jobs.folder import ENDED, LOG, OUTPUT, PROGRESS, RESULT, attempt_folder
 from service.jobs.table import JobRow, SlotRow, now, set_slots
 
 log = logging.getLogger("kinship.service")

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from service.http.artefacts import job_folder, list_files
 from service.http.backend import Asked
 from service.http.pages.rendering import by_folder, page
-from service.jobs.launch import RESULT
+from service.jobs.folder import RESULT
 
 router = APIRouter()
 

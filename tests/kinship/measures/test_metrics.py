@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from kinship import kinship_matrix
 from kinship.errors import InvalidConfig
 from kinship.measures.gram_metrics import cosine, euclidean, pcc
-from kinship.measures.metrics import METRICS, Metric, get_metric, gram_kernel, reader_of
+from kinship.measures.metrics import METRICS, Metric, get_metric, gram_kernel
+from kinship.measures.table import reader_of
 from tests.conftest import MakeModel
 
 Rows = np.ndarray

@@ -26,7 +26,7 @@ from service.http import orders
 from service.http.requests import AdviceRequest, ComparisonRequest, MatrixRequest, MergeRequest, TreeRequest
 from service.http.settings import ServiceSettings
 from service.http.workspace import Workspace
-from service.jobs.launch import placed
+from service.jobs.folder import placed
 from tests.service.conftest import Kinship
 from tests.service.http.conftest import Service
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.answers.base import Answer
 
 
+REMEMBERED = 86_400.0  # seconds over which a rate is averaged: of a step slower than this no bar knows the time left
 listeners: list[Callable[[str, int, int, str], None]] = []
 """Told of every step of a command's progress as (stage, done, in all, unit), whether a bar is shown or not."""
 
@@ -76,11 +77,13 @@ def tell(stage: str, done: int, total: int, unit: str) -> None:
 
 
 def progress_bar(*, quiet: bool = False) -> "Progress":
-    """A bar with count, rate and time left, on standard error; nothing where that is no terminal."""
+    """A bar with count, rate and time left, on standard error; where that is no terminal, a line now and then."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from service.terminal import PlainColumn
+    from service.terminal import LoggedProgress, PlainColumn
 
+    if not quiet and not notes().is_terminal:
+        return LoggedProgress(console=notes(), speed_estimate_period=REMEMBERED)
     return Progress(
         PlainColumn("{task.description}"),
         BarColumn(),
@@ -90,7 +93,8 @@ def progress_bar(*, quiet: bool = False) -> "Progress":
         TimeRemainingColumn(),
         console=notes(),
         transient=True,
-        disable=quiet or not notes().is_terminal,
+        speed_estimate_period=REMEMBERED,
+        disable=quiet,
     )
 
 

@@ -1,16 +1,18 @@
 """A console to which every string is text from outside, and the few ways to give it more than that."""
 
 import os
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Task, TextColumn
+from rich.progress import Progress, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from kinship.outside import on_terminal
 
 UNCUT = 10_000
+LINE_EVERY = 30.0  # seconds
 NARROWEST = 40  # letters; in less, such as the 1 of a terminal without a size, a table shows nothing
 
 
@@ -46,6 +48,32 @@ class PlainColumn(TextColumn):
     def render(self, task: Task) -> Text:
         """See `rich.progress.TextColumn.render`."""
         return Text(on_terminal(self.text_format.format(task=task)))
+
+
+class LoggedProgress(Progress):
+    """Of a file or a pipe, where no bar can be drawn: now and then a line of what is at hand."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, disable=True)
+        self._last = self.get_time()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """See `rich.progress.Progress.update`."""
+        super().update(task_id, **changes)
+        if self.get_time() - self._last < LINE_EVERY:
+            return
+        self._last = self.get_time()
+        self.console.print("; ".join(_told(task) for task in self.tasks if task.visible), soft_wrap=True)
+
+
+def _told(task: Task) -> str:
+    amount = task.fields["amount"] or ("" if task.total is None else f"{task.completed:.0f} of {task.total:.0f}")
+    times = (
+        f"{timedelta(seconds=round(seconds))} {word}"
+        for seconds, word in ((task.elapsed, "so far"), (task.time_remaining, "left"))
+        if seconds is not None
+    )
+    return f"{task.description}: {', '.join([*filter(None, [amount]), *times])}"
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:

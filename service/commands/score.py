@@ -106,7 +106,7 @@ def read_settings(config: Path | None, options: Mapping[str, Any], assignments: 
 
 @contextmanager
 def documents_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of documents with their rate and the time left; nothing where standard error is no terminal."""
+    """A bar of documents with their rate and the time left."""
     with progress_bar() as bar:
         task = bar.add_task(label, total=None, amount="")
 

@@ -112,7 +112,8 @@ class _Running:
         self._scoring_counted = any(done.evaluation and done.evaluation.flops for done in known.values())
         found: dict[Arm, Outcome] = {}
         for place, arm in enumerate(self._arms):
-            progress(place, len(self._arms), self._labels.get(arm, arm.method))
+            if self._keys[arm] not in known:  # what is known takes no time, and would flatter the time left
+                progress(place, len(self._arms), self._labels.get(arm, arm.method))
             found[arm] = self._outcome(arm, known.get(self._keys[arm]))
         progress(len(self._arms), len(self._arms), "done")
         return Outcomes(self._plan, self._tested, found)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from service.demo.family import Family
 
 
-def compared(content: dict[str, Any], folder: Path) -> MethodComparison:
-    return MethodComparison.model_validate(told(running.run_comparison(parse_plan(content), folder, root=Path())))
+def compared(content: dict[str, Any], folder: Path, **options: Any) -> MethodComparison:
+    found = running.run_comparison(parse_plan(content), folder, root=Path(), **options)
+    return MethodComparison.model_validate(told(found))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,10 @@ def test_what_is_done_is_not_done_again(
         raise AssertionError("an arm was made anew")
 
     monkeypatch.setattr(running, "make", never)
-    again = compared(content_of(family, seeds=[1, 0]), answer[1])
+    steps: list[tuple[int, int]] = []
+    again = compared(content_of(family, seeds=[1, 0]), answer[1], progress=lambda *step: steps.append(step[:2]))
+    ((done, total),) = steps  # the time left is told from what is made, not from what was there
+    assert done == total
     assert {row.label for row in again.rows} == {row.label for row in answer[0].rows} - {"too far"}
 
 

@@ -31,7 +31,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from smol_direct import Direct
-from smol_summary import REFERENCE, show, summarise
+from smol_summary import AGAINST, show, summarise
 
 from evaluators.base import Candidate
 from evaluators.cache import ScoreCache
@@ -212,17 +212,21 @@ class Bench:
         values = [self.scorer.score(candidate, split).value for split in ("search", "held_out")]
         return {"told": f"{values}", "scores": values, "steps": steps, "share": share, "cpu_seconds": spent}
 
-    def winner(self, name: str, strategy: dict[str, Any], budget: int) -> dict[str, Any]:
-        """Who ``name`` ends with on every document that no search has seen, paired with who `REFERENCE` ends with."""
-        mine, other = (self._final(*one) for one in ((name, strategy, budget),
-                                                    (REFERENCE, STRATEGIES[REFERENCE], BUDGET)))  # fmt: skip
-        found = paired_difference(mine, other).to_dict()
-        return {"score": mine.value, "documents": mine.count, "less_reference": found,
-                "told": f"{mine.value:.4f}, less {REFERENCE} {found['value']:+.4f}"}  # fmt: skip
+    def winners(self, names: list[str]) -> dict[str, Any]:
+        """Whom strategies end with, on every document that no search has seen, in pairs with those of `AGAINST`."""
+        scores = {name: self._final(name) for name in dict.fromkeys([*names, *AGAINST])}
+        return {
+            name: {
+                "score": score.value,
+                "documents": score.count,
+                "less": {other: paired_difference(score, scores[other]).to_dict() for other in AGAINST},
+            }
+            for name, score in scores.items()
+        }
 
-    def _final(self, name: str, strategy: dict[str, Any], budget: int) -> Score:
+    def _final(self, name: str) -> Score:
         folder = self.place / f"run-{name.replace(' ', '-')}"
-        config = self.config(strategy, self.models, budget)
+        config = self.config(STRATEGIES[name], self.models, budget(name))
         with Search(config, folder, cache=self.cache, evaluator=self.evaluator) as run:
             offspring = [record for record in run.records if record.generation > 0]
             last = _leaders(offspring)[-1]
@@ -329,12 +333,8 @@ def measure(bench: Bench, share: float, names: list[str], keep: Callable[[dict[s
     keep(facts)
     for name in names[4:]:
         search(name)
-    for name in names:
-        runs[name]["winner"] = bench.done(
-            f"winner {name}",
-            lambda name=name: bench.winner(name, STRATEGIES[name], budget(name)),  # type: ignore[misc]
-        )
-        keep(facts)
+    facts["winners"] = bench.winners(names)
+    keep(facts)
 
 
 def budget(strategy: str) -> int:

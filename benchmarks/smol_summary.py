@@ -9,6 +9,7 @@ from scipy import stats
 
 MARKS = (10, 20, 40)
 REFERENCE = "vanilla"
+AGAINST = (REFERENCE, "auto")  # with whose winners others are paired
 NAMES = {"vanilla": "`topk`, vanilla", "auto": "**`auto`**", "kinship": "`topk`, kinship",
          "random partner": "`topk`, random partner", "niches": "`niches`", "random points": "`random`",
          "swarm": "`swarm`", "optuna": "`optuna`, tpe"}  # fmt: skip
@@ -63,13 +64,11 @@ def summarise(families: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "reached_reference": {family["family"]: reached(run, at(other, MARKS[-1]))
                                   for run, other, family in zip(runs, against, mine, strict=True)},
         }  # fmt: skip
-    winners = {
-        name: {family["family"]: family["runs"][name]["winner"]["less_reference"]
-               for family in families if "winner" in family["runs"].get(name, {})}
-        for name in rows if name != REFERENCE
-    }  # fmt: skip
-    return {"strategies": rows, "families": [_of_family(family) for family in families],
-            "winners": {name: less for name, less in winners.items() if less}}  # fmt: skip
+    return {
+        "strategies": rows,
+        "families": [_of_family(family) for family in families],
+        "winners": {family["family"]: family["winners"] for family in families if "winners" in family},
+    }
 
 
 def _of_family(family: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +91,7 @@ def _of_family(family: Mapping[str, Any]) -> dict[str, Any]:
 
 def show(summary: Mapping[str, Any]) -> None:
     """The tables of docs/strategies.md, and beneath them what its text says."""
+    rows = summary["strategies"]
     _table(
         ["strategy", "families", *(f"at {n}" for n in MARKS), "area", "gap", "evaluations", "CPU s",
          *(f"less vanilla at {n}" for n in MARKS)],
@@ -122,15 +122,12 @@ def show(summary: Mapping[str, Any]) -> None:
     for name, row in summary["strategies"].items():
         after = ", ".join(f"{family} {n or 'never'}" for family, n in row["reached_reference"].items())
         print(f"{name} has vanilla's final score after: {after}")
-    winners = summary["winners"]
-    for name, less in winners.items():
-        each = ", ".join(
-            f"{family} {100 * one['value']:+.1f} ± {100 * one['stderr']:.1f}" for family, one in less.items()
-        )
-        print(
-            f"{name}, winners on all held-out documents less vanilla's: {each};",
-            _told(interval([100 * one["value"] for one in less.values()]), "+"),
-        )
+    for other in AGAINST:
+        print(f"\nWinners on all held-out documents, less that of {other}:\n")
+        _table(["family", *(NAMES.get(name, name) for name in rows)],
+               [[f"`{family}`", *(_paired(found.get(name), other) for name in rows)]
+                for family, found in summary["winners"].items()]
+               + [["mean", *(_over(summary["winners"], name, other) for name in rows)]])  # fmt: skip
     for metric in dict.fromkeys(metric for row in summary["families"] for metric in row["correlations"]):
         found = [row["correlations"].get(metric, {}).get("value") for row in summary["families"]]
         known = [value for value in found if value is not None]
@@ -147,6 +144,20 @@ def show(summary: Mapping[str, Any]) -> None:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     rule = ["---", *(["---:"] * (len(head) - 1))]
     print("\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows]), end="\n\n")
+
+
+def _paired(found: Mapping[str, Any] | None, other: str) -> str:
+    """One winner less another, in points, with the standard error over documents."""
+    if found is None:
+        return ""
+    less = found["less"][other]
+    return f"{100 * less['value']:+.1f} ± {100 * less['stderr']:.1f}" if less["stderr"] else "the same"
+
+
+def _over(winners: Mapping[str, Any], name: str, other: str) -> str:
+    """The mean over families, with half of its interval."""
+    known = [100 * found[name]["less"][other]["value"] for found in winners.values() if name in found]
+    return "" if name == other or not known else _told(interval(known), "+")
 
 
 def _number(value: float) -> str:

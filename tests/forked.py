@@ -24,6 +24,7 @@ _SERVER.set_forkserver_preload(
         "service.app",
         "service.pages.method_comparison",
         "service.pages.run_folder",
+        "tests.forked",  # whose place its children would not find where pytest was called by its bare name
         "transformers.models.auto.modeling_auto",
         "transformers.models.llama.modeling_llama",
     ]

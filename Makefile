@@ -27,6 +27,9 @@ serve: $(READY)
 	test -d demo/family || $(BIN)/kinship demo
 	$(BIN)/kinship serve demo
 
+# Bytecode is kept, whatever the environment says: workers and the programs that tests start would each compile anew.
+test soak: export PYTHONDONTWRITEBYTECODE =
+
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 

@@ -9,7 +9,6 @@ from kinship.arrays import Float64
 from kinship.errors import InvalidConfig
 from kinship.measures.matrix import KinshipMatrix
 from kinship.outside import on_terminal
-from kinship.trees.formats import branches
 
 
 def distances(matrix: KinshipMatrix) -> Float64:
@@ -127,3 +126,14 @@ def _label(id: str) -> str:
     """A name as Newick takes it: bare, or in single quotes with quotes inside doubled."""
     id = on_terminal(id)
     return id if re.fullmatch(r"[\w.+-]+", id) else "'" + id.replace("'", "''") + "'"
+
+
+def branches(last: Sequence[bool]) -> str:
+    """What stands before the name of one in a tree of lines; ``last``: of each of its ancestors below the root, and of
+    itself, whether it is the last child.
+
+    >>> branches([False, True]) + "grandchild"
+    '│  └─ grandchild'
+    """
+    leads = ["   " if one else "│  " for one in last[:-1]]
+    return "".join(leads) + ("└─ " if last[-1] else "├─ ") if last else ""

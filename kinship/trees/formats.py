@@ -10,6 +10,7 @@ import networkx as nx
 
 from kinship.checkpoints.references import short_names
 from kinship.outside import in_picture, in_xml, json_text
+from kinship.trees.dendrogram import branches
 from kinship.trees.graph import outline
 
 if TYPE_CHECKING:
@@ -64,17 +65,6 @@ def to_lines(tree: "Tree") -> Iterator[str]:
         absent = tree.nodes[id].get("note", "not here") if tree.nodes[id].get("latent") else "not given"
         about += [] if tree.nodes[id].get("given", True) else [absent]
         yield f"{branches(last)}{id}" + (f"  ({'; '.join(about)})" if about else "")
-
-
-def branches(last: Sequence[bool]) -> str:
-    """What stands before the name of one in a tree of lines; ``last``: of each of its ancestors below the root, and of
-    itself, whether it is the last child.
-
-    >>> branches([False, True]) + "grandchild"
-    '│  └─ grandchild'
-    """
-    leads = ["   " if one else "│  " for one in last[:-1]]
-    return "".join(leads) + ("└─ " if last[-1] else "├─ ") if last else ""
 
 
 def edge_text(facts: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 All keep some elements of each task vector and add up what is kept. A row of `TABLE` says how it chooses what it keeps,
 whether signs are elected, and its defaults; `sparse_sum` does the rest.
 
+>>> import torch
 >>> from merging.registry import get_method
 >>> values = {"weight": [1, 1], "density": [0.7, 0.7], "normalize": True, "rescale": False}
 >>> get_method("ties").tensor(
@@ -14,13 +15,14 @@ tensor([ 4.0000, -2.0000, -1.5000])
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import Signature, signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from merging.kernels.magprune import magprune
-from merging.kernels.sparsify import Keep, flat, keep_drawn, keep_magnitudes, keep_middle, sparse_sum
 from merging.registry import Parameter, tensor_method
+
+if TYPE_CHECKING:
+    import torch
+
+    from merging.kernels.sparsify import Keep
 
 DENSITY = Parameter(
     "density", "fraction of this task vector's elements to keep", 1.0, per_model=True, low=0.0, high=1.0
@@ -31,38 +33,46 @@ EPSILON = Parameter(
 GAMMA = Parameter("gamma", "fraction of the largest elements to drop", 0.01, per_model=True, low=0.0, high=1.0)
 
 
-def largest(vectors: torch.Tensor, density: Sequence[float]) -> list[Keep]:
+def largest(vectors: "torch.Tensor", density: Sequence[float]) -> "list[Keep]":
     """Of each of the vectors (p, \\*shape) the max(1, int(density * n)) largest magnitudes; none where density is 0.
 
     Of equals those of lower index (TIES, arXiv 2306.01708, algorithm 1).
     """
+    from merging.kernels.sparsify import flat, keep_magnitudes
+
     size = vectors[0].numel()
     counts = [max(1, int(share * size)) if share > 0.0 else 0 for share in density]
     return [keep_magnitudes(row, 0, count) for row, count in zip(flat(vectors), counts, strict=True)]
 
 
-def middle(vectors: torch.Tensor, density: Sequence[float], gamma: Sequence[float]) -> list[Keep]:
+def middle(vectors: "torch.Tensor", density: Sequence[float], gamma: Sequence[float]) -> "list[Keep]":
     """Neither the largest nor the smallest: see `keep_middle` (Breadcrumbs, arXiv 2312.06795, section 3)."""
+    from merging.kernels.sparsify import flat, keep_middle
+
     rows = flat(vectors)
     return [keep_middle(row, share, outliers) for row, share, outliers in zip(rows, density, gamma, strict=True)]
 
 
-def drawn(vectors: torch.Tensor, density: Sequence[float], generator: torch.Generator) -> list[Keep]:
+def drawn(vectors: "torch.Tensor", density: Sequence[float], generator: "torch.Generator") -> "list[Keep]":
     """Each element with probability ``density`` (DARE, arXiv 2311.03099, section 3.2).
 
     As in mergekit ``rescale`` restores the L1 norm of each task vector rather than divide by density, which is the same
     on average; a task vector of which nothing stayed is zero. Draws one number per model from ``generator``.
     """
+    from merging.kernels.sparsify import keep_drawn
+
     return [keep_drawn(share, generator) for share in density]
 
 
 def pruned(
-    vectors: torch.Tensor, density: Sequence[float], epsilon: Sequence[float], generator: torch.Generator
-) -> list[Keep]:
+    vectors: "torch.Tensor", density: Sequence[float], epsilon: Sequence[float], generator: "torch.Generator"
+) -> "list[Keep]":
     """Larger elements more often, row by row: see `magprune` (DELLA, arXiv 2406.11617, section 3).
 
     Overwrites ``vectors``. Draws one number from ``generator`` for each model of which something is dropped.
     """
+    from merging.kernels.magprune import magprune
+
     return [
         magprune(vector, share, spread, generator=generator)
         for vector, share, spread in zip(vectors, density, epsilon, strict=True)
@@ -75,7 +85,7 @@ class Sparse:
 
     name: str
     summary: str
-    choose: Callable[..., list[Keep]]
+    choose: "Callable[..., list[Keep]]"
     parameters: tuple[Parameter, ...]
     formula: str
     reference: str
@@ -84,11 +94,11 @@ class Sparse:
     rescale: bool = False
 
     @property
-    def kernel(self) -> Callable[..., torch.Tensor]:
+    def kernel(self) -> "Callable[..., torch.Tensor]":
         """The kernel: it takes what `choose` takes, and what all the methods do."""
 
         def kernel(
-            vectors: torch.Tensor,
+            vectors: "torch.Tensor",
             *,
             weight: Sequence[float],
             normalize: bool,
@@ -96,7 +106,9 @@ class Sparse:
             lambda_: float,
             int8_mask: bool,
             **own: Any,
-        ) -> torch.Tensor:
+        ) -> "torch.Tensor":
+            from merging.kernels.sparsify import sparse_sum
+
             vectors = vectors.contiguous()
             keeps = self.choose(vectors, **own)
             return sparse_sum(

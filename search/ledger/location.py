@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from kinship.errors import KinshipWarning, LedgerError, OutputNotWritable
 from kinship.output import output_file, retired
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 LEDGER_NAME = "ledger.sqlite"
 POINTER_NAME = "ledger.json"
@@ -32,12 +33,14 @@ DRIVER = "postgresql+psycopg"
 class LedgerLocation:
     """A run by name in the database at ``url``."""
 
-    url: URL
+    url: "URL"
     run: str
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
         """The SQLite file at ``path``, of one run."""
+        from sqlalchemy import URL
+
         return cls(URL.create("sqlite", database=str(path)), ONLY_RUN)
 
     @classmethod
@@ -49,6 +52,9 @@ class LedgerLocation:
         >>> str(LedgerLocation.parse("postgresql://ann:secret@db.lab/merges#first"))
         'postgresql+psycopg://ann@db.lab/merges#first'
         """
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
         address, _, name = text.rpartition("#") if "#" in text else (text, "", "")
         try:
             url = make_url(address)
@@ -154,7 +160,7 @@ def _recorded(folder: Path) -> LedgerLocation | None:
         ) from None
 
 
-def _without_password(url: URL) -> str:
+def _without_password(url: "URL") -> str:
     return url._replace(password=None).difference_update_query(["password", "sslpassword"]).render_as_string()
 
 

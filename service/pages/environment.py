@@ -1,5 +1,6 @@
 """Jinja as all pages use it: what a template shows is text from outside, unless it says otherwise."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kinship.outside import on_terminal
@@ -8,19 +9,20 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+@cache
 def page_environment() -> "Environment":
-    """An environment of the templates of `service`.
+    """The environment of the templates of `service`, of which each is compiled once; who adds to it makes an overlay.
 
     Every string is escaped, and shown `on_terminal`: on one line, letters that are not seen written out. The filter
-    ``block`` keeps the line ends of texts that have several lines, ``as_score`` is for numbers; ``safe`` is for what is
-    HTML already.
+    ``block`` keeps the line ends of texts that have several lines, ``as_score`` and ``signed`` are for numbers;
+    ``safe`` is for what is HTML already.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined, finalize=_shown
     )
-    environment.filters |= {"block": _block, "as_score": as_score}
+    environment.filters |= {"block": _block, "as_score": as_score, "signed": _signed}
     return environment
 
 
@@ -31,6 +33,10 @@ def as_score(value: float | None) -> str:
     ('0.6123', '')
     """
     return "" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
 
 
 def _shown(value: Any) -> Any:

@@ -35,10 +35,8 @@ def write_comparison(folder: Path, answer: MethodComparison) -> Path:
 
 def comparison_page(answer: MethodComparison) -> str:
     """One page that needs nothing else; about 1.5 MB, of which Plotly is nearly all."""
-    environment = page_environment()
-    environment.filters["signed"] = lambda value: "" if value is None else f"{value:+.4f}"
     charts = {name: _html(figure) for name, figure in figures(answer).items()}
-    template = environment.get_template("method_comparison.html")
+    template = page_environment().get_template("method_comparison.html")
     return template.render(answer=answer, groups=NAMES, charts=charts, plotly_js=plotly_script())
 
 

@@ -33,9 +33,8 @@ CHART_CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions"
 
 def write_report(path: Path, views: Mapping[str, RunContents], title: str, *, force: bool = False) -> None:
     """Write the report of one or more runs (by label) to ``path``; about 2 MB, of which Plotly is nearly all."""
-    environment = page_environment()
-    environment.filters["signed"] = lambda value: "" if value is None else f"{value:+.4f}"
-    page = environment.get_template("report.html").render(
+    template = page_environment().get_template("report.html")
+    page = template.render(
         title=title,
         plotly_js=plotly_script(),
         comparison=_chart(best_by_evaluations(views)) if len(views) > 1 else "",

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from service.commands.evolve import evolve
+from tests.forked import Forked
 
 if TYPE_CHECKING:
     from service.demo.family import Family
@@ -31,7 +32,12 @@ class Scene:
             "founders": [str(founder) for founder in family.founders[:3]],
             "merge": {"method": "linear", "parameters": {"scale": 1.3}},
             # One document a pass, so that scoring takes long enough to be hit.
-            "evaluate": {"tasks": list(family.task_names)[:2], "task_path": str(family.tasks), "batch_size": 1},
+            "evaluate": {
+                "tasks": list(family.task_names)[:2],
+                "task_path": str(family.tasks),
+                "batch_size": 1,
+                "limit": 20,
+            },
             "strategy": {"name": "topk"},
             "race": {"enabled": True},
             "stop": {"generations": 3},
@@ -40,23 +46,26 @@ class Scene:
         self.run_file.write_text(yaml.safe_dump(content))
         workers = {"kind": "local", "count": 2, "threads": 1}
         self.crew_file.write_text(yaml.safe_dump(content | {"workers": workers}))
-        started = time.monotonic()
-        self.start("calm").communicate()
-        self.duration = time.monotonic() - started
+        self.calm()
         self.export = (folder / "calm" / "export.json").read_bytes()
 
-    def start(self, name: str, *, crew: bool = False) -> "subprocess.Popen[str]":
-        """A run by itself, or with a ``crew`` of local workers."""
-        file = self.crew_file if crew else self.run_file
-        command = [sys.executable, "-m", "service.cli", "evolve", str(file), "--out", str(self.folder / name)]
+    def calm(self) -> None:
+        """A program that is started as users do, and takes so many seconds from its first event on."""
+        command = [sys.executable, "-m", "service.cli", *self.words("calm", self.run_file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            began = time.monotonic()
+            process.stdout.read()
+        self.duration = time.monotonic() - began
+
+    def words(self, name: str, file: Path) -> list[str]:
         cache = str(self.folder / f"{name}.cache")
-        return subprocess.Popen(
-            [*command, "--cache", cache, "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"PYTHONHASHSEED": str(random.randrange(1000))},
-        )
+        return ["evolve", str(file), "--out", str(self.folder / name), "--cache", cache, "--json"]
+
+    def start(self, name: str, *, crew: bool = False) -> Forked:
+        """A run by itself, or with a ``crew`` of local workers."""
+        return Forked(*self.words(name, self.crew_file if crew else self.run_file))
 
     def resume(self, name: str) -> bytes:
         evolve(
@@ -77,10 +86,9 @@ def scene(family: "Family", tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return Scene(family, tmp_path_factory.mktemp("kill"))
 
 
-def kill_on(process: "subprocess.Popen[str]", what: str, occurrence: int) -> list[dict[str, Any]]:
+def kill_on(process: Forked, what: str, occurrence: int) -> list[dict[str, Any]]:
     """SIGKILL when an event or phase is told of for the nth time; returns every event seen until then."""
     events: list[dict[str, Any]] = []
-    assert process.stdout is not None
     for line in process.stdout:
         events.append(json.loads(line))
         if sum(what in (event["event"], event.get("phase")) for event in events) == occurrence:
@@ -90,11 +98,11 @@ def kill_on(process: "subprocess.Popen[str]", what: str, occurrence: int) -> lis
     return events
 
 
-def kill_after(process: "subprocess.Popen[str]", seconds: float) -> list[dict[str, Any]]:
+def kill_after(process: Forked, seconds: float) -> list[dict[str, Any]]:
     """SIGKILL after so many seconds; returns every event printed until then."""
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
-    out, _ = process.communicate()
+    out = process.communicate()
     return [json.loads(line) for line in out.splitlines() if line.endswith("}")]
 
 
@@ -160,7 +168,6 @@ def children(process: int) -> list[int]:
 def with_workers_killed(scene: Scene, name: str, times: list[int]) -> None:
     """SIGKILL to one of the workers after the nth result, for each n; the run goes on without help."""
     process = scene.start(name, crew=True)
-    assert process.stdout is not None
     results = killed = 0
     events = []
     for line in process.stdout:
@@ -170,7 +177,7 @@ def with_workers_killed(scene: Scene, name: str, times: list[int]) -> None:
             if results in times:
                 os.kill(random.choice(children(process.pid)), signal.SIGKILL)
                 killed += 1
-    assert process.wait() == 0, events[-1]
+    assert process.wait() == 0, process.said
     assert killed == len(times)
     assert (scene.folder / name / "export.json").read_bytes() == scene.export
     acknowledged_scores_are_kept(scene.folder / name, events)
@@ -194,7 +201,6 @@ def test_workers_killed_again_and_again(scene: Scene, index: int) -> None:
 @needs_proc
 def test_killed_with_its_workers_and_resumed_without(scene: Scene) -> None:
     process = scene.start("both", crew=True)
-    assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["event"] == "results":
             break
@@ -208,7 +214,6 @@ def test_killed_with_its_workers_and_resumed_without(scene: Scene) -> None:
 
 def test_ctrl_c_pauses(scene: Scene) -> None:
     process = scene.start("paused")
-    assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["event"] == "results":
             break

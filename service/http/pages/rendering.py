@@ -90,9 +90,8 @@ def embedded(content: Any) -> str:
 
 @cache
 def _environment() -> "Environment":
-    made = page_environment()
-    made.trim_blocks = made.lstrip_blocks = True
-    made.filters |= {"signed": signed, "duration": duration, "size": size, "briefly": briefly}
+    made = page_environment().overlay(trim_blocks=True, lstrip_blocks=True)
+    made.filters = made.filters | {"signed": signed, "duration": duration, "size": size, "briefly": briefly}
     made.filters |= {"embedded": embedded, "as_id": id_of_path}
-    made.globals |= {"asset": address, "version": version("model-kinship")}
+    made.globals = made.globals | {"asset": address, "version": version("model-kinship")}
     return made

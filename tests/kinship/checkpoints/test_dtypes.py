@@ -1,13 +1,8 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from kinship.checkpoints.dtypes import DTYPES, DType, widen
-from tests.conftest import MakeModel
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
@@ -23,14 +18,3 @@ def test_every_bit_pattern_widens_as_torch_widens_it(dtype: DType) -> None:
         patterns &= 1
     wanted = torch.from_numpy(patterns.copy()).view(dtype.torch).float().numpy()
     np.testing.assert_array_equal(widen(patterns, dtype), wanted)
-
-
-def test_a_matrix_is_made_without_torch(make_model: MakeModel) -> None:
-    """Its import costs more time and memory than the whole comparison of small models."""
-    base = make_model("base", dtype=torch.float16)
-    models = [make_model(f"m{seed}", seed, base, dtype=torch.bfloat16) for seed in (1, 2)]
-    code = "import sys; from service.cli import app; app(sys.argv[1:], standalone_mode=False); "
-    code += "assert 'torch' not in sys.modules"
-    command = [sys.executable, "-c", code, "matrix", *map(str, models), "--base", str(base)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
-    assert run.returncode == 0, run.stderr

@@ -1,11 +1,8 @@
 """A comparison that is killed at any moment and started again ends with the same report."""
 
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.answers import MethodComparison, read_comparison
+from tests.forked import Forked
 from tests.search.comparison.plans import content_of, write_plan
 
 if TYPE_CHECKING:
@@ -27,13 +25,9 @@ class Scene:
     def __init__(self, family: "Family", folder: Path) -> None:
         self.folder = folder
         content = content_of(family, number={})
-        content["evaluate"] |= {"batch_size": 1}
+        content["evaluate"] |= {"batch_size": 1, "limit": 16}
         self.plan = write_plan(folder / "plan.yml", content)
         self.calm = self.compare("calm")
-
-    def start(self, name: str) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "service.cli", "compare", str(self.plan), "--out", str(self.folder / name)]
-        return subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def compare(self, name: str) -> dict[str, Any]:
         from service.commands.compare import compare
@@ -43,13 +37,14 @@ class Scene:
 
     def kill_after(self, name: str, arms: int, wait: float) -> None:
         """SIGKILL once so many arms are kept, and a little later."""
-        process, store = self.start(name), self.folder / name / "comparison.sqlite"
+        process = Forked("compare", self.plan, "--out", self.folder / name, "--json")
+        store = self.folder / name / "comparison.sqlite"
         try:
             while process.poll() is None and kept(store) < arms:
                 time.sleep(0.02)
             time.sleep(wait)
         finally:
-            os.kill(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
             process.wait()
         assert not (self.folder / name / "comparison.json").exists(), "it was done before it could be killed"
 

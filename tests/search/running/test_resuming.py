@@ -49,11 +49,13 @@ def test_a_run_interrupted_at_every_evaluation_ends_as_if_it_had_not_been(
     assert calls + last.calls == calm.calls
 
 
-def test_a_run_interrupted_once_anywhere_ends_as_if_it_had_not_been(scene: Scene) -> None:
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_run_interrupted_once_ends_as_if_it_had_not_been(scene: Scene, step: int) -> None:
+    """In every ``step``th evaluation; what starts in any of them is seen above."""
     config = scene.config(merge=LINEAR)
     calm = scene.evaluator()
     scene.run("calm", config, calm)
-    for number in range(len(calm.calls)):
+    for number in range(0, len(calm.calls), step):
         first, second = scene.evaluator(interrupting(number)), scene.evaluator()
         with pytest.raises(Interrupted):
             scene.run(f"run-{number}", config, first)

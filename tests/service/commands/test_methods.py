@@ -1,8 +1,6 @@
 """`kinship methods`."""
 
 import json
-import subprocess
-import sys
 
 from merging.catalogue import catalogue
 from tests.service.conftest import Kinship
@@ -62,16 +60,3 @@ def test_unknown_method_is_refused_with_the_nearest(kinship: Kinship) -> None:
     assert outcome.code == 1
     assert "'slrep'" in outcome.err
     assert "'slerp'" in outcome.err
-
-
-def test_listing_imports_neither_transformers_nor_the_harness() -> None:
-    program = (
-        "import sys, service.cli\n"
-        "sys.argv = ['kinship', 'methods']\n"
-        "try:\n    service.cli.main()\n"
-        "except SystemExit as end:\n    assert not end.code, end.code\n"
-        "assert 'merging.methods.sparse' in sys.modules\n"
-        "assert not {'transformers', 'lm_eval'} & sys.modules.keys()\n"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr

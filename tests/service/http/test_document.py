@@ -4,13 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
-schemathesis = pytest.importorskip("schemathesis")
-
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-
-from service.http.settings import ServiceSettings  # noqa: E402
-from tests.service.http.conftest import API, Service, make_workspace, serving  # noqa: E402
+from service.http.settings import ServiceSettings
+from tests.service.http.conftest import API, Service, make_workspace, serving
 
 EXAMPLES = 4
 
@@ -22,6 +19,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def test_answers_are_as_documented(full: Service) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
     document = schemathesis.openapi.from_url(f"{full.address}{API}/openapi.json")
     document = document.exclude(path_regex="/stream$")  # which does not end
     checks = schemathesis.checks

@@ -25,7 +25,10 @@ def test_settings_survive_being_written_down_whole() -> None:
     [
         ({"name": "soup", "sampler": "gp"}, "'soup' has no setting 'sampler'; it belongs to: optuna"),
         ({"name": "auto", "variant": "random"}, "belongs to: topk"),
-        ({"name": "optuna", "scale_range": (2.0, 1.0)}, "from the smaller to the larger"),
+        ({"name": "optuna", "scale_range": (2.0, 1.0)}, "the smaller first"),
+        ({"name": "random", "scale_range": (0.0, float("inf"))}, "finite"),
+        ({"name": "bayesian", "scale_range": (float("nan"), 1.0)}, "finite"),
+        ({"name": "auto", "scale_range": (0.0, 1e300)}, "from -1000 to 1000"),
         ({"name": "best"}, "'topk', 'pairs'"),
     ],
 )

@@ -11,7 +11,7 @@ from merging.recipe.schema import Setting
 from merging.registry import MergeMethod, get_method, methods
 
 Resolved = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "niches", "average", "swarm"]
-Name = Resolved | Literal["auto"]
+Name = Literal[Resolved, "auto"]
 
 LARGEST_SCALE = 1000
 
@@ -107,7 +107,9 @@ class StrategySettings(Strict):
     @model_validator(mode="before")
     @classmethod
     def _name_from_variant(cls, content: Any) -> Any:
-        """Who names no strategy but says which partners meet speaks of Top-k greedy merging."""
+        """A name alone will do; who gives none but says which partners meet speaks of Top-k greedy merging."""
+        if isinstance(content, str):
+            return {"name": content}
         if isinstance(content, dict) and "name" not in content and content.keys() & _KEYS["topk"]:
             return {"name": "topk", **content}
         return content

@@ -147,3 +147,15 @@ def test_values_that_name_what_they_are_in_do_not_hang() -> None:
     around.append(around)
     with pytest.raises(InvalidConfig):
         parse_config(GOOD | {"seed": around})
+
+
+def test_a_word_where_a_list_belongs_is_told_how_to_write_one() -> None:
+    with pytest.raises(InvalidConfig) as raised:
+        parse_config(GOOD | {"controls": "random_vector"})
+    assert raised.value.hint == "Write it as a list: [random_vector]."
+
+
+def test_a_misspelt_strategy_is_told_all_there_are() -> None:
+    with pytest.raises(InvalidConfig, match=r"'topk', .*'niches', .* or 'auto'") as raised:
+        parse_config(GOOD | {"strategy": "nichs"})
+    assert raised.value.hint == "Did you mean 'niches'?"

@@ -15,6 +15,12 @@ def test_a_partner_rule_without_a_name_means_topk(content: dict[str, Any]) -> No
     assert parsed(content).name == "topk"
 
 
+def test_a_name_alone_is_a_strategy() -> None:
+    assert StrategySettings.model_validate("niches") == parsed({"name": "niches"})
+    with pytest.raises(ValidationError, match="'topk', 'pairs'"):
+        StrategySettings.model_validate("nichs")
+
+
 def test_settings_survive_being_written_down_whole() -> None:
     for content in ({"variant": "random"}, {"name": "optuna", "sampler": "cmaes"}, {"name": "auto", "batch": 2}):
         assert parsed(parsed(content).model_dump(mode="json")) == parsed(content)

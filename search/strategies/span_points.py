@@ -15,6 +15,7 @@ from search.strategies.settings import MergeSettings
 
 DECIMALS = 4  # of coefficients in recipes: finer differences make no difference to a score
 BY_WEIGHTS = ("linear", "task_arithmetic")
+SEARCHES_WEIGHTS = ("bayesian", "niches", "average", "swarm")  # strategies that `require_weights`
 
 
 def point_recipe(point: Float64, founders: Sequence[str]) -> Recipe:

@@ -9,6 +9,7 @@ import yaml
 
 from kinship.errors import InvalidConfig, ReferenceNotFound
 from search.config import RunConfig, load_config, parse_config
+from search.strategies.span_points import SEARCHES_WEIGHTS
 
 GOOD = {"base": "models/base", "founders": ["models/one", "models/two"], "evaluate": {"tasks": ["boolq"]}}
 
@@ -159,3 +160,11 @@ def test_a_misspelt_strategy_is_told_all_there_are() -> None:
     with pytest.raises(InvalidConfig, match=r"'topk', .*'niches', .* or 'auto'") as raised:
         parse_config(GOOD | {"strategy": "nichs"})
     assert raised.value.hint == "Did you mean 'niches'?"
+
+
+@pytest.mark.parametrize("name", SEARCHES_WEIGHTS)
+def test_a_search_for_weights_by_another_method_is_refused_before_anything_is_scored(name: str) -> None:
+    ties = {"merge": {"method": "ties", "parameters": {"density": 0.5}}}
+    with pytest.raises(InvalidConfig, match=f"{name!r} searches weights and scale .* merge.method is 'ties'"):
+        parse_config(GOOD | ties | {"strategy": name})
+    assert parse_config(GOOD | ties).strategy.name == "auto"

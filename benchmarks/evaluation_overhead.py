@@ -89,11 +89,12 @@ def main() -> None:
     parser.add_argument("--tasks", default="blimp", help="of the second case: those whose names hold this")
     parser.add_argument("--limit", type=int, help="documents of each of those tasks")
     parser.add_argument("--share-prefixes", action="store_true", help="ours runs a question once for all its answers")
+    parser.add_argument("--ours", action="store_true", help="leave the usual way out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
         for case in cases(work, options):
-            compare(case, work / "scratch", options.offspring)
+            compare(case, work / "scratch", options.offspring, beside=not options.ours)
 
 
 def cases(work: Path, options: argparse.Namespace) -> Iterator[Case]:
@@ -140,7 +141,7 @@ def noisy_copy(model: Path, folder: Path, seed: int) -> Path:
     return folder
 
 
-def compare(case: Case, scratch: Path, count: int) -> None:
+def compare(case: Case, scratch: Path, count: int, beside: bool) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -171,6 +172,8 @@ def compare(case: Case, scratch: Path, count: int) -> None:
         share = statistics.median((whole - part) / whole for whole, part in pairs)
         print(f"  median {label} from the second on: {whole:.2f} s, beyond forward passes {beyond:.3f} s ({share:.1%})")
 
+    if not beside:
+        return
     score, merged, evaluated = usual_way(case, recipes[-1], ours.chosen, scratch)
     for label, cost in (("merge", merged), ("lm_eval", evaluated)):
         print(f"  usual way, {label:8} {cost.wall:7.2f} s wall, {cost.cpu:7.2f} s CPU, {cost.peak:6.0f} MB")

@@ -44,7 +44,8 @@ class Task:
     prompts, metric and the settings of the evaluator. ``metric``: of one document, higher is better; those of which
     means may be taken have names that are `evaluators.scores.aggregates.alike`. ``documents``: the indices in each
     split, ascending; no held-out split where nothing is held out. ``version``: as its author counts. ``public``: a
-    benchmark that others report too, see `evaluators.make.require_acknowledged`.
+    benchmark that others report too, see `evaluators.make.require_acknowledged`. ``price``: gives the tokens
+    that a document of it costs, the same whenever it is asked; None where nobody knows. It decides no result.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Task:
     documents: Mapping[Split, Sequence[int]] = field(default_factory=dict)
     version: str = ""
     public: bool = False
+    price: Callable[[], float] | None = field(default=None, compare=False, repr=False)
 
 
 def is_result(value: float) -> bool:

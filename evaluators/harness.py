@@ -1,5 +1,7 @@
 """The lm-eval harness on a live model: weights are swapped in place, so an offspring costs its forward passes."""
 
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,8 @@ class Harness:
             shared["chat_template"] = _choose_chat_template(self._lm, template.id, settings.apply_chat_template)
         self._suite = Suite(settings, root or Path(), shared)
         self._suite.require_fitting(self._lm)
-        self.tasks = self._suite.tasks
+        price = partial(self._suite.price, self._lm)
+        self.tasks = [replace(task, price=partial(price, task.name)) for task in self._suite.tasks]
         self.conditions = conditions(self._live, settings) | {"lm_eval": version("lm_eval")}
 
     def run(self, candidate: Candidate, documents: Documents) -> dict[str, dict[int, float]]:

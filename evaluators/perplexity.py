@@ -5,14 +5,17 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from evaluators.base import Candidate, Documents, Task, failing, gives_nan
 from evaluators.conditions import conditions, decisive
 from evaluators.live import LiveModel
 from evaluators.lm_eval.model import as_lm_eval
+from evaluators.lm_eval.prices import some
 from evaluators.settings import EvaluateSettings, TextSettings
 from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import InvalidConfig, ReferenceNotFound
@@ -45,6 +48,7 @@ class Perplexity:
                     f"log-likelihood per {wanted.per}",
                     text.digest(shared),
                     settings.split(text.name, text.documents, settings.limit),
+                    price=partial(text.price, self._lm),
                 )
             )
 
@@ -86,6 +90,10 @@ class _Text:
     def digest(self, conditions: Mapping[str, Any]) -> str:
         content = ["perplexity/1", self._per, self.documents, conditions]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def price(self, lm: Any) -> float:
+        """Tokens of a document: the mean of some of them."""
+        return fmean(len(lm.tok_encode(text)) for text in some(self.documents))
 
     def length(self, index: int, lm: Any) -> int:
         text = self.documents[index]

@@ -128,6 +128,8 @@ def _refused(problem: Any, source: str, place: str, others: Sequence[Any] = ()) 
     words, hint = str(context.get("error", problem["msg"])).replace("Input should be", "expected"), ""
     if problem["type"] == "literal_error" and isinstance(found, str):
         hint = nearest(found, findall(r"'([^']*)'", context["expected"]))
+    if problem["type"] == "list_type":
+        hint = f"Write it as a list: [{found if isinstance(found, str) else 'one, another'}]."
     if problem["type"] == "too_short":
         words = f"expected at least {context['min_length']}, found {context['actual_length']}"
     if others:

@@ -16,6 +16,7 @@ from kinship.errors import KinshipWarning
 from kinship.validation import Strict, checked, read_yaml
 from search.evolve_config import is_evolve_config, translated
 from search.strategies.settings import MergeSettings, StrategySettings
+from search.strategies.span_points import SEARCHES_WEIGHTS, require_weights
 
 OFFSPRING_ID = re.compile(r"(control-)?\d+-\d+")
 GENERATIONS = 10
@@ -107,6 +108,12 @@ class RunConfig(Strict):
             if name in ("", "base") or OFFSPRING_ID.fullmatch(name):
                 raise ValueError(f"a founder cannot be called {name!r}; give a mapping of other names to folders")
         return value
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        if self.strategy.name in SEARCHES_WEIGHTS:  # before founders are scored
+            require_weights(self.merge, self.strategy.name)
+        return self
 
     @model_validator(mode="after")
     def _check_race(self) -> Self:

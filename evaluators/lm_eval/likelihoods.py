@@ -1,7 +1,8 @@
 """Log-likelihoods of continuations under a causal model, in batches that are made once and asked of every candidate.
 
-What lm-eval's ``HFLM._loglikelihood_tokens`` does, with one gather a batch in place of a loop over requests. Order,
-batches and padding are lm-eval's: the forward passes are the same, and likelihoods equal its own to the last bit.
+What lm-eval's ``HFLM._loglikelihood_tokens`` does, with gathers from slices of a batch in place of a loop over
+requests. Order, batches and padding are lm-eval's: the forward passes are the same, and likelihoods equal its own to
+the last bit.
 Where prefixes are shared (`evaluators.lm_eval.prefixes`), they equal its own but for rounding.
 """
 
@@ -16,7 +17,8 @@ from torch.nn import functional
 KEPT_BYTES = 200_000_000
 HALF = -0.69  # log p of a token beyond which no other can be as likely
 PADDING = -1  # in place of a branch
-MOST = 2 / 3  # of the logits: to pick so many takes longer than to take the softmax of the others too
+SLICE = {"cpu": 1 << 20}  # logits whose softmax is taken at a time: on the CPU as many as stay in its cache
+LARGEST_SLICE = 1 << 28
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Token ids of a context and of its continuation."""
@@ -27,7 +29,7 @@ class Batch:
     """One forward pass and what is read from it.
 
     ids: (rows, length) int64, padded on the right with 0.
-    places: (n,) int64, ascending: the places in (rows * length) whose logits are read, each once; None: `MOST` are.
+    places: (n,) int64, ascending: the places in (rows * length) whose logits are read, each once.
     entries: (m,) int64, which of ``places`` predicts each of ``tokens``: continuations that differ in their last token
         alone share them.
     tokens: (m,) int64, the tokens of all continuations.
@@ -36,7 +38,7 @@ class Batch:
     """
 
     ids: Tensor
-    places: Tensor | None
+    places: Tensor
     entries: Tensor
     tokens: Tensor
     heads: Tensor
@@ -125,13 +127,7 @@ def _batch(rows: Sequence[Row], pairs: Sequence[Pair]) -> Batch:
             places.extend(number * length + place for place in found)
             heads.extend([len(tokens)] * len(continuation))
             tokens.extend(continuation)
-    entries: Tensor = torch.tensor(places)
-    read: Tensor | None
-    read, among_read = torch.unique(entries, return_inverse=True)
-    if len(read) > MOST * ids.numel():
-        read = None
-    else:
-        entries = among_read
+    read, entries = torch.unique(torch.tensor(places), return_inverse=True)
     return Batch(ids, read, entries, torch.tensor(tokens), torch.tensor(heads), branches)
 
 
@@ -142,21 +138,12 @@ def score(
 
     ``logits``: of token ids (rows, length), and of branches where there are any, to (rows, length, vocabulary);
     ``dtype`` of the softmax, default: theirs.
-    Cost beyond ``logits``: a softmax of the logits that are read. CPU and CUDA; the latter is untested.
+    Cost beyond ``logits``: a softmax of those that are read, in slices. CPU and CUDA; the latter is untested.
     """
     likelihoods, greedy = [torch.zeros(0, device=device)], [torch.zeros(0, dtype=torch.bool, device=device)]
     for batch in prepared.batches:
         branches = () if batch.branches is None else (batch.branches.to(device),)
-        read = logits(batch.ids.to(device), *branches).flatten(0, 1)
-        if batch.places is not None:
-            read = read.index_select(0, batch.places.to(device))
-        log_p = functional.log_softmax(read, dim=-1, dtype=dtype)
-        entries, tokens = batch.entries.to(device), batch.tokens.to(device)
-        of_tokens = log_p[entries, tokens]
-        likeliest = of_tokens == log_p.amax(-1)[entries]
-        # Which of equally likely tokens a greedy generation takes, argmax tells: it takes longer than the softmax.
-        tied = (likeliest & (of_tokens < HALF) & likeliest[batch.heads.to(device)]).nonzero().squeeze(1)
-        likeliest[tied] = log_p[entries[tied]].argmax(-1) == tokens[tied]
+        of_tokens, likeliest = _read(logits(batch.ids.to(device), *branches).flatten(0, 1), batch, dtype)
         likelihoods.append(of_tokens)
         greedy.append(likeliest)
     every_likelihood, every_greedy = torch.cat(likelihoods), torch.cat(greedy)
@@ -168,6 +155,30 @@ def score(
             zip(requests, zip(sums, every_greedy[where.to(device)].all(-1).tolist(), strict=True), strict=True)
         )
     return [answers[index] for index in range(len(answers))]
+
+
+def _read(logits: Tensor, batch: Batch, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """Of all tokens (m,) of a ``batch``: log p, and whether a greedy generation takes them, as far as those before in
+    their continuation are taken; from ``logits`` (rows * length, vocabulary).
+    """
+    device = logits.device
+    places, entries, tokens = batch.places.to(device), batch.entries.to(device), batch.tokens.to(device)
+    step = max(1, SLICE.get(device.type, LARGEST_SLICE) // logits.shape[1])
+
+    def log_p(rows: Tensor | slice) -> Tensor:
+        return functional.log_softmax(logits.index_select(0, places[rows]), dim=-1, dtype=dtype)
+
+    of_tokens = torch.empty(len(tokens), dtype=dtype or logits.dtype, device=device)
+    likeliest = torch.empty(len(tokens), dtype=torch.bool, device=device)
+    for first in range(0, len(places), step):
+        where = (entries // step == first // step).nonzero().squeeze(1)
+        found, mine = log_p(slice(first, first + step)), entries[where] - first
+        of_tokens[where] = found[mine, tokens[where]]
+        likeliest[where] = of_tokens[where] == found.amax(-1)[mine]
+    # Which of equally likely tokens a greedy generation takes, argmax tells: it takes longer than the softmax.
+    tied = (likeliest & (of_tokens < HALF) & likeliest[batch.heads.to(device)]).nonzero().squeeze(1)
+    likeliest[tied] = log_p(entries[tied]).argmax(-1) == tokens[tied]
+    return of_tokens, likeliest
 
 
 class Kept:

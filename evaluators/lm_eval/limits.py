@@ -50,13 +50,18 @@ def _too_long(what: str, answer: str, tokens: int, lm: Any) -> str:
     return f"{what}{shown} has {tokens} tokens; the model's context has {lm.max_length}."
 
 
-def _require_room(name: str, task: Any, lm: Any) -> None:
-    """lm-eval takes the room for an answer of a causal model from its context."""
+def most_generated(lm: Any, generation: Mapping[str, Any]) -> int:
+    """How many tokens an answer may have by these settings of a generation."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
+    return int(normalize_gen_kwargs(dict(generation), lm.max_gen_toks)["max_gen_toks"])
+
+
+def _require_room(name: str, task: Any, lm: Any) -> None:
+    """lm-eval takes the room for an answer of a causal model from its context."""
     if lm.backend != "causal":
         return
-    most = normalize_gen_kwargs(task.config.generation_kwargs or {}, lm.max_gen_toks)["max_gen_toks"]
+    most = most_generated(lm, task.config.generation_kwargs or {})
     if most >= lm.max_length:
         raise InvalidConfig(
             f"Task {name} lets answers have {most} tokens; the model's context has {lm.max_length}, prompt included.",

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from evaluators.base import Documents, Task
@@ -16,6 +17,7 @@ from evaluators.lm_eval.data import read_by_content
 from evaluators.lm_eval.examples import Examples
 from evaluators.lm_eval.limits import require_fitting
 from evaluators.lm_eval.metrics import filter_of, measure_of
+from evaluators.lm_eval.prices import some, tokens_asked
 from evaluators.lm_eval.reading import Reading
 from evaluators.lm_eval.task_files import sandboxed_templates
 from evaluators.lm_eval.tasks import LoadedTask, code_consent, load_tasks
@@ -58,6 +60,13 @@ class Suite:
                 for request, answer in zip(requests, getattr(lm, kind)(requests), strict=True):
                     request.resps.append(answer)
             return {name: self._tasks[name].reading.values(candidate, requests) for name, requests in asked.items()}
+
+    def price(self, lm: Any, name: str) -> float:
+        """Tokens that a document of the search split of a task costs: the mean of some of them."""
+        prepared = self._tasks[name]
+        with sandboxed_templates(), code_consent(self._settings.allow_code), from_source(), _of_task(name):
+            asked = [prepared.requests(lm, [index]) for index in some(prepared.describe.documents["search"])]
+            return fmean(tokens_asked(lm, requests, self._settings.share_prefixes) for requests in asked)
 
     def require_fitting(self, lm: Any) -> None:
         """Raise `InvalidConfig` where an answer to a document of either split is too long for ``lm``: before a search,

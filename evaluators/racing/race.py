@@ -1,9 +1,10 @@
 """Racing: candidates that will almost surely not enter the k best are not evaluated to the end.
 
-The candidates of a batch are scored side by side on growing parts of each task's documents. After each block the full
-score of everyone is estimated from what has been seen (`control_variates`). A candidate is stopped when k rivals,
-known models or others still racing, are each ahead of it by a paired one-sided test: if it belongs among the k
-best, one of any k rivals is truly no better: a wrong stop takes a wrong test, whoever the k best turn out to be.
+The candidates of a batch are scored side by side on growing parts of each task's documents, of cheap tasks the sooner.
+After each block the full score of everyone is estimated from what has been seen (`control_variates`). A candidate is
+stopped when k rivals, known models or others still racing, are each ahead of it by a paired one-sided test: if it
+belongs among the k best, one of any k rivals is truly no better: a wrong stop takes a wrong test, whoever the k best
+turn out to be.
 
 Tests are repeated at each look, so each look has only its share of the error rate (Bonferroni, spent in proportion to
 the documents seen; compare Lan and DeMets, Biometrika 70, 1983). Everything is a function of settings, seed and
@@ -22,6 +23,7 @@ from pydantic import Field
 
 from evaluators.racing.control_variates import Extrapolation, Indices, Panel, extrapolate, part_of
 from evaluators.scores.score import Estimate, Results
+from kinship.arrays import Float64
 from kinship.validation import Strict
 
 if TYPE_CHECKING:
@@ -38,8 +40,13 @@ class RaceSettings(Strict):
     error_rate: float = Field(
         0.05, gt=0, lt=0.5, description="chance that a candidate that belongs among the k best is stopped"
     )
-    first_share: float = Field(0.1, gt=0, lt=1, description="share of each task's documents in the first block")
-    block_share: float = Field(0.1, gt=0, lt=1, description="share of each task's documents in each further block")
+    first_share: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of what all documents cost, in tokens where these are known, in the first block",
+    )
+    block_share: float = Field(0.1, gt=0, lt=1, description="the same in each further block")
     minimum: int = Field(100, ge=2, description="documents seen, over all tasks, before a candidate may be stopped")
     reduced: float | None = Field(
         None,
@@ -71,7 +78,8 @@ class Race:
 
     tasks: the documents of the split by task. references: full results by id of every model that may be among the k
     best and was scored before. candidates: ids, in order. controls: full results of models that help to estimate but
-    are no rivals, such as the base. shares: how much each task counts in the score; default: all the same.
+    are no rivals, such as the base. shares: how much each task counts in the score; default: all the same. prices: what
+    a document of each task costs; default: all the same, as where documents were picked (``reduced``).
     Raises ValueError where ids repeat, KeyError where a result is missing.
     """
 
@@ -86,6 +94,7 @@ class Race:
         *,
         controls: Mapping[str, Results] | None = None,
         shares: Mapping[str, float] | None = None,
+        prices: Mapping[str, float] | None = None,
     ) -> None:
         known = {**(controls or {}), **references}
         if len(set(candidates)) < len(candidates) or set(candidates) & known.keys():
@@ -99,7 +108,8 @@ class Race:
         self._references = {id: float(self._panel.scores([references[id]])[0]) for id in sorted(references)}
         self._racing = list(candidates)
         self._k = k
-        self._blocks = _blocks(settings, self._panel, _generator(seed, candidates), self._subset)
+        spread = None if prices is None or settings.reduced is not None else [prices[task] for task in tasks]
+        self._blocks = _blocks(settings, self._panel, _generator(seed, candidates), self._subset, spread)
         self._boundaries = _boundaries(settings, [len(block) for block in self._blocks])
         self._look = 0
         self._results: dict[str, dict[str, dict[int, float]]] = {id: {} for id in candidates}
@@ -181,22 +191,46 @@ def _generator(seed: int, candidates: Sequence[str]) -> np.random.Generator:
 
 
 def _blocks(
-    settings: RaceSettings, panel: Panel, generator: np.random.Generator, subset: "Subset | None"
+    settings: RaceSettings,
+    panel: Panel,
+    generator: np.random.Generator,
+    subset: "Subset | None",
+    prices: Sequence[float] | None,
 ) -> list[Indices]:
     """Every document in one block, each block with its share of every task; first of all those of ``subset``."""
     first = settings.first_share if settings.reduced is None else settings.reduced
     shares = np.arange(first, 1.0 - 1e-9, settings.block_share)
+    seen = paces([len(documents) for documents in panel.tasks.values()], shares, prices)
     chosen = (
         {(task, document) for task, documents in subset.documents.items() for document in documents} if subset else {}
     )
     blocks: list[list[Indices]] = [[] for _ in range(len(shares) + 1)]
-    for rows in panel.shuffled(generator):
+    for task, rows in enumerate(panel.shuffled(generator)):
         rows = np.array(sorted(rows, key=lambda row: panel.places[row] not in chosen), dtype=np.intp)  # stable
-        ends = [part_of(share, rows) for share in shares]
+        ends = [part_of(share, rows) for share in seen[:, task]]
         for block, part in zip(blocks, np.split(rows, ends), strict=True):
             block.append(part)
     joined = [np.sort(np.concatenate(block)) for block in blocks]
     return [block for block in joined if len(block)]
+
+
+def paces(sizes: Sequence[int], spent: Float64, prices: Sequence[float] | None = None) -> Float64:
+    """Which shares (looks, tasks) of tasks of ``sizes`` documents are seen when these shares (looks,) of the cost of
+    all are ``spent``.
+
+    A task's documents come at a pace of one over the root of their price: the errors of sums are least so, for what is
+    spent (Neyman allocation with costs: Cochran, Sampling Techniques, section 5.5).
+
+    >>> paces([10, 10], np.array([0.5]), [1.0, 4.0]).round(3).tolist()
+    [[0.833, 0.417]]
+    """
+    if prices is None or len(set(prices)) == 1:
+        return np.tile(spent[:, None], len(sizes))
+    price = np.asarray(prices, dtype=np.float64)
+    pace, cost = price**-0.5, price * np.asarray(sizes)
+    whole = np.append(0.0, np.sort(1 / pace))  # when each task is seen whole
+    times = np.interp(spent * cost.sum(), np.minimum(whole[:, None] * pace, 1.0) @ cost, whole)
+    return np.asarray(np.minimum(times[:, None] * pace, 1.0))
 
 
 def _boundaries(settings: RaceSettings, sizes: Sequence[int]) -> list[float]:

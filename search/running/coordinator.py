@@ -89,7 +89,7 @@ class Search:
             # Everything that can be wrong with the inputs is found before the folder is touched.
             pool = self._stack.enter_context(open_workers(config, models, root, evaluator, evaluator_factory))
             self._workers = pool.size
-            description = describe(pool)
+            description = describe(pool, config.race.enabled)
             config.aggregate.require_tasks([task.name for task in description.tasks])
             config.aggregate.require_alike({task.name: task.metric for task in description.tasks})
             require_acknowledged(config.evaluate, description.tasks)

@@ -7,6 +7,7 @@ complete, so that they do not depend on who was done first.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from evaluators.base import Documents
 from evaluators.cached import CachedEvaluator
@@ -88,6 +89,7 @@ class Evaluation:
             seed,
             controls={BASE: results[BASE]},
             shares=dict(zip(names, weights, strict=True)) if weights else None,
+            prices=self._prices,
         )
         while asked := race.ask():
             race.tell(self._block("search", asked))
@@ -95,6 +97,12 @@ class Evaluation:
                 self._settle(id, "search", verdict)
         self._share(ids, "search")
         self._known.clear()
+
+    @cached_property
+    def _prices(self) -> dict[str, float] | None:
+        """What a document of each task costs, where that is known of all."""
+        asked = {task.name: task.price for task in self._tasks if task.price is not None}
+        return {name: price() for name, price in asked.items()} if len(asked) == len(self._tasks) else None
 
     def _block(self, split: Split, asked: Mapping[str, Documents]) -> dict[str, Results | None]:
         """Results of ``asked`` by individual and task; None for those that failed, now or earlier."""

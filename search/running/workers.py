@@ -4,7 +4,8 @@ Recipes travel, weights never: a payload is a table of coefficients and numbers 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +36,9 @@ class Description:
 
 @dataclass(frozen=True)
 class Describe:
-    """The payload that asks for a `Description`."""
+    """The payload that asks for a `Description`; priced: with what the documents of tasks cost."""
+
+    priced: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ class Handle:
         that is no failure of the individual.
         """
         if isinstance(payload, Describe):
-            return Description(list(self._evaluator.tasks), dict(self._evaluator.conditions))
+            tasks = [_told(task, payload.priced) for task in self._evaluator.tasks]
+            return Description(tasks, dict(self._evaluator.conditions))
         try:
             models = self._opened(payload)
             self._require_same(payload, models)
@@ -189,10 +193,15 @@ def open_workers(
     return make_pool(config.workers, lambda: handle)
 
 
-def describe(pool: WorkerPool) -> Description:
-    """Tasks and conditions of the workers' evaluator; raises what is wrong with its settings."""
+def _told(task: Task, priced: bool) -> Task:
+    """``task`` as it can travel: with the number that its price is, where it is ``priced``."""
+    return replace(task, price=partial(float, task.price()) if priced and task.price else None)
+
+
+def describe(pool: WorkerPool, priced: bool = False) -> Description:
+    """Tasks and conditions of the workers' evaluator, ``priced`` or not; raises what is wrong with its settings."""
     try:
-        ((_, description),) = pool.run([Describe()])
+        ((_, description),) = pool.run([Describe(priced)])
     except WorkersFailed as error:
         if isinstance(error.__cause__, KinshipError):  # of a setup in this process: its own hint is the better one
             raise error.__cause__ from None

@@ -85,10 +85,17 @@ def shared(answers: Float64, weights: Float64, competition: float) -> Float64:
     """What each member gets of each document: ``c_j s_ij / z_j^alpha``, ``z_j`` the sum of ``s_ij`` over members.
 
     answers: (members, documents), none negative. weights: (documents,), what each counts in the score. A member's sum
-    is its fitness; competition: ``alpha``, at 0 that is its score. Documents that nobody gets right give nothing.
+    is its fitness; competition: ``alpha``, at 0 that is its score. Documents that nobody gets right give nothing. Where
+    powers leave what float64 holds, all is in a unit of its own.
     """
     totals = answers.sum(axis=0)
-    worth = np.divide(weights, totals**competition, out=np.zeros_like(weights), where=totals > 0)
+    if not totals.any():
+        return np.zeros_like(answers)
+    with np.errstate(all="ignore"):
+        worth = np.divide(weights, totals**competition, out=np.zeros_like(weights), where=totals > 0)
+        if not (np.isfinite(worth).all() and worth.any()):  # fitness is compared alone: any scale of it will do
+            powers = np.where(totals > 0, np.log(weights) - competition * np.log(totals), -np.inf)
+            worth = np.exp(powers - powers.max())
     return np.asarray(answers * worth)
 
 

@@ -11,7 +11,9 @@ from merging.recipe.schema import Setting
 from merging.registry import MergeMethod, get_method, methods
 
 Resolved = Literal["topk", "pairs", "random", "soup", "optuna", "bayesian", "niches", "average", "swarm"]
-Name = Resolved | Literal["auto"]
+Name = Literal[Resolved, "auto"]
+
+LARGEST_SCALE = 1000
 
 # Keys that only some strategies know; the others are known to all.
 _KEYS: dict[str, set[str]] = {
@@ -74,7 +76,9 @@ class StrategySettings(Strict):
     )
     layer_groups: int = Field(2, ge=1, description="coefficients: layers: into how many groups of layers")
     scale_range: tuple[float, float] = Field(
-        (0.0, 3.0), description="random, optuna, bayesian, auto: bounds of the scale of the sum of task vectors"
+        (0.0, 3.0),
+        description="random, optuna, bayesian, auto: bounds of the scale of the sum of task vectors, from -1000 to "
+        "1000",
     )
     archive: int = Field(20, ge=2, le=10_000, description="niches: how many may stay")
     competition: float = Field(
@@ -103,7 +107,9 @@ class StrategySettings(Strict):
     @model_validator(mode="before")
     @classmethod
     def _name_from_variant(cls, content: Any) -> Any:
-        """Who names no strategy but says which partners meet speaks of Top-k greedy merging."""
+        """A name alone will do; who gives none but says which partners meet speaks of Top-k greedy merging."""
+        if isinstance(content, str):
+            return {"name": content}
         if isinstance(content, dict) and "name" not in content and content.keys() & _KEYS["topk"]:
             return {"name": "topk", **content}
         return content
@@ -115,8 +121,12 @@ class StrategySettings(Strict):
             if getattr(self, key) != type(self).model_fields[key].default:
                 fit = ", ".join(name for name, keys in _KEYS.items() if key in keys)
                 raise ValueError(f"the strategy {self.name!r} has no setting {key!r}; it belongs to: {fit}")
-        if not self.scale_range[0] < self.scale_range[1]:
-            raise ValueError("scale_range goes from the smaller to the larger number")
+        low, high = self.scale_range
+        if not -LARGEST_SCALE <= low < high <= LARGEST_SCALE:
+            raise ValueError(
+                f"scale_range is [{low:g}, {high:g}]: give two numbers from -{LARGEST_SCALE} to {LARGEST_SCALE}, the "
+                "smaller first"
+            )
         return self
 
 

@@ -15,6 +15,7 @@ from search.strategies.settings import MergeSettings
 
 DECIMALS = 4  # of coefficients in recipes: finer differences make no difference to a score
 BY_WEIGHTS = ("linear", "task_arithmetic")
+SEARCHES_WEIGHTS = ("bayesian", "niches", "average", "swarm")  # strategies that `require_weights`
 
 
 def point_recipe(point: Float64, founders: Sequence[str]) -> Recipe:
@@ -46,6 +47,7 @@ def require_weights(merge: MergeSettings, strategy: str) -> None:
 
 
 NEGATIVE = -0.3  # least coefficient: a task vector may be taken off a little
+ROUNDING = 1e-12  # of a sum of coefficients
 NEAR = 2e-3  # no point is tried within this of another
 DRAWS, LOCAL, AWAY = 500, 100, 0.15  # random candidates; those about each of the best points so far, and how far away
 WIDTHS, LEADERS, FOLLOWERS = (0.1, 0.05, 0.02), 10, 30  # then the best candidates are refined, ever closer
@@ -56,7 +58,9 @@ Acquisition = Callable[[Float64], Float64]
 
 @dataclass(frozen=True)
 class Region:
-    """Points whose coefficients sum to ``low`` .. ``high``, none below `NEGATIVE`."""
+    """Points whose coefficients sum to ``low`` .. ``high``, but for rounding; none is below `NEGATIVE`, or ``low``
+    where that is less.
+    """
 
     low: float
     high: float
@@ -64,7 +68,9 @@ class Region:
     def holds(self, points: Float64) -> NDArray[np.bool_]:
         """Which of ``points`` (m, n) lie within."""
         totals = points.sum(axis=1)
-        within: NDArray[np.bool_] = (totals >= self.low) & (totals <= self.high) & (points >= NEGATIVE).all(axis=1)
+        least = min(NEGATIVE, self.low)
+        low, high = self.low - ROUNDING, self.high + ROUNDING
+        within: NDArray[np.bool_] = (totals >= low) & (totals <= high) & (points >= least - ROUNDING).all(axis=1)
         return within
 
     def draw(self, count: int, dimensions: int, random: np.random.Generator) -> Float64:

@@ -134,6 +134,11 @@ def _of_table(text: str, source: str) -> dict[str, float]:
         )
     found: dict[str, float] = {}
     for number, row in enumerate(rows, 2):
+        if None in row:  # where DictReader puts cells without a column
+            raise InvalidConfig(
+                f"{source}, line {number}: expected {len(columns)} cells, found {len(columns) + len(row[None])}.",
+                hint="Write 0.5 with a point, or separate cells by semicolons.",
+            )
         if _is_detail(row):
             continue
         name = (row[model] or "").strip().removeprefix("'")

@@ -9,6 +9,7 @@ import yaml
 
 from kinship.errors import InvalidConfig, ReferenceNotFound
 from search.config import RunConfig, load_config, parse_config
+from search.strategies.span_points import SEARCHES_WEIGHTS
 
 GOOD = {"base": "models/base", "founders": ["models/one", "models/two"], "evaluate": {"tasks": ["boolq"]}}
 
@@ -147,3 +148,23 @@ def test_values_that_name_what_they_are_in_do_not_hang() -> None:
     around.append(around)
     with pytest.raises(InvalidConfig):
         parse_config(GOOD | {"seed": around})
+
+
+def test_a_word_where_a_list_belongs_is_told_how_to_write_one() -> None:
+    with pytest.raises(InvalidConfig) as raised:
+        parse_config(GOOD | {"controls": "random_vector"})
+    assert raised.value.hint == "Write it as a list: [random_vector]."
+
+
+def test_a_misspelt_strategy_is_told_all_there_are() -> None:
+    with pytest.raises(InvalidConfig, match=r"'topk', .*'niches', .* or 'auto'") as raised:
+        parse_config(GOOD | {"strategy": "nichs"})
+    assert raised.value.hint == "Did you mean 'niches'?"
+
+
+@pytest.mark.parametrize("name", SEARCHES_WEIGHTS)
+def test_a_search_for_weights_by_another_method_is_refused_before_anything_is_scored(name: str) -> None:
+    ties = {"merge": {"method": "ties", "parameters": {"density": 0.5}}}
+    with pytest.raises(InvalidConfig, match=f"{name!r} searches weights and scale .* merge.method is 'ties'"):
+        parse_config(GOOD | ties | {"strategy": name})
+    assert parse_config(GOOD | ties).strategy.name == "auto"

@@ -1,12 +1,16 @@
 """Searches that stop scoring candidates which will not make it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from evaluators.racing.race import Race
 from kinship.errors import EvaluationFailed
 from search.config import RunConfig
 from search.ledger.records import Record, best_offspring
+from search.running import evaluation
 from tests.search.runs import MANY, Interrupted, Scene, WeightEvaluator, failing, interrupting
 
 RACE = {"enabled": True, "minimum": 6}
@@ -100,6 +104,19 @@ def test_a_candidate_that_fails_in_the_middle_leaves_the_race(scene: Scene) -> N
     assert record.scores == {}
     assert seen.count("1-2") == 3
     scene.run("run", config(scene, stop={"generations": 4}), evaluator(scene, before=failing("nobody")))
+
+
+@pytest.mark.parametrize("price", [None, lambda: 7.0], ids=["unknown", "known"])
+def test_a_race_is_told_what_documents_cost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, price: Callable[[], float] | None
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(
+        evaluation, "Race", lambda *given, **options: told.append(options["prices"]) or Race(*given, **options)
+    )
+    scene.run("run", config(scene), scene.evaluator(tasks=[replace(MANY[0], price=price)]))
+    assert told
+    assert all(prices == ({"fake": 7.0} if price else None) for prices in told)
 
 
 @pytest.mark.parametrize("kind", ["weighted", "normalised"])

@@ -63,6 +63,18 @@ def test_of_equally_likely_tokens_greedy_is_lm_evals(lm: Any) -> None:
     assert 0 < sum(greedy for _, greedy in ours) < len(requests)
 
 
+@pytest.mark.parametrize("size", [1, 40, 1 << 30])  # a place at a time, several, all
+@pytest.mark.parametrize("tied", [False, True])
+def test_slices_of_a_batch_change_no_bit(lm: Any, monkeypatch: pytest.MonkeyPatch, size: int, tied: bool) -> None:
+    if tied:  # all tokens are equally likely: of which a greedy generation takes the first
+        torch.nn.init.zeros_(lm.model.lm_head.weight)
+    requests = [*random_requests(0, 30), *random_requests(1, 5), (None, [3], [0, 0])]
+    monkeypatch.setitem(likelihoods.SLICE, "cpu", size)
+    theirs = HFLM._loglikelihood_tokens(lm, requests, disable_tqdm=True)
+    assert lm._loglikelihood_tokens(requests) == theirs
+    assert len({greedy for _, greedy in theirs}) == 2
+
+
 @pytest.mark.parametrize("dtype", [None, torch.float64])
 def test_likelihoods_are_sums_of_log_probabilities(dtype: torch.dtype | None) -> None:
     table = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 3  # of the next token

@@ -101,6 +101,36 @@ def test_a_killed_race_is_replayed(results: Mapping[str, Results]) -> None:
     assert again.stopped() == race.stopped()
 
 
+def test_a_dear_task_is_seen_later_and_every_block_costs_its_share(results: Mapping[str, Results]) -> None:
+    prices = {"large": 1.0, "small": 9.0}
+    total = sum(len(documents) * prices[task] for task, documents in TASKS.items())
+    race = Race(ON, TASKS, {id: results[id] for id in FOUNDERS}, ["good"], 2, 0, prices=prices)
+    seen: dict[str, list[int]] = {task: [] for task in TASKS}
+    while asked := race.ask():
+        for task, documents in asked["good"].items():
+            seen[task] += documents
+        large, small = (len(seen[task]) / len(TASKS[task]) for task in TASKS)
+        assert large == pytest.approx(min(3 * small, 1.0), abs=0.06)  # by the root of the price
+        cost = sum(len(documents) * prices[task] for task, documents in asked["good"].items())
+        assert cost / total == pytest.approx(0.1, abs=0.02)
+        race.tell({"good": part(results["good"], asked["good"])})
+    assert {task: sorted(documents) for task, documents in seen.items()} == {t: list(TASKS[t]) for t in TASKS}
+
+
+@pytest.mark.parametrize("settings", [ON, RaceSettings(enabled=True, reduced=0.2)])
+def test_equal_prices_and_picked_documents_leave_a_race_as_it_is(
+    results: Mapping[str, Results], settings: RaceSettings
+) -> None:
+    known = {id: results[id] for id in FOUNDERS}
+    prices = {"large": 3.0, "small": 3.0 if settings is ON else 30.0}
+    plain, priced = (Race(settings, TASKS, known, list(BATCH), 2, 0, prices=given) for given in (None, prices))
+    while asked := plain.ask():
+        assert priced.ask() == asked
+        for race in (plain, priced):
+            race.tell({id: part(results[id], block) for id, block in asked.items()})
+    assert priced.stopped() == plain.stopped()
+
+
 def test_each_batch_and_seed_has_an_order_of_its_own(results: Mapping[str, Results]) -> None:
     first = {
         json_like(make_race(results, batch, seed=seed).ask()[batch[0]])
@@ -142,13 +172,13 @@ def test_controls_help_but_are_no_rivals(results: Mapping[str, Results]) -> None
     assert race.stopped()["poor"].rival == "f1"
 
 
-def tied_races(count: int, error_rate: float, k: int = 2) -> float:
+def tied_races(count: int, error_rate: float, k: int = 2, prices: Mapping[str, float] | None = None) -> float:
     """How often a candidate is stopped that truly ties with the k-th best of the known models: the least favourable."""
     settings = RaceSettings(enabled=True, error_rate=error_rate)
     stopped = 0
     for seed in range(count):
         results = _tied(k, seed)
-        race = Race(settings, TASKS, {id: results[id] for id in FOUNDERS}, ["new"], k, seed)
+        race = Race(settings, TASKS, {id: results[id] for id in FOUNDERS}, ["new"], k, seed, prices=prices)
         finish(race, results)
         stopped += bool(race.stopped())
     return stopped / count
@@ -174,10 +204,11 @@ def test_the_error_rate_is_kept_over_repeated_looks() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("prices", [None, {"large": 1.0, "small": 9.0}, {"large": 9.0, "small": 1.0}])
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
-def test_the_error_rate_is_kept_over_many_races(rate: float) -> None:
+def test_the_error_rate_is_kept_over_many_races(rate: float, prices: dict[str, float] | None) -> None:
     count = 1500
-    assert tied_races(count, rate) <= rate + 3 * math.sqrt(rate * (1 - rate) / count)
+    assert tied_races(count, rate, prices=prices) <= rate + 3 * math.sqrt(rate * (1 - rate) / count)
 
 
 def test_each_look_has_its_share_of_the_error_rate() -> None:

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from kinship.errors import EvaluationFailed, InvalidConfig, LedgerError
 from search.running.coordinator import Search
 from search.running.workers import Describe, Handle, Setup, Work
-from tests.search.runs import Scene
+from tests.search.runs import MANY, Scene
 
 TIES: dict[str, Any] = {"method": "ties", "parameters": {"density": 0.9, "weight": 0.5}}
 
@@ -170,6 +171,12 @@ def test_a_handle_describes_what_it_serves(scene: Scene) -> None:
     assert (list(description.tasks), dict(description.conditions)) == (list(evaluator.tasks), {"device": "cpu"})
     with pytest.raises(RuntimeError):
         description.run(None, {})
+
+
+def test_what_documents_cost_travels_as_a_number_where_it_is_asked_for(scene: Scene) -> None:
+    evaluator = scene.evaluator(tasks=[replace(MANY[0], price=lambda: 7.0), replace(MANY[0], name="other")])
+    told = [pickle.loads(pickle.dumps(Handle(evaluator, {})(Describe(priced)))).tasks for priced in (True, False)]
+    assert [[task.price and task.price() for task in tasks] for tasks in told] == [[7.0, None], [None, None]]
 
 
 def test_a_founder_that_is_lost_ends_the_run(scene: Scene) -> None:

@@ -42,6 +42,17 @@ def test_a_noisier_score_counts_less() -> None:
     assert model.predict(points[:1])[0][0] < 0.1
 
 
+@pytest.mark.parametrize("scales", [(-2.0, -1.0), (-3.0, 0.5), (1.0, 1.0 + 1e-15)])
+def test_there_are_points_in_any_range_of_scales(scales: tuple[float, float]) -> None:
+    bowl = Bowl(founders=2)
+    given = StrategySettings.model_validate({"name": "bayesian", "scale_range": scales})
+    course = follow(Bayesian(given, MergeSettings(), bowl.context(), 0, 9), bowl, 9)
+    children = [bowl.genomes[child.id] for batch in course.results for child in batch]
+    totals = [child.coefficients[0, 1:].sum() for child in children]
+    assert len(totals) == 9
+    assert scales[0] - 1e-3 < min(totals) <= max(totals) < scales[1] + 1e-3
+
+
 @pytest.mark.parametrize("kernel", ["coefficients", "kinship"])
 def test_it_comes_near_the_peak_and_nearer_than_topk(kernel: str) -> None:
     best = {}

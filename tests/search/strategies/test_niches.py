@@ -26,6 +26,14 @@ def test_a_document_is_shared_among_all_who_get_it_right() -> None:
     np.testing.assert_allclose(shared(ANSWERS, HALVES, 2.0), [[0.125, 0.0], [0.125, 0.0], [0.0, 0.5]])
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_the_fiercest_competition_leaves_all_to_who_is_right_where_fewest_are(unit: float) -> None:
+    gains = shared(ANSWERS * unit, HALVES, 100.0)  # 1e-9 and 1e9 to this power are no numbers
+    assert np.isfinite(gains).all()
+    np.testing.assert_allclose(gains.sum(axis=1) / gains.sum(), [0.0, 0.0, 1.0], atol=1e-12)
+    np.testing.assert_array_equal(shared(ANSWERS * 0.0, HALVES, 100.0), 0.0)
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_without_competition_fitness_is_the_score_and_with_it_all_that_documents_are_worth_is_given(seed: int) -> None:
     random = np.random.default_rng(seed)

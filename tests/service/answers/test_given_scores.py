@@ -40,6 +40,7 @@ def test_tables(tmp_path: Path, text: str) -> None:
         ("model,score\na,nan\n", "line 2"),
         ("model,score\na\n", "line 2"),
         ("model,score\na,1\na,2\n", "line 3: a is there twice"),
+        ("model,score\na,0,5\n", "line 2: expected 2 cells, found 3"),  # half a point by a comma, not nothing
         ("[1, 2]", "no output of `kinship score --json`"),
         ('{"schema": "kinship.matrix/1"}', "but kinship.matrix/1"),
         ("{", "no output"),

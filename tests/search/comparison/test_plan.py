@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kinship.errors import InvalidConfig
-from search.comparison.arms import Arm, every_arm, grid, prefixes, sweeps, whole
+from search.comparison.arms import Arm, baselines, by_cell, every_arm, grid, prefixes, sweeps, whole
 from search.comparison.plan import Cell, ComparisonPlan, MethodSettings, NumberSettings, parse_plan
 
 CONTENT: dict[str, Any] = {
@@ -88,6 +88,13 @@ def test_documents_for_all_count_from_the_plans_folder_and_by_their_content(tmp_
     moved = plan(methods=["regmean"], data={"file": "elsewhere.txt"})
     everyone = dict.fromkeys(moved.models, "m") | {"elsewhere.txt": "x"}
     assert whole(moved, "regmean", 0).key(moved, everyone) == one
+
+
+def test_a_cell_may_be_called_as_a_baseline_is() -> None:
+    checked = plan(cells={"base": {"model": "ma"}, "multitask": {"model": "mb"}}, number={}, multitask="both")
+    assert baselines(checked) == {"base": Arm("model", ("base",)), "multitask": Arm("model", ("both",))}
+    assert by_cell(checked) == {"base": Arm("model", ("ma",)), "multitask": Arm("model", ("mb",))}
+    assert {*baselines(checked).values(), *by_cell(checked).values()} <= {*every_arm(checked)}
 
 
 def test_a_list_of_methods_will_do() -> None:

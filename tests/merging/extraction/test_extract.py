@@ -16,7 +16,7 @@ from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import parse_reference
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, OutputExists
 from merging.extraction.extract import Extraction, extract_lora
-from merging.extraction.layout import Layout
+from merging.extraction.layout import Layout, Target
 from merging.extraction.peft_folder import AdapterWriter
 from tests.kinship.checkpoints.test_lora_names import gpt_oss
 from tests.kinship.checkpoints.test_unified import KINDS, SMALL
@@ -241,6 +241,7 @@ def test_a_model_of_another_kind_is_refused_though_tensors_have_its_names(tmp_pa
 def test_peft_is_told_the_base_s_revision_apart_from_its_name(tmp_path: Path) -> None:
     nothing = Layout((), (), {}, frozenset(), None)
     with AdapterWriter(tmp_path, parse_reference("org/base@v2"), nothing, None) as writer:
+        writer.add_factors(Target("q", "q", ()), [(torch.ones(2, 1), torch.ones(1, 3))])
         writer.finish("lora", "nothing.")
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", "v2")

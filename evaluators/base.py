@@ -11,6 +11,7 @@ from kinship.checkpoints.checkpoint import Checkpoint
 from kinship.errors import EvaluationFailed, KinshipError
 
 if TYPE_CHECKING:
+    from merging.beside.files import Beside
     from merging.offspring.weights import Tensors
 
 Documents = Mapping[str, Sequence[int]]
@@ -25,7 +26,8 @@ LARGEST = 1e100
 class Candidate:
     """Weights to be scored: ``identity`` is equal for equal weights only; ``tensors`` yields them (name, tensor).
 
-    beside: the model whose files beside the weights (`merging.beside`) are to take part; ``identity`` then covers them.
+    beside: what lies beside the weights (`merging.beside`) and is to take part, or the model whose files are to; then
+    ``identity`` covers it.
     require_unchanged: raises `InputsChanged` where what they are made of is no longer what ``identity`` is about.
     """
 
@@ -33,7 +35,7 @@ class Candidate:
     identity: str
     tensors: "Callable[[], Tensors]"
     require_unchanged: Callable[[], None] = lambda: None
-    beside: Checkpoint | None = None
+    beside: "Checkpoint | Beside | None" = None
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,14 @@ from kinship.errors import InvalidConfig, UnsupportedCheckpoint, foreign
 from merging.output.folder import has_beside
 
 
-def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path | None = None) -> Evaluator:
+def make_evaluator(
+    settings: EvaluateSettings, template: Checkpoint, root: Path | None = None, *, beside: bool = False
+) -> Evaluator:
     """The evaluator of everything that ``settings`` name.
 
     ``template`` (a model folder) gives architecture and tokenizer; relative paths count from ``root``. What runs on a
-    model in memory shares one, so that a candidate's weights are loaded once. Cost: seconds, ten where lm-eval's own
+    model in memory shares one, so that a candidate's weights are loaded once. ``beside``: candidates may have something
+    beside their weights though the template has not. Cost: seconds, ten where lm-eval's own
     tasks are named. Raises `InvalidConfig`, `ReferenceNotFound` or `UnsupportedCheckpoint`.
     """
     from evaluators.function import FunctionEvaluator
@@ -38,7 +41,7 @@ def make_evaluator(settings: EvaluateSettings, template: Checkpoint, root: Path 
         if settings.functions:
             parts.append(FunctionEvaluator(settings, template, root, live))
         made = parts[0] if len(parts) == 1 else Combined(parts)
-        if settings.surgery or has_beside(template.path):
+        if settings.surgery or beside or has_beside(template.path):
             return Mended(made, settings, template, root, live)
         return made
 

@@ -27,7 +27,12 @@ def mended_identity(checkpoint: Checkpoint) -> str:
         return checkpoint.digest
     from merging.beside.files import read_beside
 
-    return hashlib.sha256(f"{checkpoint.digest} {read_beside(checkpoint).digest}".encode()).hexdigest()
+    return identity_with(checkpoint.digest, read_beside(checkpoint))
+
+
+def identity_with(weights: str, beside: "Beside") -> str:
+    """The identity of ``weights`` (their digest) with what lies ``beside`` them; their own where nothing does."""
+    return hashlib.sha256(f"{weights} {beside.digest}".encode()).hexdigest() if beside.digest else weights
 
 
 class Mended:
@@ -86,10 +91,10 @@ class Mended:
 
     def _beside(self, candidate: Candidate) -> "Beside":
         """What lies beside it, which its identity tells of: read once, not for every block of documents."""
-        from merging.beside.files import NOTHING, read_beside
+        from merging.beside.files import NOTHING, Beside, read_beside
 
-        if candidate.beside is None:
-            return NOTHING
+        if candidate.beside is None or isinstance(candidate.beside, Beside):
+            return candidate.beside or NOTHING
         identity, beside = self._read
         if beside is None or identity != candidate.identity:
             beside = read_beside(candidate.beside)

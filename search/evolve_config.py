@@ -1,6 +1,7 @@
 """mergekit-evolve's configs, read as run files: what maps, and what has no counterpart here."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, TypeGuard
 
 from kinship.errors import InvalidConfig
@@ -37,17 +38,23 @@ def translated(content: Mapping[str, Any], source: str) -> tuple[dict[str, Any],
         if unknown := sorted(set(given) - known):
             raise InvalidConfig(f"{source} has the unknown key {unknown[0]!r} in {place}.", hint=_HINT)
     for key in ("models", "merge_method", "base_model"):
-        if key not in genome:
+        if genome.get(key) is None:
             raise InvalidConfig(
                 f"{source}: genome lacks {key!r}.",
                 hint="A search here is among fine-tunes of one base: name it." if key == "base_model" else _HINT,
             )
+    if not isinstance(genome["models"], list):
+        raise InvalidConfig(f"{source}: genome.models is {genome['models']!r}; a list was expected.", hint=_HINT)
+    if not tasks:
+        raise InvalidConfig(f"{source}: tasks is empty; at least one was expected.", hint=_HINT)
     base, method = genome["base_model"], genome["merge_method"]
     notes = [f"{source} was read as a mergekit-evolve config: paths count from its folder, not from the working one."]
     founders = [model for model in genome["models"] if model != base]
     found_tasks, weights = [], {}
     for task in tasks:
         name, metric, weight = _task(task, source)
+        if name in weights:
+            raise InvalidConfig(f"{source}: the task {name} is listed twice.", hint="Give it one entry and one weight.")
         found_tasks.append({"task": name, **metric})
         weights[name] = weight
     strategy: dict[str, Any] = {"name": "optuna", "sampler": "cmaes"}
@@ -87,7 +94,7 @@ def _task(task: Any, source: str) -> tuple[str, dict[str, str], float]:
         odd = f"has the unknown key {unknown[0]!r}" if isinstance(task, Mapping) and "name" in task else "has no name"
         raise InvalidConfig(f"{source}: a task {odd}.", hint=_HINT)
     weight = task.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < inf:
         raise InvalidConfig(
             f"{source}: the weight of {task['name']} is {weight!r}; a positive number was expected.",
             hint="A metric that is to become small has no counterpart: choose one that is to become large.",

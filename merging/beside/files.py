@@ -83,18 +83,30 @@ def write_experts(
     folder: Path, weights: str, names: Sequence[str], layers: Mapping[str, Sequence[Expert]], experts_per_token: int
 ) -> None:
     """Put the experts called ``names`` of each of the ``layers`` beside the ``weights`` (digest) in ``folder``."""
-    tensors = {
+    digest = _write_tensors(folder / SMILE_NAME, _named(layers))
+    config = SmileConfig(
+        weights=weights, tensors=digest, experts=list(names), experts_per_token=experts_per_token, layers=list(layers)
+    )
+    _write_config(folder / SMILE_NAME, config)
+
+
+def held_experts(layers: Mapping[str, Sequence[Expert]], experts_per_token: int) -> Beside:
+    """What `read_beside` would find of the same experts, from memory; its digest is of what they hold."""
+    from safetensors.torch import save
+
+    facts = json.dumps([experts_per_token, {layer: len(experts) for layer, experts in layers.items()}])
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _named(layers).items()}
+    return Beside({}, layers, experts_per_token, sha256(facts.encode() + save(tensors)).hexdigest())
+
+
+def _named(layers: Mapping[str, Sequence[Expert]]) -> Tensors:
+    return {
         f"{layer}.{number}.{part}": tensor
         for layer, experts in layers.items()
         for number, expert in enumerate(experts)
         for part, tensor in expert._asdict().items()
         if tensor is not None
     }
-    digest = _write_tensors(folder / SMILE_NAME, tensors)
-    config = SmileConfig(
-        weights=weights, tensors=digest, experts=list(names), experts_per_token=experts_per_token, layers=list(layers)
-    )
-    _write_config(folder / SMILE_NAME, config)
 
 
 def read_beside(checkpoint: Checkpoint) -> Beside:

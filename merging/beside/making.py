@@ -14,7 +14,7 @@ from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.references import short_names
 from kinship.errors import InvalidConfig, UnsupportedCheckpoint, about
 from merging.beside.attached import representations
-from merging.beside.files import HeadFacts, write_experts, write_heads
+from merging.beside.files import NOTHING, Beside, HeadFacts, held_experts, write_experts, write_heads
 from merging.beside.smile import Expert, expert_of
 from merging.beside.surgery import Head, fit_head, mended, representation_gap
 from merging.data_driven.models import load_causal_lm
@@ -92,7 +92,7 @@ def make_beside(plan: MergePlan, folder: Path, *, seed: int = 0, device: str = "
         said = []
         if recipe.method.beside:
             told(f"Decomposing the task vectors of {len(names)} models.")
-            _make_experts(plan, recipe, merge, names)
+            write_experts(merge.path, merge.digest, names, experts_of(plan), _values(plan)["experts_per_token"])
             said.append(
                 "Its experts lie beside these weights (smile.json) and are no part of them: "
                 "`kinship score` applies them, transformers alone does not."
@@ -130,7 +130,20 @@ def _fit_heads(
     write_heads(merge.path, merge.digest, settings.rank, heads, facts)
 
 
-def _make_experts(plan: MergePlan, recipe: Recipe, merge: Checkpoint, names: list[str]) -> None:
+def experts_beside(plan: MergePlan) -> Beside:
+    """The experts that belong beside the merge of ``plan``, in memory; `NOTHING` where its method makes none.
+
+    Memory and errors: those of `make_beside`.
+    """
+    if not plan.recipe.method.beside:
+        return NOTHING
+    return held_experts(experts_of(plan), _values(plan)["experts_per_token"])
+
+
+def experts_of(plan: MergePlan) -> dict[str, list[Expert]]:
+    """By linear layer the models' experts, of those that some model changed. Raises as `make_beside`."""
+    recipe = plan.recipe
+    assert isinstance(recipe, Recipe)
     base, models = plan.models[0], models_of(plan, recipe)
     values = _values(plan)
     layers: dict[str, list[Expert]] = {}
@@ -145,7 +158,7 @@ def _make_experts(plan: MergePlan, recipe: Recipe, merge: Checkpoint, names: lis
                 expert_of(change.T if target.turned else change, values["rank"], values["gate_rank"], shift)
                 for change, shift in zip(changes, shifts, strict=True)
             ]
-    write_experts(merge.path, merge.digest, names, layers, values["experts_per_token"])
+    return layers
 
 
 def _values(plan: MergePlan) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class TextBatches:
     those of fewer than 2 tokens predict nothing and are left out. At most ``documents`` are taken. ``tokenizer``: one
     of transformers, or what is called like it. Batches have input_ids, attention_mask and labels, (batch_size, longest)
     int64 padded on the right; the last may have fewer rows. Holds one batch. Raises, when iterated,
-    `ReferenceNotFound`, or `InvalidConfig` naming file and line.
+    `ReferenceNotFound`, or `InvalidConfig` naming file and line, or a file without documents.
     """
 
     path: Path | None
@@ -58,6 +58,11 @@ class TextBatches:
                 rows = []
         if rows:
             yield padded(rows)
+        if not taken:
+            raise InvalidConfig(
+                f"{self.path or 'What texts: gives'} holds no document of two tokens or more.",
+                hint="Give a document a line, each of some words.",
+            )
 
     def _texts(self) -> Iterator[str]:
         if self.path is None:

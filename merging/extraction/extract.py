@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ import torch
 
 from kinship.arrays import Float32
 from kinship.checkpoints.checkpoint import Checkpoint, unchanged
+from kinship.checkpoints.folder_files import text_config
 from kinship.checkpoints.opening import open_checkpoint
 from kinship.checkpoints.own_heads import with_own_heads
+from kinship.checkpoints.references import parse_reference
 from kinship.checkpoints.tied import tied_pair, ties_more
 from kinship.checkpoints.unified import unified
 from kinship.errors import InvalidConfig, MismatchedModels, about
@@ -81,20 +83,33 @@ def extract_lora(
 
     ``progress`` is told (bytes read, bytes in all). One matrix is held at a time, in float64, and an eigendecomposition
     of its smaller side taken: O(m^2 (m + n)). Raises the errors of `open_checkpoint` and `align`, `InvalidConfig`,
-    `MismatchedModels` where no linear layer changed, `NonFiniteWeights`, `OutputExists` or `OutputNotWritable`.
+    `MismatchedModels` where no linear layer changed or the two are of different kinds, `NonFiniteWeights`,
+    `OutputExists` or `OutputNotWritable`.
     """
     if rank is not None and energy is not None:
         raise InvalidConfig("Both a rank and an energy were given.", hint="Give one: each decides the ranks.")
-    if (rank is not None and rank < 1) or not 0.0 < (1.0 if energy is None else energy) <= 1.0:
+    if rank is not None and rank < 1:
+        raise InvalidConfig(f"The rank is {rank}; 1 or more was expected.", hint=f"The default is {RANK}.")
+    if energy is not None and not 0.0 < energy <= 1.0:
         raise InvalidConfig(
-            f"An adapter of rank {rank} and energy {energy} cannot be made.", hint="Rank: 1 or more. Energy: 0 to 1."
+            f"The energy is {energy}; a share above 0 and at most 1 was expected.",
+            hint="0.9 keeps nine tenths of the squares of each change; 1 keeps all.",
         )
     if energy is None and rank is None:
         rank = RANK
+    named = parse_reference(base)
+    if named.adapter is not None:
+        whole = replace(named, adapter=None)
+        raise InvalidConfig(
+            f"The base {base} is itself an adapter on {whole}, and an adapter is put on a whole model.",
+            hint=f"Give --base {whole}: the new adapter then holds both changes. Or write the base as a model first "
+            "(kinship merge with merge_method: passthrough).",
+        )
     require_writable(out, force=force, folder=foreign_in_adapter)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_checkpoint(reference)) for reference in (base, model)]
         stack.enter_context(unchanged(opened))
+        _require_one_kind(*opened)
         shown, _ = unified(opened)
         first, second = with_own_heads(shown)
         alignment = align(first, [second])
@@ -103,11 +118,20 @@ def extract_lora(
         reading = _Reading(first, second, alignment.names, progress)
         with (
             output_folder(out, force=force, foreign=foreign_in_adapter) as folder,
-            AdapterWriter(folder, str(base), layout, tied_pair(first)) as writer,
+            AdapterWriter(folder, named, layout, tied_pair(first)) as writer,
         ):
             found = _write(reading, layout, writer, rank, energy, set(save), left_out)
             writer.finish(out.name, f"it lacks {100 * found.relative_error:.2f} % of the task vector of {model}.")
     return found
+
+
+def _require_one_kind(base: Checkpoint, model: Checkpoint) -> None:
+    kinds = [text_config(each.config).get("model_type") for each in (base, model)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise MismatchedModels(
+            f"{model.id} is a {kinds[1]} model, {base.id} a {kinds[0]} model.",
+            hint="Give the base that it was fine-tuned from.",
+        )
 
 
 def _write(

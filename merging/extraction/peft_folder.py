@@ -18,6 +18,7 @@ from kinship.checkpoints.dtypes import FLOAT32
 from kinship.checkpoints.folder_files import read_text
 from kinship.checkpoints.header import TensorEntry
 from kinship.checkpoints.lora import WEIGHTS_NAME
+from kinship.checkpoints.references import Reference
 from kinship.output import anything
 from kinship.outside import in_code, in_markdown
 from merging.extraction.layout import Layout, Target, Whole
@@ -33,12 +34,12 @@ _AT_ONCE = 1 << 24
 
 
 class AdapterWriter:
-    """Writes an adapter of ``base`` (a reference) into ``folder``; a context manager. Memory: what it is given at once.
+    """Writes an adapter of ``base`` into ``folder``; a context manager. Memory: what it is given at once.
 
     tied: head and embedding, where the one is the other; it is so too of an embedding that is kept whole.
     """
 
-    def __init__(self, folder: Path, base: str, layout: Layout, tied: tuple[str, str] | None) -> None:
+    def __init__(self, folder: Path, base: Reference, layout: Layout, tied: tuple[str, str] | None) -> None:
         self._folder, self._base, self._layout, self._tied = folder, base, layout, tied
         self._specs: list[Spec] = []
         self._ranks: dict[str, int] = {}
@@ -122,7 +123,8 @@ class AdapterWriter:
         found: dict[str, Any] = {
             "peft_type": "LORA",
             "task_type": self._layout.task,
-            "base_model_name_or_path": self._base,
+            "base_model_name_or_path": self._base.path,
+            "revision": self._base.revision,
             "r": rank,
             "lora_alpha": rank,
             "rank_pattern": others,
@@ -142,12 +144,12 @@ class AdapterWriter:
 
     def _card(self, name: str, about: str) -> str:
         front = {
-            "base_model": [self._base],
+            "base_model": [self._base.path],
             "base_model_relation": "adapter",
             "library_name": "peft",
             "tags": ["lora", "model-kinship"],
         }
-        text = f"A LoRA adapter of {in_code(self._base)}, made with model-kinship: {in_markdown(about)}"
+        text = f"A LoRA adapter of {in_code(str(self._base))}, made with model-kinship: {in_markdown(about)}"
         return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {in_markdown(name)}\n\n{text}\n"
 
 

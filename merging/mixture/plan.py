@@ -34,7 +34,7 @@ def plan_mixture(recipe: MixtureRecipe, models: Mapping[str, Checkpoint], seed: 
     base = models[str(recipe.base_model)]
     mixture = mixture_of(base, recipe.architecture, bool(recipe.shared_experts))
     for model in models.values():
-        _require_alike(base, model)
+        _require_alike(base, model, mixture)
     tied = tied_heads([base])
     tensors: Tensors = {}
     for name in base.tensors:
@@ -119,7 +119,19 @@ def _mlps(model: Checkpoint) -> list[str]:
     return [name for name in model.tensors if mlp_part(name) is not None]
 
 
-def _require_alike(base: Checkpoint, model: Checkpoint) -> None:
+def _require_alike(base: Checkpoint, model: Checkpoint, mixture: Mixture) -> None:
+    kind = model.config.get("model_type", mixture.dense[0])
+    if kind not in mixture.dense:
+        raise MismatchedModels(
+            f"{model.id} is a {kind} model; experts of a {mixture.name} are {' or '.join(mixture.dense)} models.",
+            hint="Experts are fine-tunes of the base's architecture.",
+        )
+    acts = [each.config.get("hidden_act", "silu") for each in (base, model)]
+    if acts[0] != acts[1]:
+        raise MismatchedModels(
+            f"The MLPs of {model.id} compute with {acts[1]}, those of {base.id} with {acts[0]}.",
+            hint="All experts of a mixture have one activation, that of its base.",
+        )
     wanted, found = _mlps(base), _mlps(model)
     names = sorted(set(wanted) ^ set(found))
     name = names[0] if names else next((n for n in wanted if base.tensors[n].shape != model.tensors[n].shape), None)

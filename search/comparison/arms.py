@@ -74,8 +74,14 @@ class Arm:
             facts.append(digests[plan.base])
         if self.kind == "merge":
             recipe = self.recipe(plan).to_dict()
-            documents = [digests.get(cell.data or "") for cell in plan.cells.values() if cell.model in self.models]
-            facts += [recipe["merge_method"], recipe.get("parameters"), recipe.get("data"), documents]
+            everyones = plan.data.file or ""
+            documents = [
+                digests.get(cell.data or everyones) for cell in plan.cells.values() if cell.model in self.models
+            ]
+            data = recipe.get("data")
+            data = data and {key: value for key, value in data.items() if key != "file"}
+            facts += [recipe["merge_method"], recipe.get("parameters"), data, documents]
+            facts += ["experts"] if get_method(recipe["merge_method"]).beside else []  # once scored without them
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -134,14 +140,16 @@ def controls(plan: ComparisonPlan, seed: int) -> dict[str, Arm]:
 
 
 def baselines(plan: ComparisonPlan) -> dict[str, Arm]:
-    """Models as they are, by what they are called: base, multitask model, and each specialist by its cell."""
+    """Base and multitask model as they are, by what they are called."""
     found = {"base": Arm("model", (plan.base,))}
     if plan.multitask:
         found["multitask"] = Arm("model", (plan.multitask,))
-    for name, cell in plan.cells.items():
-        if cell.model:
-            found[name] = Arm("model", (cell.model,))
     return found
+
+
+def by_cell(plan: ComparisonPlan) -> dict[str, Arm]:
+    """Each specialist as it is, by its cell, which may be called as it likes."""
+    return {name: Arm("model", (cell.model,)) for name, cell in plan.cells.items() if cell.model}
 
 
 def specialists(plan: ComparisonPlan) -> tuple[str, ...]:
@@ -151,7 +159,7 @@ def specialists(plan: ComparisonPlan) -> tuple[str, ...]:
 
 def every_arm(plan: ComparisonPlan) -> list[Arm]:
     """All arms, each once, in the order in which they are done: what tells most comes first."""
-    found: list[Arm] = [*baselines(plan).values()]
+    found: list[Arm] = [*baselines(plan).values(), *by_cell(plan).values()]
     for seed in plan.seeds:
         found += controls(plan, seed).values()
         found += (whole(plan, name, seed) for name in plan.methods)

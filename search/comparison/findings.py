@@ -6,6 +6,8 @@ A rule decides each, made before any comparison was run, and says by which figur
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from search.comparison.arms import AVERAGE
+
 Content = Mapping[str, Any]
 
 AGREE, DISAGREE, OPEN = "agree", "disagree", "cannot be told"
@@ -60,13 +62,16 @@ def _number(group: str, sign: int) -> Callable[[Content], tuple[str, str]]:
             verdicts.append(OPEN if abs(change) <= 2 * error else AGREE if sign * change > 0 else DISAGREE)
             told.append(f"{method} {change:+.4f} ± {error:.4f} from 2 to {max(by)} models")
         verdict = verdicts[0] if len(set(verdicts)) == 1 else OPEN
-        return verdict, "; ".join(told) + "." if told else "The number of models was not varied."
+        return verdict, "; ".join(told) + "." if told else "No method was tried with two models and with more there."
 
     return judge
 
 
 def _simple(content: Content) -> tuple[str, str]:
-    """The reference, untuned, is within `NEAR` of the best tuned arm on unseen cells, or on held-in ones."""
+    """The reference, an average, is within `NEAR` of the best tuned arm on unseen cells, or on held-in ones."""
+    merged_by = {row["method"]: row["merge_method"] for row in content["prerequisites"]}
+    if merged_by[content["reference"]] != AVERAGE or content["plan"]["methods"][content["reference"]].get("parameters"):
+        return OPEN, f"The reference, {content['reference']}, is no simple average."
     group = "unseen" if "unseen" in content["rankings"] else "held_in"
     rows = {row["label"]: row for row in content["rows"] if row["kind"] == "method" and not row["error"]}
     tuned = [row for row in rows.values() if row["tuned"]]

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from evaluators.base import Candidate
+from evaluators.mended import identity_with
 from kinship.checkpoints.checkpoint import ContentDigest
 from kinship.checkpoints.opening import open_checkpoint
+from merging.beside.files import NOTHING, Beside
+from merging.beside.making import experts_beside
 from merging.execution.values import Bytes
 from merging.merge import planned
 from merging.offspring.span import child_seed
@@ -38,7 +41,7 @@ def make(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = No
     statistics: folder in which what is measured of models is kept for the next arm. Raises what opening and merging do.
     """
     if arm.kind == "model":
-        return Made(_model(arm.models[0], label))
+        return Made(_model(arm.models[0]))
     if arm.kind == "random_vector":
         with measured_cost() as cost:
             held = random_average(plan.base, arm.models, arm.seed)
@@ -48,7 +51,8 @@ def make(plan: ComparisonPlan, arm: Arm, label: str, statistics: str | None = No
             pass
         with measured_cost() as cost:
             held = dict(made_tensors(ready.tensors, ready.rounding, arm.seed, ready.statistics))
-    return Made(_held(held, label), cost, measuring)
+            beside = experts_beside(ready)
+    return Made(_held(held, label, beside), cost, measuring)
 
 
 def counted_flops(plan: ComparisonPlan, arm: Arm, empty: str) -> tuple[int, int | None]:
@@ -60,7 +64,9 @@ def counted_flops(plan: ComparisonPlan, arm: Arm, empty: str) -> tuple[int, int 
     from search.comparison.flops import counted, merge_flops
 
     with _prepared(plan, arm, empty, counted) as (ready, measuring):
-        return merge_flops(ready, arm.seed), None if measuring is None else measuring.flops
+        with counted() as experts:
+            experts_beside(ready)
+        return merge_flops(ready, arm.seed) + experts.flops, None if measuring is None else measuring.flops
 
 
 @contextmanager
@@ -116,7 +122,7 @@ def random_average(base: str, models: tuple[str, ...], seed: int) -> "dict[str, 
         return found
 
 
-def _model(reference: str, label: str) -> Candidate:
+def _model(reference: str) -> Candidate:
     with open_checkpoint(reference) as model:
         identity = model.digest
 
@@ -124,15 +130,16 @@ def _model(reference: str, label: str) -> Candidate:
         with open_checkpoint(reference) as again:
             return held_stream(stream_of(again))
 
-    return Candidate(label, identity, tensors, model.require_unchanged)
+    return Candidate(reference, identity, tensors, model.require_unchanged)
 
 
-def _held(tensors: "Mapping[str, torch.Tensor]", label: str) -> Candidate:
-    """Weights in memory, known by their content as a checkpoint is."""
+def _held(tensors: "Mapping[str, torch.Tensor]", label: str, beside: Beside = NOTHING) -> Candidate:
+    """Weights in memory, known by their content as a checkpoint is, and what lies beside them."""
     import torch
 
     digest = ContentDigest(held_stream(iter(tensors.items())).specs)
     for name in sorted(tensors):
         data: Bytes = tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy()
         digest.update(name, data.data)
-    return Candidate(label, digest.hexdigest(), lambda: held_stream(iter(tensors.items())))
+    identity = identity_with(digest.hexdigest(), beside)
+    return Candidate(label, identity, lambda: held_stream(iter(tensors.items())), beside=beside)

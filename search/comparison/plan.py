@@ -2,18 +2,22 @@
 
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from evaluators.settings import EvaluateSettings
 from kinship.checkpoints.references import parse_reference, resolved
+from kinship.errors import InvalidConfig
 from kinship.validation import Strict, checked, read_yaml
 from merging.recipe.data import DataSettings
 from merging.registry import get_method
 
 MOST_ARMS = 10_000
+ROWS = ("base", "specialists", "nearest specialist", "multitask", "random task vectors")
+"""What the rows that are no methods are called."""
 Value = bool | int | float | list[float]
+Values = Annotated[list[Value], Field(min_length=1)]
 
 
 class Cell(Strict):
@@ -46,10 +50,10 @@ class MethodSettings(Strict):
 
     method: str | None = Field(None, description="the merge method; default: what the entry is called")
     parameters: dict[str, Value] = Field(default_factory=dict, description="parameters of the untuned arm")
-    tune: dict[str, list[Value]] = Field(
+    tune: dict[str, Values] = Field(
         default_factory=dict, description="values to choose from on the search split of the held-in cells, by parameter"
     )
-    sweep: dict[str, list[Value]] = Field(
+    sweep: dict[str, Values] = Field(
         default_factory=dict, description="values at which sensitivity is shown, by parameter; those of tune are, too"
     )
 
@@ -111,6 +115,15 @@ class ComparisonPlan(Strict):
         for name in [*self.number.methods, *filter(None, [self.reference])]:
             if name not in self.methods:
                 raise ValueError(f"{name!r} is none of the methods compared")
+        own_rows = {
+            *ROWS,
+            *(f"same data ({name})" for name in self.cells),
+            *(f"{name} (tuned)" for name in self.methods),
+        }
+        if same := sorted(own_rows & self.methods.keys()):
+            raise ValueError(f"methods: {same[0]!r} is what another row is called: name it otherwise, and say method:")
+        if self.data.statistics is not None:
+            raise ValueError("data.statistics: a comparison keeps what it measures in its own folder; leave it out")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError("seeds are numbers from 0 on, each once: one that counts twice makes intervals too narrow")
         if (count := self._most_arms()) > MOST_ARMS:
@@ -183,7 +196,21 @@ class ComparisonPlan(Strict):
     def require_methods(self) -> None:
         """Raise `InvalidConfig` for a merge method that is not there, or cannot be tried on these cells."""
         for name in self.methods:
-            get_method(self.method_of(name))
+            method = get_method(self.method_of(name))
+            if method.base == "merged":
+                raise InvalidConfig(
+                    f"{name} cannot be compared: {method.name} merges two models, one of which is its base, and a "
+                    f"comparison merges all {len(self.held_in)} specialists.",
+                    hint="Leave it out of the plan's methods.",
+                )
+            lacking = [cell for cell in self.held_in if not self.cells[cell].data]
+            if method.measures and lacking and (self.data.file is None) == (self.data.texts is None):
+                raise InvalidConfig(
+                    f"{name} cannot be compared: it measures each model on documents, and the cell {lacking[0]} has "
+                    "none.",
+                    hint=f"Give cells.{lacking[0]}.data, a .txt or .jsonl file; or data.file, for all; or leave the "
+                    "method out.",
+                )
 
     def rooted(self, root: Path) -> "ComparisonPlan":
         """The same with paths of models and documents that count from the working directory."""
@@ -202,7 +229,10 @@ class ComparisonPlan(Strict):
             for name, cell in self.cells.items()
         }
         own = {name: found(getattr(self, name)) for name in ("base", "multitask", "frame")}
-        return self.model_copy(update=own | {"cells": cells})
+        data = self.data
+        if data.file is not None:
+            data = data.model_copy(update={"file": str(root / data.file)})
+        return self.model_copy(update=own | {"cells": cells, "data": data})
 
 
 def parse_plan(content: object, source: str = "the plan") -> ComparisonPlan:

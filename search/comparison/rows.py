@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from evaluators.scores.splits import Split
-from search.comparison.arms import Arm, baselines, controls, grid, whole
+from search.comparison.arms import Arm, baselines, by_cell, controls, grid, whole
 from search.comparison.plan import ComparisonPlan
 from search.comparison.running import Outcomes, Tested, Values
 
@@ -81,7 +81,7 @@ def parameters_of(plan: ComparisonPlan, arm: Arm) -> dict[str, Any]:
 
 def _specialists(found: Outcomes) -> Row:
     """On its own cell each specialist; on an unseen one the mean of all of them, document by document."""
-    named = baselines(found.plan)
+    named = by_cell(found.plan)
     own = dict(_own(found))
     for name in found.plan.unseen:
         everyone = [found.arms[named[cell]].values[name] for cell in found.plan.held_in]
@@ -91,7 +91,7 @@ def _specialists(found: Outcomes) -> Row:
 
 def _own(found: Outcomes) -> Values:
     """Of each held-in cell the values of its own specialist."""
-    named = baselines(found.plan)
+    named = by_cell(found.plan)
     return {name: found.arms[named[name]].values[name] for name in found.plan.held_in}
 
 
@@ -99,7 +99,7 @@ def _nearest(found: Outcomes) -> Row:
     """The specialist of the cell itself; on an unseen one that of its `ComparisonPlan.near` cells that is best there on
     the search split.
     """
-    plan, named = found.plan, baselines(found.plan)
+    plan, named = found.plan, by_cell(found.plan)
     rows: list[Values] = []
     nearest: dict[int, dict[str, str]] = {}
     for seed in plan.seeds:

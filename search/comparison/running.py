@@ -20,7 +20,8 @@ from kinship.file_state import FileState, require_unchanged, states_of
 from kinship.measures.alignment import require_same_tensors
 from merging.output.writer import sha256
 from merging.recipe.data import DataSource
-from search.comparison.arms import Arm, baselines, controls, every_arm, whole
+from merging.registry import get_method
+from search.comparison.arms import Arm, baselines, by_cell, controls, every_arm, whole
 from search.comparison.cost import measured_cost
 from search.comparison.frames import chosen_frame
 from search.comparison.making import Made, counted_flops, make
@@ -80,16 +81,16 @@ def run_comparison(
     `InvalidConfig` for a plan that cannot be carried out, `LedgerError` where another process runs in the folder.
     """
     plan.require_methods()
-    plan = plan.rooted(root)
-    lock = hold_folder(folder)
+    ready = _Running(plan.rooted(root), folder, root)
+    lock = hold_folder(folder)  # made after all checks: a plan that is refused leaves nothing behind
     try:
-        return _Running(plan, folder, root, cache).all(progress)
+        return ready.all(cache or ScoreCache(folder / SCORES), Store(folder / NAME), progress)
     finally:
         lock.release(force=True)
 
 
 class _Running:
-    def __init__(self, plan: ComparisonPlan, folder: Path, root: Path, cache: ScoreCache | None) -> None:
+    def __init__(self, plan: ComparisonPlan, folder: Path, root: Path) -> None:
         self._plan = plan
         self._folder = folder
         self._arms = every_arm(plan)
@@ -99,13 +100,12 @@ class _Running:
         self._costed = {whole(plan, name, seed) for name in plan.methods for seed in plan.seeds}
         self._counted = {whole(plan, name, plan.seeds[0]) for name in plan.methods}
         self._evaluator, self._tested = _tested(plan, root, frame)
-        self._scorer = CachedEvaluator(self._evaluator, cache or ScoreCache(folder / SCORES))
         self._documents = _union(plan, self._tested)
-        self._store = Store(folder / NAME)
         self._statistics = folder / STATISTICS
         self._scoring_counted = False
 
-    def all(self, progress: Progress) -> Outcomes:
+    def all(self, cache: ScoreCache, store: Store, progress: Progress) -> Outcomes:
+        self._scorer, self._store = CachedEvaluator(self._evaluator, cache), store
         for left in self._folder.glob(f"{FRESH}*"):  # by a process that was killed
             rmtree(left)
         known = self._store.all()
@@ -179,10 +179,11 @@ def _tested(plan: ComparisonPlan, root: Path, frame: str) -> tuple[Evaluator, Te
     splits: dict[int, Mapping[str, Mapping[Split, Sequence[int]]]] = {}
     digests: dict[str, str] = {}
     evaluator: Evaluator | None = None
+    beside = any(get_method(plan.method_of(name)).beside for name in plan.methods)
     with open_checkpoint(frame) as template:
         for seed in plan.seeds:
             settings = plan.evaluate.model_copy(update={"split_seed": seed})
-            made = make_evaluator(settings, template, root)
+            made = make_evaluator(settings, template, root, beside=beside)
             tasks = {task.name: task for task in made.tasks}
             _require_tasks(plan, list(tasks))
             if digests and digests != {name: task.digest for name, task in tasks.items()}:
@@ -240,11 +241,10 @@ def _examined(plan: ComparisonPlan, root: Path) -> tuple[dict[str, str], str, di
         require_same_tensors(alike[0], alike[1:])
         frame = chosen_frame(plan, opened)
         found = {reference: model.digest for reference, model in opened.items()}
-    for cell in plan.cells.values():
-        if cell.data:
-            DataSource(file=cell.data).require_there()
-            pinned |= states_of([Path(cell.data)])
-            found[cell.data] = sha256(Path(cell.data))
+    for file in filter(None, [plan.data.file, *(cell.data for cell in plan.cells.values())]):
+        DataSource(file=file).require_there()
+        pinned |= states_of([Path(file)])
+        found[file] = sha256(Path(file))
     return found, frame, pinned
 
 
@@ -252,4 +252,4 @@ def _labels(plan: ComparisonPlan) -> dict[Arm, str]:
     named = {whole(plan, name, seed): name for name in plan.methods for seed in plan.seeds}
     for seed in plan.seeds:
         named |= {arm: name for name, arm in controls(plan, seed).items()}
-    return named | {arm: name for name, arm in baselines(plan).items()}
+    return named | {arm: name for name, arm in [*by_cell(plan).items(), *baselines(plan).items()]}

@@ -106,10 +106,15 @@ def _plan(plan: str, out: Path, root: Path | None = None, seed: int = 0) -> "tup
     """The plan and where its paths count from; a ready one is made in ``out`` and counts from there, its family by
     ``seed``.
     """
+    from kinship.errors import ReferenceNotFound
     from search.comparison.plan import load_plan
 
     path = Path(plan)
-    if plan not in READY or path.is_file():
+    if plan not in READY and not path.is_file():
+        raise ReferenceNotFound(
+            f"There is no plan at {plan}.", hint=f"Give the path of a YAML file, or a ready plan: {', '.join(READY)}."
+        )
+    if path.is_file():
         checked = load_plan(path)
         _require_folder(out)
         return checked, (root or path.parent).absolute()

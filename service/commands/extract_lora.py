@@ -70,5 +70,6 @@ def print_extraction(answer: "ExtractedLora") -> None:
     )
     if answer.left_out:
         name, reason = next(iter(answer.left_out.items()))
-        note(f"{len(answer.left_out)} tensors stay the base's, such as {name}: {reason}.")
+        more = f" and {len(answer.left_out) - 1} more tensors" if len(answer.left_out) > 1 else ""
+        note(f"The base's stay {name}{more}: {reason}.")
     console().print(f"Wrote {answer.out}", soft_wrap=True)

@@ -100,7 +100,7 @@ def require_plan(plan: ComparisonPlan, settings: ServiceSettings) -> ComparisonP
     """``plan``, which may be carried out. Raises `Refused`, and `InvalidConfig` for a method that is not there."""
     for reference in plan.models:
         require_reference(reference, settings)
-    for path in filter(None, [plan.data.file, plan.data.statistics, *(cell.data for cell in plan.cells.values())]):
+    for path in filter(None, [plan.data.file, *(cell.data for cell in plan.cells.values())]):
         require_path(path, settings)
     require_evaluation(plan.evaluate, settings)
     plan.require_methods()

@@ -64,6 +64,11 @@ def test_what_does_not_is_said(tmp_path: Path) -> None:
         ({"tasks": [{"task": "piqa"}]}, "has no name"),
         ({"tasks": [{"name": "piqa", "kind": "x"}]}, "unknown key 'kind'"),
         ({"tasks": "piqa"}, "tasks a list"),
+        ({"tasks": []}, "tasks is empty"),
+        ({"tasks": ["piqa", {"name": "piqa"}]}, "piqa is listed twice"),
+        ({"tasks": [{"name": "piqa", "weight": float("inf")}]}, "weight of piqa is inf"),
+        ({"genome": CONFIG["genome"] | {"models": "org/one"}}, "models is 'org/one'; a list"),
+        ({"genome": CONFIG["genome"] | {"base_model": None}}, "lacks 'base_model'"),
     ],
 )
 def test_what_it_cannot_say_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:

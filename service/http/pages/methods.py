@@ -21,7 +21,7 @@ from service.http.pages.form import told
 from service.http.pages.rendering import page
 from service.http.pages.typed import Form, go_to
 from service.http.requests import MethodsRequest
-from service.pages.method_comparison import NAMES, figures
+from service.pages.comparison_figures import NAMES, figures
 
 router = APIRouter()
 

@@ -100,8 +100,10 @@ def test_a_file_is_read_as_batches_are_asked_for(tmp_path: Path) -> None:
 def test_a_stream_without_batches_is_refused(write: Callable[[str, str], Path]) -> None:
     with pytest.raises(InvalidConfig, match="empty"):
         list(checked([]))
-    with pytest.raises(InvalidConfig, match="empty"):
-        list(checked(TextBatches(write("data.txt", "\n\n"), letters)))
+    with pytest.raises(InvalidConfig, match=r"data\.txt holds no document of two tokens"):
+        list(TextBatches(write("data.txt", "\n\nx\n"), letters))
+    with pytest.raises(InvalidConfig, match="texts: gives holds no document"):
+        list(TextBatches(None, letters, texts=("", "x")))
 
 
 @pytest.mark.parametrize(

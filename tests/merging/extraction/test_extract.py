@@ -1,5 +1,6 @@
 """An extracted adapter is the fine-tune again: for peft, for our own reader, and as near as its rank allows."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from kinship.checkpoints.opening import open_checkpoint
+from kinship.checkpoints.references import parse_reference
 from kinship.errors import InvalidConfig, MismatchedModels, NonFiniteWeights, OutputExists
 from merging.extraction.extract import Extraction, extract_lora
+from merging.extraction.layout import Layout, Target
+from merging.extraction.peft_folder import AdapterWriter
 from tests.kinship.checkpoints.test_lora_names import gpt_oss
 from tests.kinship.checkpoints.test_unified import KINDS, SMALL
 
@@ -213,3 +217,32 @@ def test_a_module_that_is_kept_whole_is_there_with_all_its_tensors(tmp_path: Pat
     live, wanted = adapted(tmp_path, made), made.from_pretrained(tmp_path / "tuned").state_dict()
     name = next(name for name in wanted if name.endswith("ln_f.weight"))
     torch.testing.assert_close(live[name], wanted[name])
+
+
+def test_a_base_that_is_an_adapter_is_refused_since_nothing_reads_two(tmp_path: Path) -> None:
+    tuned(tmp_path, MAKERS["own head"])
+    extracted(tmp_path, rank=2)
+    base = f"{tmp_path / 'base'}+{tmp_path / 'lora'}"
+    with pytest.raises(InvalidConfig, match="itself an adapter") as caught:
+        extract_lora(tmp_path / "tuned", base, tmp_path / "more")
+    assert f"--base {tmp_path / 'base'}:" in str(caught.value.hint)
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_model_of_another_kind_is_refused_though_tensors_have_its_names(tmp_path: Path) -> None:
+    tuned(tmp_path, MAKERS["own head"])
+    config = tmp_path / "base" / "config.json"
+    config.write_text(config.read_text().replace('"llama"', '"mistral"'))
+    with pytest.raises(MismatchedModels, match=r"is a llama model, .* a mistral model"):
+        extracted(tmp_path)
+    assert not (tmp_path / "lora").exists()
+
+
+def test_peft_is_told_the_base_s_revision_apart_from_its_name(tmp_path: Path) -> None:
+    nothing = Layout((), (), {}, frozenset(), None)
+    with AdapterWriter(tmp_path, parse_reference("org/base@v2"), nothing, None) as writer:
+        writer.add_factors(Target("q", "q", ()), [(torch.ones(2, 1), torch.ones(1, 3))])
+        writer.finish("lora", "nothing.")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", "v2")
+    assert "base_model:\n- org/base\n" in (tmp_path / "README.md").read_text()

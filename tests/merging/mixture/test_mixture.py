@@ -210,3 +210,15 @@ def test_models_that_become_no_mixture_are_refused(dense: Dense, tmp_path: Path)
     biased = dense("llama", "biased", attention_bias=True)
     with pytest.raises(UnsupportedCheckpoint, match="attention_bias"):
         write_merge(parse_mixture(content | {"base_model": str(biased)}), tmp_path / "out")
+
+
+def test_an_expert_of_another_kind_is_refused_though_its_mlps_fit(dense: Dense, tmp_path: Path) -> None:
+    base, other = dense("llama", "base"), dense("qwen2", "other")
+    content = {"base_model": str(base), "gate_mode": "random", "experts": [{"source_model": str(other)}] * 2}
+    with pytest.raises(MismatchedModels, match="is a qwen2 model; experts of a mixtral are llama or mistral models"):
+        write_merge(parse_mixture(content), tmp_path / "out")
+    bent = dense("mistral", "bent", hidden_act="gelu")
+    with pytest.raises(MismatchedModels, match="compute with gelu"):
+        write_merge(parse_mixture(content | {"experts": [{"source_model": str(bent)}] * 2}), tmp_path / "out")
+    mistral = dense("mistral", "mistral")
+    assembled(tmp_path / "out", content | {"experts": [{"source_model": str(base)}, {"source_model": str(mistral)}]})

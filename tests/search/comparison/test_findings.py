@@ -11,7 +11,8 @@ def judged(finding: str, **changes: Any) -> str:
     """The verdict of the finding that begins so."""
     content: dict[str, Any] = {
         "agreement": {}, "rankings": {"held_in": ["a"], "unseen": ["b"]}, "number": [], "rows": [], "sensitivity": [],
-        "costs": [], "reference": "a",
+        "costs": [], "reference": "a", "prerequisites": [{"method": "a", "merge_method": "linear"}],
+        "plan": {"methods": {"a": {"tune": {"scale": [1.5]}}}},
     }  # fmt: skip
     return next(row["verdict"] for row in findings(content | changes) if row["finding"].startswith(finding))
 
@@ -74,6 +75,14 @@ def row(label: str, tuned: bool, gap: tuple[float, float, float] | None = None) 
 )
 def test_the_simple_average(gap: tuple[float, float, float], verdict: str) -> None:
     assert judged("A simple average", rows=[row("a", False), row("b (tuned)", True, gap)]) == verdict
+
+
+def test_what_is_no_average_is_not_called_one() -> None:
+    rows = [row("a", False), row("b (tuned)", True, (0.0, -0.01, 0.01))]
+    ties = [{"method": "a", "merge_method": "ties"}]
+    assert judged("A simple average", rows=rows, prerequisites=ties) == "cannot be told"
+    stretched = {"methods": {"a": {"parameters": {"scale": 2.0}}}}
+    assert judged("A simple average", rows=rows, plan=stretched) == "cannot be told"
 
 
 def test_sensitivity_and_cost() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kinship.errors import InvalidConfig
-from search.comparison.arms import Arm, every_arm, grid, prefixes, sweeps, whole
+from search.comparison.arms import Arm, baselines, by_cell, every_arm, grid, prefixes, sweeps, whole
 from search.comparison.plan import Cell, ComparisonPlan, MethodSettings, NumberSettings, parse_plan
 
 CONTENT: dict[str, Any] = {
@@ -41,6 +41,11 @@ def plan(**changes: Any) -> ComparisonPlan:
         ({"methods": ["linear", "ties", "linear"]}, "one is named twice"),
         ({"seeds": [0, 1, 0]}, "each once"),
         ({"seeds": [-1]}, "from 0 on"),
+        ({"methods": {"ties": {"tune": {"lambda": []}}}}, "at least 1"),
+        ({"methods": {"ties": {"sweep": {"lambda": []}}}}, "at least 1"),
+        ({"data": {"statistics": "kept"}}, "in its own folder"),
+        ({"methods": {"base": {"method": "linear"}}}, "'base' is what another row is called"),
+        ({"methods": {"ties": {}, "ties (tuned)": {"method": "ties"}}}, "what another row is called"),
         ({"methods": {"ties": {"tune": {f"p{at}": [0.1, 0.2, 0.3, 0.4] for at in range(7)}}}}, "leave out some"),
         ({"seeds": list(range(100_000))}, "leave out some"),
         ({"number": {"methods": ["linear"], "orders": 10**9}}, "leave out some"),
@@ -57,9 +62,39 @@ def test_a_method_that_is_not_there_is_named() -> None:
 
 
 def test_a_method_that_takes_fewer_models_says_so_with_its_name() -> None:
-    checked = plan(methods={"two": {"method": "slerp", "parameters": {"t": 0.5}}})
+    checked = plan(methods={"two": {"method": "nuslerp"}})
     with pytest.raises(InvalidConfig, match="two cannot be compared"):
         whole(checked, "two", 0).recipe(checked)
+    with pytest.raises(InvalidConfig, match="one of which is its base, and a comparison merges all 3 specialists"):
+        plan(methods={"two": {"method": "slerp", "parameters": {"t": 0.5}}}).require_methods()
+
+
+def test_a_cell_without_the_documents_that_a_method_measures_on_is_named() -> None:
+    with pytest.raises(InvalidConfig, match="the cell a has none") as caught:
+        plan(methods=["regmean"]).require_methods()
+    assert "cells.a.data" in str(caught.value.hint)
+    for data in ({"file": "all.txt"}, {"texts": ["a"]}):
+        plan(methods=["regmean"], data=data).require_methods()
+
+
+def test_documents_for_all_count_from_the_plans_folder_and_by_their_content(tmp_path: Path) -> None:
+    checked = plan(methods=["regmean"], data={"file": "all.txt"}).rooted(tmp_path)
+    assert checked.data.file == str(tmp_path / "all.txt")
+    digests = dict.fromkeys(checked.models, "m")
+    one, other = (
+        whole(checked, "regmean", 0).key(checked, digests | {checked.data.file: content}) for content in ("x", "y")
+    )
+    assert one != other
+    moved = plan(methods=["regmean"], data={"file": "elsewhere.txt"})
+    everyone = dict.fromkeys(moved.models, "m") | {"elsewhere.txt": "x"}
+    assert whole(moved, "regmean", 0).key(moved, everyone) == one
+
+
+def test_a_cell_may_be_called_as_a_baseline_is() -> None:
+    checked = plan(cells={"base": {"model": "ma"}, "multitask": {"model": "mb"}}, number={}, multitask="both")
+    assert baselines(checked) == {"base": Arm("model", ("base",)), "multitask": Arm("model", ("both",))}
+    assert by_cell(checked) == {"base": Arm("model", ("ma",)), "multitask": Arm("model", ("mb",))}
+    assert {*baselines(checked).values(), *by_cell(checked).values()} <= {*every_arm(checked)}
 
 
 def test_a_list_of_methods_will_do() -> None:

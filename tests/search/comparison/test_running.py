@@ -10,7 +10,8 @@ import pytest
 import search.comparison.running as running
 from evaluators.settings import EvaluateSettings
 from kinship.errors import InputsChanged, InvalidConfig, NonFiniteWeights, OutputNotWritable
-from search.comparison.arms import Arm
+from merging.merge import write_merge
+from search.comparison.arms import Arm, whole
 from search.comparison.making import Made
 from search.comparison.plan import ComparisonPlan, parse_plan
 from search.comparison.result import told
@@ -128,6 +129,25 @@ def test_a_cell_without_its_task_and_a_method_of_two_models_are_refused_before_a
         compared(content_of(family, cells=cells), tmp_path / "a")
     with pytest.raises(InvalidConfig, match="slerp cannot be compared"):
         compared(content_of(family, methods={"slerp": {"parameters": {"t": 0.5}}}, number={}), tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_experts_beside_a_merge_take_part_in_its_scores(family: "Family", tmp_path: Path) -> None:
+    """The row of smile has the scores that its written merge has, and not those of the weights alone."""
+    methods = {"linear": {}, "smile": {"parameters": {"rank": 4}}}
+    content = content_of(family, seeds=[0], methods=methods, number={}, controls=[])
+    found = {row.label: row for row in compared(content, tmp_path / "out").rows}
+    plan = parse_plan(content)
+    written = write_merge(whole(plan, "smile", 0).recipe(plan), tmp_path / "written")
+    bare = tmp_path / "bare"
+    shutil.copytree(written, bare, ignore=shutil.ignore_patterns("smile.*"))
+    settings = EvaluateSettings(**content["evaluate"])
+    of_experts, alone = (
+        {name: one.splits["held_out"].tasks[f"demo_{name}"].value for name in content["cells"]}
+        for one in score_models([str(written), str(bare)], settings, Path()).models
+    )
+    assert found["smile"].cells == pytest.approx(of_experts)
+    assert of_experts != alone
 
 
 def test_a_file_that_changes_ends_it_and_nothing_is_kept_of_the_change(

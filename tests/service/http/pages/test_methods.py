@@ -161,7 +161,7 @@ def test_an_earlier_one_is_extended_or_left_alone(compared: Path, pages: TestCli
     ("change", "status"),
     [
         ({"base": "../secret"}, 403), ({"multitask": "/etc"}, 403), ({"data": {"file": "/etc/passwd"}}, 403),
-        ({"data": {"statistics": "../elsewhere"}}, 403), ({"methods": ["lineal"]}, 422), ({"cells": {}}, 422),
+        ({"data": {"statistics": "../elsewhere"}}, 422), ({"methods": ["lineal"]}, 422), ({"cells": {}}, 422),
         ({"evaluate": {"functions": [{"function": "os:system"}]}}, 403), ({"unknown": 1}, 422),
         ({"cells": PLAN["cells"] | {"three": {"model": "one", "data": "../x"}}}, 403),
         ({"cells": PLAN["cells"] | {"three": {"model": "one", "same_data": "../x"}}}, 403),

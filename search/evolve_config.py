@@ -12,6 +12,8 @@ _GENOME = {
 }  # fmt: skip
 _TOP = {"genome", "tasks", "limit", "num_fewshot", "shuffle", "random_init", "apply_chat_template",
         "fewshot_as_multiturn"}  # fmt: skip
+_OURS = {"task_path", "stop", "seed", "workers"}  # what there is said on the command line
+_FEVALS = 100  # its default
 _TASK = {"name", "weight", "metric"}
 _HINT = "docs/search.md says what of mergekit-evolve's configs is read."
 
@@ -28,13 +30,14 @@ def is_evolve_config(content: object) -> TypeGuard[Mapping[str, Any]]:
 def translated(content: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[str]]:
     """The run file that says the same as a mergekit-evolve config, and what it does not say.
 
-    Its CMA-ES becomes the strategy ``optuna`` with that sampler. Raises `InvalidConfig` for keys that mergekit does not
-    know either, for one that is missing, and for a task whose weight is not positive.
+    Its CMA-ES becomes the strategy ``optuna`` with that sampler; what its command line says (where tasks are sought,
+    how many candidates) are keys here. Raises `InvalidConfig` for keys that are known neither there nor here, for one
+    that is missing, and for a task whose weight is not positive.
     """
     genome, tasks = content["genome"], content["tasks"]
     if not isinstance(genome, Mapping) or not isinstance(tasks, list):
         raise InvalidConfig(f"{source}: genome is to be a mapping, and tasks a list.", hint=_HINT)
-    for place, given, known in (("genome", genome, _GENOME), ("the top", content, _TOP)):
+    for place, given, known in (("genome", genome, _GENOME), ("the top", content, _TOP | _OURS)):
         if unknown := sorted(set(given) - known):
             raise InvalidConfig(f"{source} has the unknown key {unknown[0]!r} in {place}.", hint=_HINT)
     for key in ("models", "merge_method", "base_model"):
@@ -75,9 +78,10 @@ def translated(content: Mapping[str, Any], source: str) -> tuple[dict[str, Any],
     run: dict[str, Any] = {"base": base, "founders": founders, "merge": {"method": method}, "strategy": strategy}
     run["evaluate"] = {"tasks": found_tasks} | {
         key: content[key]
-        for key in ("limit", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn")
+        for key in ("limit", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "task_path")
         if content.get(key) is not None
     }
+    run |= {"stop": {"evaluations": _FEVALS}} | {key: content[key] for key in _OURS - {"task_path"} if key in content}
     if set(weights.values()) != {1.0}:
         run["aggregate"] = {"kind": "weighted", "weights": weights}
     if "tokenizer_source" in genome:

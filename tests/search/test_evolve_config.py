@@ -45,6 +45,13 @@ def test_what_maps_is_there(tmp_path: Path) -> None:
     assert run.aggregate.weights == {"arc_easy": 2.0, "piqa": 1.0}
 
 
+def test_what_its_command_line_says_are_keys(tmp_path: Path) -> None:
+    run, _ = read(tmp_path, CONFIG)
+    assert (run.stop.evaluations, run.evaluate.task_path, run.seed) == (100, None, 0)
+    run, _ = read(tmp_path, CONFIG | {"task_path": "tasks", "stop": {"evaluations": 7}, "seed": 3})
+    assert (run.stop.evaluations, run.evaluate.task_path, run.seed) == (7, "tasks", 3)
+
+
 def test_what_does_not_is_said(tmp_path: Path) -> None:
     genome = CONFIG["genome"] | {"smooth": True, "allow_negative_weights": True, "filters": ["mlp", "self_attn"]}
     run, said = read(tmp_path, CONFIG | {"genome": genome, "shuffle": True})
@@ -59,7 +66,7 @@ def test_what_does_not_is_said(tmp_path: Path) -> None:
     [
         ({"genome": {"models": ["one"], "merge_method": "ties"}}, "lacks 'base_model'"),
         ({"genome": CONFIG["genome"] | {"granularity": 1}}, "'granularity' in genome"),
-        ({"seed": 1}, "'seed' in the top"),
+        ({"sed": 1}, "'sed' in the top"),
         ({"tasks": [{"name": "piqa", "weight": -1.0}]}, "weight of piqa is -1.0"),
         ({"tasks": [{"task": "piqa"}]}, "has no name"),
         ({"tasks": [{"name": "piqa", "kind": "x"}]}, "unknown key 'kind'"),

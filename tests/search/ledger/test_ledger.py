@@ -18,7 +18,7 @@ from merging.offspring.span import Genome
 from search.config import RunConfig
 from search.ledger.database import runs_in
 from search.ledger.ledger import Ledger, RunFacts
-from search.ledger.location import LEDGER_NAME, POINTER_NAME, LedgerLocation, holds_run, location_of, write_pointer
+from search.ledger.location import LEDGER_NAME, LedgerLocation
 from search.ledger.records import Failed, Record, StoredChild, Summary
 from search.ledger.tables import VERSION
 from tests.search.postgres import Server
@@ -312,50 +312,6 @@ def test_a_database_that_is_not_there(tmp_path: Path) -> None:
     assert "secret" not in raised.value.message
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("mysql://host/db#run", "'mysql' is not known"),
-        ("runs/first", "no database URL"),
-        ("postgresql://ann:secret@host/db", "ann@host/db does not say which run"),
-    ],
-)
-def test_what_is_no_place(text: str, reason: str) -> None:
-    with pytest.raises(LedgerError, match=reason) as raised:
-        LedgerLocation.parse(text)
-    assert "secret" not in raised.value.message
-    assert "postgresql://USER@HOST/DATABASE#RUN" in raised.value.hint
-
-
-def test_a_folder_remembers_where_its_run_is(tmp_path: Path) -> None:
-    folder = tmp_path / "first"
-    folder.mkdir()
-    assert not holds_run(folder)
-    given = location_of(folder, "postgresql://ann:se%23cret@db.lab:5433/merges")
-    assert (given.run, given.url.password) == ("first", "se#cret")
-    write_pointer(folder, given)
-    assert holds_run(folder)
-    hidden = location_of(tmp_path, "postgresql://db.lab/merges?password=se%23cret&sslmode=require#one")
-    assert str(hidden) == "postgresql+psycopg://db.lab/merges?sslmode=require#one"
-    assert "cret" not in (folder / POINTER_NAME).read_text()
-    found = location_of(folder)
-    assert (str(found), found.url.password) == (str(given), None)
-    assert location_of(folder, "postgresql://ann:other@db.lab:5433/merges#first").url.password == "other"
-    with pytest.raises(LedgerError, match=r"kept in .*merges#first, not in .*#second"):
-        location_of(folder, "postgresql://ann@db.lab:5433/merges#second")
-    (folder / POINTER_NAME).write_text("[]")
-    with pytest.raises(LedgerError, match="does not say where"):
-        location_of(folder)
-
-
-def test_a_run_in_a_file_stays_in_it(path: Path) -> None:
-    Ledger(path).close()
-    write_pointer(path.parent, LedgerLocation.of_file(path))
-    assert not (path.parent / POINTER_NAME).exists()
-    with pytest.raises(LedgerError, match=r"ledger\.sqlite, not in"):
-        location_of(path.parent, "postgresql://db.lab/merges#first")
-
-
 def test_a_file_that_is_no_ledger_is_refused(path: Path) -> None:
     path.write_bytes(b"not a database, " * 400)
     with pytest.raises(LedgerError, match=r"ledger\.sqlite is not a readable ledger"):
@@ -390,12 +346,6 @@ def test_the_tables_of_something_else_are_left_alone(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")] == ["run"]
     connection.close()
-
-
-def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="holds no run"):
-        Ledger.of_run(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_ledger_that_is_written_to_is_not_taken_for_damaged(path: Path) -> None:
